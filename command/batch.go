@@ -1,0 +1,71 @@
+package command
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A batch is what one raft entry holds:
+//
+//	version(1) = 1 | origin(8, little endian) | sequence(8, little endian) | { length(uvarint) | command }...
+const (
+	batchVersion    = 1
+	batchHeaderSize = 17
+)
+
+// BatchID names a batch: the proposer's incarnation and a number that it counts up.
+type BatchID struct {
+	Origin   uint64 // drawn by chance each time a member starts
+	Sequence uint64
+}
+
+// BeginBatch appends the head of a batch; AppendTo appends commands to it.
+func BeginBatch(dst []byte, id BatchID) []byte {
+	dst = append(dst, batchVersion)
+	dst = binary.LittleEndian.AppendUint64(dst, id.Origin)
+	return binary.LittleEndian.AppendUint64(dst, id.Sequence)
+}
+
+// AppendTo appends one encoded command (see Command.Append) to a batch.
+func AppendTo(batch, encoded []byte) []byte {
+	batch = binary.AppendUvarint(batch, uint64(len(encoded)))
+	return append(batch, encoded...)
+}
+
+// Batch is a decoded batch head and the commands still to be read.
+type Batch struct {
+	ID   BatchID
+	rest []byte
+}
+
+// OpenBatch reads the head of a batch. The result aliases b.
+func OpenBatch(b []byte) (Batch, error) {
+	if len(b) < batchHeaderSize {
+		return Batch{}, fmt.Errorf("%w: batch of %d bytes", ErrMalformed, len(b))
+	}
+	if b[0] != batchVersion {
+		return Batch{}, fmt.Errorf("%w: batch of version %d, want %d", ErrMalformed, b[0], batchVersion)
+	}
+	return Batch{
+		ID: BatchID{
+			Origin:   binary.LittleEndian.Uint64(b[1:]),
+			Sequence: binary.LittleEndian.Uint64(b[9:]),
+		},
+		rest: b[batchHeaderSize:],
+	}, nil
+}
+
+// Next reads the next command; ok is false after the last one.
+func (b *Batch) Next() (c Command, ok bool, err error) {
+	if len(b.rest) == 0 {
+		return Command{}, false, nil
+	}
+	n, k := binary.Uvarint(b.rest)
+	if k <= 0 || n > uint64(len(b.rest)-k) {
+		return Command{}, false, fmt.Errorf("%w: command longer than its batch", ErrMalformed)
+	}
+	body := b.rest[k : k+int(n)]
+	b.rest = b.rest[k+int(n):]
+	c, err = Decode(body)
+	return c, err == nil, err
+}

@@ -1,0 +1,137 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Reader reads the tables: the newest state (a *DB), what a crash could not take away (DB.Durable), or the newest state
+// with a batch's own writes on top (a *Batch).
+type Reader interface {
+	// Get returns a copy of the value of an unversioned key; ok is false if there is none.
+	Get(s Space, key []byte) (value []byte, ok bool, err error)
+	// Iter iterates over lower <= key < upper of one space; nil bounds are the space's own. It sees the state of the
+	// moment it is made. Close it.
+	Iter(s Space, lower, upper []byte) (*Iter, error)
+}
+
+// DB is an open database.
+type DB struct {
+	p     *pebble.DB
+	cache *pebble.Cache
+	o     Options
+}
+
+// Open opens or creates the database in o.Dir.
+func Open(o Options) (*DB, error) {
+	size := o.CacheBytes
+	if size == 0 {
+		size = cacheBytesDefault
+	}
+	cache := pebble.NewCache(size)
+	p, err := pebble.Open(o.Dir, o.pebble(cache))
+	if err != nil {
+		cache.Unref()
+		return nil, fmt.Errorf("storage: open %s: %w", o.Dir, err)
+	}
+	return &DB{p: p, cache: cache, o: o}, nil
+}
+
+// Get implements Reader.
+func (db *DB) Get(s Space, key []byte) ([]byte, bool, error) { return get(db.p, s, key) }
+
+// Iter implements Reader.
+func (db *DB) Iter(s Space, lower, upper []byte) (*Iter, error) {
+	return newIter(db.p, s, lower, upper, pebble.IterOptions{})
+}
+
+// Durable reads only what no crash can take away any more: what has been flushed to tables.
+func (db *DB) Durable() Reader { return durable{db} }
+
+type durable struct{ db *DB }
+
+func (d durable) Iter(s Space, lower, upper []byte) (*Iter, error) {
+	return newIter(d.db.p, s, lower, upper, pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+}
+
+func (d durable) Get(s Space, key []byte) ([]byte, bool, error) {
+	it, err := d.Iter(s, key, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	defer it.Close()
+	if !it.First() || string(it.Key()) != string(key) {
+		return nil, false, it.Error()
+	}
+	v, err := it.Value()
+	return append([]byte(nil), v...), err == nil, err
+}
+
+// NewBatch starts a batch. Only the state machine's Apply and the removal of compacted versions may.
+func (db *DB) NewBatch() *Batch { return &Batch{b: db.p.NewIndexedBatch(), db: db} }
+
+// NewBlindBatch starts a batch that can't be read through: cheaper where nothing reads it back.
+func (db *DB) NewBlindBatch() *Batch { return &Batch{b: db.p.NewBatch(), db: db} }
+
+// Flush writes everything committed so far to tables and makes it durable. It takes as long as that takes.
+func (db *DB) Flush() error {
+	if err := db.p.Flush(); err != nil {
+		return fmt.Errorf("storage: flush: %w", err)
+	}
+	return nil
+}
+
+// Checkpoint makes a copy of the flushed state in dir (which must not exist) out of hard links. Flush first.
+func (db *DB) Checkpoint(dir string) error {
+	if err := db.p.Checkpoint(dir); err != nil {
+		return fmt.Errorf("storage: checkpoint to %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Sizes tells how much the database holds.
+type Sizes struct {
+	DiskBytes     uint64 // tables, obsolete ones included
+	LiveBytes     uint64 // tables in use
+	MemtableBytes uint64
+}
+
+// Sizes is cheap enough to be called once a second.
+func (db *DB) Sizes() Sizes {
+	m := db.p.Metrics()
+	return Sizes{
+		DiskBytes:     m.DiskSpaceUsage(),
+		LiveBytes:     uint64(m.Total().TablesSize),
+		MemtableBytes: m.MemTable.Size,
+	}
+}
+
+// Close closes the database without a flush: what was not flushed is applied again from the raft log.
+func (db *DB) Close() error {
+	err := db.p.Close()
+	db.cache.Unref()
+	if err != nil {
+		return fmt.Errorf("storage: close: %w", err)
+	}
+	return nil
+}
+
+func get(r pebble.Reader, s Space, key []byte) ([]byte, bool, error) {
+	var buf [64]byte
+	v, closer, err := r.Get(s.Key(buf[:0], key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("storage: get from space %c: %w", s, err)
+	}
+	v = append([]byte(nil), v...)
+	return v, true, closer.Close()
+}
+
+func isCanceled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, pebble.ErrCancelledCompaction)
+}

@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/cockroachkvs"
+	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"keelson/env"
+)
+
+// Options opens a DB.
+type Options struct {
+	FS  env.FS
+	Dir string
+
+	// CacheBytes bounds the block cache. 0: 128 MiB.
+	CacheBytes int64
+	// MemtableBytes is the size at which a memtable is flushed: also the bound of what a restart applies again. 0: 32 MiB.
+	MemtableBytes uint64
+
+	// Fatal is told that the database can't go on (a failed write of its manifest, a failed flush, a corrupt table).
+	// It must not return. Nil: panic.
+	Fatal func(reason string)
+	// Flushed is called after each completed flush, from a goroutine of Pebble's: it must not block. May be nil.
+	Flushed func()
+	// Warn is told what Pebble reports as an error without giving up. May be nil.
+	Warn func(message string)
+
+	// Manual leaves flushes to Flush and switches compactions off, so that the same operations give the same files
+	// (for the simulator).
+	Manual bool
+	// ReadOnly opens without writing anything.
+	ReadOnly bool
+}
+
+const (
+	cacheBytesDefault    = 128 << 20
+	memtableBytesDefault = 32 << 20
+)
+
+func (o Options) fatal(reason string) {
+	if o.Fatal != nil {
+		o.Fatal(reason)
+	}
+	panic("storage: " + reason)
+}
+
+func (o Options) pebble(cache *pebble.Cache) *pebble.Options {
+	schema := cockroachkvs.KeySchema
+	p := &pebble.Options{
+		FS:                          o.FS,
+		Cache:                       cache,
+		Comparer:                    &cockroachkvs.Comparer,
+		KeySchema:                   schema.Name,
+		KeySchemas:                  sstable.MakeKeySchemas(&schema),
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatTableFormatV6,
+		MemTableSize:                memtableBytesDefault,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       1000,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                4096,
+		ReadOnly:                    o.ReadOnly,
+		DisableAutomaticCompactions: o.Manual,
+		Logger:                      logger{o},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				if !isCanceled(err) {
+					o.fatal("background error: " + err.Error())
+				}
+			},
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				o.fatal(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details))
+			},
+			FlushEnd: func(i pebble.FlushInfo) {
+				if i.Err == nil && o.Flushed != nil {
+					o.Flushed()
+				}
+			},
+		},
+	}
+	if o.MemtableBytes > 0 {
+		p.MemTableSize = o.MemtableBytes
+	}
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		p.Levels[i].BlockSize = 16 << 10
+		p.Levels[i].IndexBlockSize = 64 << 10
+	}
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	return p
+}
+
+// logger passes on what Pebble has to say. Its Fatalf does not return: Pebble itself would go on.
+type logger struct{ o Options }
+
+func (logger) Infof(string, ...any) {}
+
+func (l logger) Errorf(format string, args ...any) {
+	if l.o.Warn != nil {
+		l.o.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+func (l logger) Fatalf(format string, args ...any) { l.o.fatal(fmt.Sprintf(format, args...)) }
