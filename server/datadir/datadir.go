@@ -1,0 +1,179 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"keelson/env"
+)
+
+// Refusals. Each error around them says what was found and what to do.
+var (
+	// ErrForeign: another program's data.
+	ErrForeign = errors.New("not a keelson data directory")
+	// ErrNewer: written by a later version.
+	ErrNewer = errors.New("written by a newer keelson")
+	// ErrDamaged: parts are missing.
+	ErrDamaged = errors.New("damaged data directory")
+	// ErrInUse: another process has it open.
+	ErrInUse = errors.New("data directory is in use")
+)
+
+const (
+	formatWord    = "keelson"
+	formatVersion = 1
+
+	memberName = "member"
+	freshName  = "member.new"
+)
+
+// Dir is an open data directory.
+type Dir struct {
+	fs   env.FS
+	root string
+	name string // of the member directory: freshName until Commit
+	lock io.Closer
+	// Fresh: the member is to be initialised, then Commit called.
+	Fresh bool
+	// Strangers are the names at the top level that are not ours.
+	Strangers []string
+}
+
+// Open opens or prepares the data directory at root, and locks it.
+func Open(fs env.FS, root string) (*Dir, error) {
+	if err := fs.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", root, err)
+	}
+	d := &Dir{fs: fs, root: root, name: memberName}
+	if err := d.look(); err != nil {
+		return nil, err
+	}
+	if d.Fresh {
+		if err := d.prepare(); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := fs.Lock(d.path("LOCK"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is open in another process (%v); stop that one first, or give this one a --data-dir of its own", ErrInUse, root, err)
+	}
+	d.lock = lock
+	return d, nil
+}
+
+// look finds out what is at root.
+func (d *Dir) look() error {
+	names, err := d.fs.List(d.root)
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", d.root, err)
+	}
+	d.Fresh = true
+	for _, n := range names {
+		switch n {
+		case memberName:
+			d.Fresh = false
+		case freshName, "fixtures":
+		default:
+			d.Strangers = append(d.Strangers, n)
+		}
+	}
+	if d.Fresh {
+		return nil
+	}
+	return d.checkFormat()
+}
+
+func (d *Dir) checkFormat() error {
+	text, err := readFile(d.fs, d.path("FORMAT"))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return d.withoutFormat()
+	case err != nil:
+		return fmt.Errorf("data directory %s: %w", d.root, err)
+	}
+	word, number, _ := strings.Cut(strings.TrimSpace(text), " ")
+	version, err := strconv.Atoi(number)
+	switch {
+	case word != formatWord || err != nil || version < 1:
+		return fmt.Errorf("%w: %s holds %q, want %q; restore the directory from a backup, or remove it and let the member join again",
+			ErrDamaged, d.path("FORMAT"), text, formatText())
+	case version > formatVersion:
+		return fmt.Errorf("%w: %s is in format %d, this program knows formats up to %d; start it with the version that wrote it, or a later one",
+			ErrNewer, d.root, version, formatVersion)
+	}
+	for _, part := range []string{"wal", "state"} {
+		if _, err := d.fs.Stat(d.path(part)); err != nil {
+			return fmt.Errorf("%w: %s is missing (%v); restore the directory from a backup, or remove it and let the member join again",
+				ErrDamaged, d.path(part), err)
+		}
+	}
+	return nil
+}
+
+// withoutFormat says what a member directory without a FORMAT file is.
+func (d *Dir) withoutFormat() error {
+	if _, err := d.fs.Stat(d.path("snap", "db")); err == nil {
+		return fmt.Errorf("%w: %s was written by etcd, whose files are not read in place; take a snapshot of that member and restore it, or choose another --data-dir",
+			ErrForeign, d.root)
+	}
+	return fmt.Errorf("%w: %s has no FORMAT file; choose another --data-dir, or move that directory away if it holds nothing you need",
+		ErrForeign, d.path())
+}
+
+// prepare makes an empty member directory under its temporary name.
+func (d *Dir) prepare() error {
+	d.name = freshName
+	if err := d.fs.RemoveAll(d.path()); err != nil {
+		return fmt.Errorf("data directory %s: remove what a crash left: %w", d.root, err)
+	}
+	for _, p := range []string{d.path(), d.path("wal"), d.path("state"), d.path("snap")} {
+		if err := d.fs.MkdirAll(p, 0o700); err != nil {
+			return fmt.Errorf("data directory %s: %w", d.root, err)
+		}
+	}
+	note := "The pairs of this member are kept in ../state, by keelson. This file is here for tools that ask whether it exists.\n"
+	if err := writeFile(d.fs, d.path("snap", "db"), note); err != nil {
+		return err
+	}
+	if err := writeFile(d.fs, d.path("FORMAT"), formatText()+"\n"); err != nil {
+		return err
+	}
+	return syncDirs(d.fs, d.path("snap"), d.path())
+}
+
+// Commit makes an initialised member directory the real one, durably. Nothing below it may be open but for the lock.
+func (d *Dir) Commit() error {
+	if !d.Fresh {
+		return nil
+	}
+	fresh := d.path()
+	if err := syncDirs(d.fs, d.path("wal"), d.path("state"), fresh); err != nil {
+		return err
+	}
+	d.name = memberName
+	if err := d.fs.Rename(fresh, d.path()); err != nil {
+		return fmt.Errorf("data directory %s: %w", d.root, err)
+	}
+	d.Fresh = false
+	return syncDirs(d.fs, d.root)
+}
+
+// Wal is where the raft log lives, State where the database does. They change with Commit.
+func (d *Dir) Wal() string   { return d.path("wal") }
+func (d *Dir) State() string { return d.path("state") }
+
+// Member is the member directory.
+func (d *Dir) Member() string { return d.path() }
+
+// Close lets others in.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+func (d *Dir) path(more ...string) string {
+	return d.fs.PathJoin(append([]string{d.root, d.name}, more...)...)
+}
+
+func formatText() string { return formatWord + " " + strconv.Itoa(formatVersion) }
