@@ -1,0 +1,225 @@
+package testkit
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// ready is the log line that says that a member serves clients.
+const ready = "ready to serve client requests"
+
+// readyTimeout is generous: a loaded machine is no failure.
+const readyTimeout = 60 * time.Second
+
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Binary builds the program once per test process and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	built.Do(func() {
+		dir, err := os.MkdirTemp("", "keelson-bin-")
+		if err != nil {
+			built.err = err
+			return
+		}
+		built.path = filepath.Join(dir, "keelson")
+		cmd := exec.Command("go", "build", "-o", built.path, "keelson/cmd/keelson")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// RemoveBinary is for TestMain, after the tests have run.
+func RemoveBinary() {
+	if built.path != "" {
+		os.RemoveAll(filepath.Dir(built.path))
+	}
+}
+
+// Process is one member as a process of its own, with a data directory and ports that stay the same over restarts.
+type Process struct {
+	t         testing.TB
+	DataDir   string
+	Endpoint  string // host:port for clients
+	peer      string
+	ExtraArgs []string
+
+	cmd    *exec.Cmd
+	stderr *lines
+	exited chan struct{}
+}
+
+// NewProcess prepares a member; Start starts it.
+func NewProcess(t testing.TB, extraArgs ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, DataDir: filepath.Join(t.TempDir(), "data"), Endpoint: FreeAddress(t), peer: FreeAddress(t), ExtraArgs: extraArgs}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.Kill()
+		}
+	})
+	return p
+}
+
+// FreeAddress returns a loopback address that was free a moment ago.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Args are the arguments the member is started with.
+func (p *Process) Args() []string {
+	client, peer := "http://"+p.Endpoint, "http://"+p.peer
+	return append([]string{"serve",
+		"--name=m1", "--data-dir=" + p.DataDir,
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=m1=" + peer,
+	}, p.ExtraArgs...)
+}
+
+// Start starts the member and waits until it serves.
+func (p *Process) Start() {
+	p.t.Helper()
+	if err := p.TryStart(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TryStart is Start for members that may refuse to.
+func (p *Process) TryStart() error {
+	cmd := exec.Command(Binary(p.t), p.Args()...)
+	cmd.Env = environment()
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd, p.stderr, p.exited = cmd, newLines(), make(chan struct{})
+	go func() {
+		defer close(p.exited)
+		p.stderr.copy(pipe)
+		cmd.Wait()
+	}()
+	select {
+	case <-p.stderr.seen:
+		return nil
+	case <-p.exited:
+		return fmt.Errorf("member ended (%v) before it served:\n%s", cmd.ProcessState, p.stderr)
+	case <-time.After(readyTimeout):
+		p.Kill()
+		return fmt.Errorf("member did not serve within %v:\n%s", readyTimeout, p.stderr)
+	}
+}
+
+// environment is the test's without the variables that a member would read.
+func environment() []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "ETCD_") && !strings.HasPrefix(e, "ETCDCTL_") {
+			env = append(env, e)
+		}
+	}
+	return append(env, "ETCD_UNSUPPORTED_ARCH="+runtime.GOARCH)
+}
+
+// Kill ends the member as a power cut would, and waits until it is gone.
+func (p *Process) Kill() { p.signal(syscall.SIGKILL) }
+
+// Stop ends the member as an operator would, and returns how it ended.
+func (p *Process) Stop() *os.ProcessState { return p.signal(syscall.SIGTERM) }
+
+func (p *Process) signal(s os.Signal) *os.ProcessState {
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Errorf("signal %v: %v", s, err)
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(readyTimeout):
+		p.cmd.Process.Kill()
+		<-p.exited
+		p.t.Errorf("member did not end within %v of %v:\n%s", readyTimeout, s, p.stderr)
+	}
+	return p.cmd.ProcessState
+}
+
+// PID is the process id of the running member.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Log is what the member has written to stderr since its last start.
+func (p *Process) Log() string { return p.stderr.String() }
+
+// Client connects the official client to the member.
+func (p *Process) Client() *clientv3.Client {
+	p.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Endpoint}, DialTimeout: readyTimeout, Logger: zap.NewNop()})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// lines keeps what a process writes, and notices the line that says it is ready.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	seen chan struct{}
+	once sync.Once
+}
+
+func newLines() *lines { return &lines{seen: make(chan struct{})} }
+
+func (l *lines) copy(r io.Reader) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		l.mu.Lock()
+		l.text.Write(s.Bytes())
+		l.text.WriteByte('\n')
+		l.mu.Unlock()
+		if strings.Contains(s.Text(), ready) {
+			l.once.Do(func() { close(l.seen) })
+		}
+	}
+	io.Copy(io.Discard, r)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

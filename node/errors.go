@@ -1,0 +1,25 @@
+package node
+
+import "errors"
+
+// What a request may meet besides the machine's own refusals. The texts are for logs; each API has its own table.
+var (
+	// ErrTimeout: no outcome within the request timeout. A write may still take effect.
+	ErrTimeout = errors.New("request timed out")
+	// ErrStopped: the member is shutting down, or its disk failed.
+	ErrStopped = errors.New("member stopped")
+	// ErrNoLeader: nobody leads.
+	ErrNoLeader = errors.New("no leader")
+	// ErrLeaderChanged: the leader changed while the request waited. It may be repeated if it was a read.
+	ErrLeaderChanged = errors.New("leader changed")
+	// ErrTooManyRequests: the queue of proposals is full. Nothing was done.
+	ErrTooManyRequests = errors.New("too many requests")
+	// ErrTooLarge: the command is larger than Options.MaxRequestBytes. Nothing was done.
+	ErrTooLarge = errors.New("request is too large")
+	// ErrCanceled: the caller gave up while its write was pending. It may still take effect.
+	ErrCanceled = errors.New("request canceled")
+	// ErrDropped: raft refused the proposal. Nothing was done.
+	ErrDropped = errors.New("proposal dropped")
+	// ErrNotLeader: this member does not lead, and the request can only be served by the one who does.
+	ErrNotLeader = errors.New("not the leader")
+)

@@ -1,0 +1,38 @@
+package node
+
+import "sync"
+
+// inbox is a queue that many fill and one empties, all at once. It is unbounded by itself: each user says in its own
+// comment what bounds it.
+type inbox[T any] struct {
+	mu    sync.Mutex
+	items []T
+	wake  chan struct{} // capacity 1: something may be there
+}
+
+func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
+
+func (q *inbox[T]) put(items ...T) {
+	q.mu.Lock()
+	q.items = append(q.items, items...)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// signal wakes the reader even if there is nothing.
+func (q *inbox[T]) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns everything in the queue; spare, cleared, is used for what comes next.
+func (q *inbox[T]) take(spare []T) []T {
+	clear(spare[:cap(spare)])
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items = spare[:0]
+	return items
+}

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"keelson/leader"
+	"keelson/state"
+	"keelson/state/lease"
+)
+
+// leases keeps the leader's clock of leases behind a lock, and lets callers wait for leases that are going away.
+type leases struct {
+	mu      sync.Mutex
+	lessor  *leader.Lessor
+	going   map[lease.ID]chan struct{} // closed when the lease is gone
+	term    uint64                     // of the leadership that lead told of last
+	leading bool
+	changed chan struct{} // capacity 1: leading changed
+}
+
+func newLeases(o leader.LessorOptions) *leases {
+	return &leases{
+		lessor:  leader.NewLessor(o),
+		going:   make(map[lease.ID]chan struct{}),
+		changed: make(chan struct{}, 1),
+	}
+}
+
+// lead tells whether this member leads. A new leader's clock starts later, by promote; a former one's stops at once.
+func (l *leases) lead(term uint64, leading bool) {
+	l.mu.Lock()
+	l.term, l.leading = term, leading
+	l.lessor.Demote()
+	for id := range l.going {
+		l.gone(id)
+	}
+	l.mu.Unlock()
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// promote starts the clock of a leader who has applied everything that earlier leaders committed.
+func (l *leases) promote(term uint64, m *state.Machine, clock func() time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.leading || l.term != term {
+		return nil // overtaken
+	}
+	view := m.View()
+	defer view.Close()
+	var all []lease.Lease
+	if err := view.Leases(func(g lease.Lease) bool { all = append(all, g); return true }); err != nil {
+		return err
+	}
+	l.lessor.Promote(clock(), term, all)
+	return nil
+}
+
+// observe tells what has been applied.
+func (l *leases) observe(changes []state.LeaseChange, now time.Duration) {
+	if len(changes) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range changes {
+		switch c.Kind {
+		case state.LeaseGranted:
+			l.lessor.Granted(c.ID, c.TTLSeconds, now)
+		case state.LeaseRevoked:
+			l.lessor.Revoked(c.ID)
+			l.gone(c.ID)
+		case state.LeaseCheckpointed:
+			l.lessor.Checkpointed(c.ID, c.RemainingSeconds)
+		}
+	}
+}
+
+func (l *leases) gone(id lease.ID) {
+	if c, ok := l.going[id]; ok {
+		close(c)
+		delete(l.going, id)
+	}
+}
+
+// LeaseTimes is how a lease stands.
+type LeaseTimes = leader.Lease
+
+// RenewLease starts a lease's time again and returns its TTL. A lease that is not there, or that is on its way out, gives
+// state.ErrLeaseNotFound, the latter once it is gone.
+func (n *Node) RenewLease(ctx context.Context, id lease.ID) (ttlSeconds int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
+	defer cancel()
+	for {
+		ttl, status, gone := n.leases.renew(id, n.o.Clock.Monotonic())
+		switch status {
+		case leader.Renewed:
+			return ttl, nil
+		case leader.NotFound:
+			return 0, state.ErrLeaseNotFound
+		case leader.Pending:
+			select {
+			case <-gone:
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			}
+		default: // not sure to lead, or not ready yet
+			if err := n.confirmLease(ctx); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+func (l *leases) renew(id lease.ID, now time.Duration) (ttl int64, status leader.RenewStatus, gone <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ttl, status = l.lessor.Renew(id, now)
+	if status == leader.Pending {
+		c, ok := l.going[id]
+		if !ok {
+			c = make(chan struct{})
+			l.going[id] = c
+		}
+		gone = c
+	}
+	return ttl, status, gone
+}
+
+// confirmLease makes sure that this member still leads, or waits until it has begun to.
+func (n *Node) confirmLease(ctx context.Context) error {
+	if s := n.Status(); !s.Leading && s.Leader != 0 {
+		return ErrNotLeader
+	}
+	asOf := n.o.Clock.Monotonic()
+	if err := n.readIndex(ctx); err != nil {
+		return err
+	}
+	n.leases.mu.Lock()
+	ready := n.leases.lessor.Leading()
+	n.leases.lessor.Confirm(ready, asOf)
+	n.leases.mu.Unlock()
+	if ready != 0 {
+		return nil
+	}
+	select { // the keeper is about to promote
+	case <-n.o.Clock.NewTimer(n.o.Heartbeat / 10).C():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// LeaseTimes tells how a lease stands; ok is false if there is none.
+func (n *Node) LeaseTimes(ctx context.Context, id lease.ID) (t LeaseTimes, ok bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
+	defer cancel()
+	for {
+		n.leases.mu.Lock()
+		ready := n.leases.lessor.Leading() != 0
+		t, ok = n.leases.lessor.Remaining(id, n.o.Clock.Monotonic())
+		n.leases.mu.Unlock()
+		if ready {
+			return t, ok, nil
+		}
+		if err := n.confirmLease(ctx); err != nil {
+			return t, false, err
+		}
+	}
+}
+
+// Leases tells how all leases stand, the one that runs out first, first. On a member that does not lead it is empty.
+func (n *Node) Leases() []LeaseTimes {
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	return n.leases.lessor.All(n.o.Clock.Monotonic())
+}

@@ -1,0 +1,384 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/command"
+	"keelson/replica"
+	"keelson/state"
+)
+
+// Node is one running member. All methods are safe for concurrent use.
+type Node struct {
+	o Options
+
+	replica   *replica.Replica // the mover's own
+	events    *inbox[replica.Event]
+	appends   *inbox[replica.Effect] // bounded by what raft lets be uncommitted
+	applies   *inbox[*replica.Apply] // bounded by replica's ApplyBytesMax
+	proposals *proposals
+	reads     *reads
+	leases    *leases
+	sweep     chan struct{} // capacity 1: something to remove or to truncate
+	sweeps    *sweeps
+
+	status atomic.Pointer[Status]
+	// lonely is the term in which this member leads alone and has committed: then every acknowledged write is applied
+	// here, and nobody else can acknowledge any. 0: not so.
+	lonely atomic.Uint64
+
+	stop    context.CancelFunc
+	stopped context.Context
+	fatal   sync.Once
+	done    sync.WaitGroup
+}
+
+// Status is where the member stands.
+type Status struct {
+	ClusterID, MemberID uint64
+	Leader              uint64 // 0: none known
+	Term                uint64
+	Committed, Applied  uint64 // Applied <= Committed
+	Learner             bool
+	Leading             bool
+}
+
+// Start runs a member from what its disk holds.
+func Start(o Options) (*Node, error) {
+	o = o.withDefaults()
+	conf, err := configuration(o.Machine)
+	if err != nil {
+		return nil, err
+	}
+	r, err := replica.New(replica.Options{
+		ID:             o.MemberID,
+		Origin:         o.Chance.Uint64(),
+		ElectionTicks:  int(o.Election / o.Heartbeat),
+		HeartbeatTicks: 1,
+		Log:            o.Log,
+		HardState:      o.Log.HardState(),
+		ConfState:      conf,
+		Applied:        o.Machine.Applied().Index,
+		Logger:         o.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	n := &Node{
+		o:         o,
+		replica:   r,
+		events:    newInbox[replica.Event](),
+		appends:   newInbox[replica.Effect](),
+		applies:   newInbox[*replica.Apply](),
+		proposals: newProposals(o.Chance.Uint64()),
+		reads:     newReads(),
+		leases:    newLeases(o.Lessor),
+		sweep:     make(chan struct{}, 1),
+		sweeps:    newSweeps(),
+	}
+	n.stopped, n.stop = context.WithCancel(context.Background())
+	n.publishStatus()
+	for _, loop := range []func(){n.move, n.append, n.apply, n.keep, n.sweepUp} {
+		n.done.Add(1)
+		go func() {
+			defer n.done.Done()
+			loop()
+		}()
+	}
+	n.Sweep()
+	return n, nil
+}
+
+// configuration is raft's configuration as the machine has stored it.
+func configuration(m *state.Machine) (*raftpb.ConfState, error) {
+	view := m.View()
+	defer view.Close()
+	conf := new(raftpb.ConfState)
+	if err := proto.Unmarshal(view.Members().ConfState(), conf); err != nil {
+		return nil, fmt.Errorf("node: stored configuration: %w", err)
+	}
+	return conf, nil
+}
+
+// Propose puts a change into the log and waits until it has been applied here. What the machine refused stands in the
+// result; an error says that there is no result, and that the change may still come to pass unless it is one of
+// ErrTooLarge, ErrTooManyRequests and ErrDropped.
+func (n *Node) Propose(ctx context.Context, op command.Op) (state.Result, error) {
+	w, err := n.join(op, false)
+	if err != nil {
+		return state.Result{}, err
+	}
+	select {
+	case <-w.done:
+		result, err := w.result, w.err
+		w.release()
+		return result, err
+	case <-ctx.Done():
+		if ctx.Err() == context.Canceled {
+			return state.Result{}, ErrCanceled
+		}
+		return state.Result{}, ctx.Err()
+	}
+}
+
+// propose is Propose for the member's own chores: nobody waits, and it gets in when callers are refused.
+func (n *Node) propose(op command.Op) error {
+	_, err := n.join(op, true)
+	return err
+}
+
+var encodeBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// encodeBufferMax is the largest buffer that is kept for the next command.
+const encodeBufferMax = 64 << 10
+
+func (n *Node) join(op command.Op, system bool) (*waiter, error) {
+	c := command.Command{Time: n.o.Clock.Now().UnixNano(), Op: op}
+	buf := encodeBuffers.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= encodeBufferMax {
+			encodeBuffers.Put(buf)
+		}
+	}()
+	*buf = c.Append((*buf)[:0])
+	if len(*buf) > n.o.MaxRequestBytes && !system {
+		return nil, ErrTooLarge
+	}
+	w, first, err := n.proposals.join(*buf, system, n.o.Clock.Monotonic())
+	if err != nil {
+		return nil, err
+	}
+	if first {
+		n.events.signal()
+	}
+	return w, nil
+}
+
+// Read opens a view that holds every write acknowledged, by any member, before Read was called. Close it.
+func (n *Node) Read(ctx context.Context) (*state.View, error) {
+	if n.lonely.Load() == 0 {
+		if err := n.readIndex(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n.o.Machine.View(), nil
+}
+
+// readIndex waits until everything acknowledged before the call is applied here.
+func (n *Node) readIndex(ctx context.Context) error {
+	w, first, err := n.reads.join(n.o.Clock.Monotonic())
+	if err != nil {
+		return err
+	}
+	if first {
+		n.events.signal()
+	}
+	select {
+	case <-w.done:
+		err := w.err
+		w.release()
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ReadLocal opens a view of what this member has applied. Close it.
+func (n *Node) ReadLocal() *state.View { return n.o.Machine.View() }
+
+// Status tells where the member stands. It costs next to nothing.
+func (n *Node) Status() Status { return *n.status.Load() }
+
+// PendingProposals is the number of commands that have no result yet.
+func (n *Node) PendingProposals() int { return n.proposals.pending() }
+
+// Sweep tells the sweeper that there may be something to do: the store has flushed, or a compaction was applied.
+// It does not wait.
+func (n *Node) Sweep() {
+	select {
+	case n.sweep <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends all goroutines. Callers that still wait get ErrStopped.
+func (n *Node) Stop() {
+	n.refuse()
+	n.stop()
+	n.done.Wait()
+	n.refuse() // what joined meanwhile
+}
+
+// fail ends the member because of an error of its disk.
+func (n *Node) fail(err error) {
+	n.fatal.Do(func() {
+		n.refuse()
+		n.stop()
+		n.o.Fatal(err)
+	})
+}
+
+func (n *Node) refuse() {
+	n.lonely.Store(0)
+	n.proposals.close(ErrStopped)
+	n.reads.close(ErrStopped)
+}
+
+// move is the mover's loop.
+func (n *Node) move() {
+	ticker := n.o.Clock.NewTicker(n.o.Heartbeat)
+	defer ticker.Stop()
+	m := mover{n: n}
+	for {
+		m.step()
+		select {
+		case <-n.events.wake:
+		case <-ticker.C():
+			m.tick()
+		case <-n.stopped.Done():
+			return
+		}
+	}
+}
+
+// mover is what the mover's goroutine keeps between two steps.
+type mover struct {
+	n         *Node
+	incoming  []replica.Event
+	events    []replica.Event // of this step: ticks first
+	batches   []*batch
+	appending int // Appends handed out with a sync and not done
+	leading   bool
+}
+
+// tick counts time: raft's, and that of those who wait.
+func (m *mover) tick() {
+	n := m.n
+	m.events = append(m.events, replica.Tick{})
+	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
+	n.proposals.expire(before, ErrTimeout)
+	n.reads.expire(before, ErrTimeout)
+}
+
+// step gives the replica everything that has come in, and carries out what it wants.
+func (m *mover) step() {
+	n := m.n
+	m.incoming = n.events.take(m.incoming)
+	m.events = append(m.events, m.incoming...)
+	for _, ev := range m.incoming {
+		if done, ok := ev.(replica.AppendDone); ok && len(done.Entries) > 0 {
+			m.appending--
+		}
+	}
+	// Without a leader, requests wait for one, within their time.
+	led := n.status.Load().Leader != 0
+	if led {
+		if ticket, ok := n.reads.begin(); ok {
+			m.events = append(m.events, replica.ReadIndex{Ticket: ticket})
+		}
+	}
+	// A batch closes when the log is free to take it: until then commands go on joining it.
+	if led && m.appending == 0 {
+		m.batches = n.proposals.take(m.batches[:0])
+		for _, b := range m.batches {
+			m.events = append(m.events, replica.Propose{ID: b.id.Sequence, Data: b.data})
+		}
+		clear(m.batches)
+	}
+	effects := n.replica.Step(m.events...)
+	clear(m.events)
+	m.events = m.events[:0]
+	status := n.publishStatus()
+	if !status.Lone || !m.leading {
+		n.lonely.Store(0)
+	}
+	for _, e := range effects {
+		m.carryOut(e, status)
+	}
+	n.reads.applied(status.Applied)
+}
+
+func (m *mover) carryOut(e replica.Effect, status replica.Status) {
+	n := m.n
+	switch e := e.(type) {
+	case *replica.Append:
+		if len(e.Entries) > 0 {
+			m.appending++
+		}
+		n.appends.put(e)
+	case *replica.Apply:
+		n.applies.put(e)
+	case *replica.ReadReady:
+		n.reads.ready(e.Through, e.Index, status.Applied)
+		if status.Lone && m.leading && status.Applied >= e.Index {
+			n.lonely.Store(status.Term)
+		}
+	case *replica.ReadsDropped:
+		n.reads.drop(e.Through, readError(e.Err))
+	case *replica.ProposalDropped:
+		n.proposals.fail(command.BatchID{Origin: n.proposals.origin, Sequence: e.ID}, proposalError(e.Err))
+	case *replica.LeaderChanged:
+		m.leading = e.Leading
+		n.lonely.Store(0)
+		n.leases.lead(e.Term, e.Leading)
+		n.events.signal() // for those who waited for a leader
+		if n.o.Observe.Leader != nil {
+			n.o.Observe.Leader(e.Leader, e.Term, e.Leading)
+		}
+	case *replica.Send:
+		// There is nobody to send to: a cluster of one.
+	default:
+		n.fail(fmt.Errorf("node: no way to carry out %T", e))
+	}
+}
+
+func readError(err error) error {
+	if err == replica.ErrLeaderChanged {
+		return ErrLeaderChanged
+	}
+	return ErrNoLeader
+}
+
+func proposalError(err error) error {
+	switch err {
+	case replica.ErrNoLeader:
+		return ErrNoLeader
+	case replica.ErrBusy:
+		return ErrTooManyRequests
+	}
+	return fmt.Errorf("%w: %w", ErrDropped, err)
+}
+
+// publishStatus shows the replica's status to everybody.
+func (n *Node) publishStatus() replica.Status {
+	s := n.replica.Status()
+	shown := Status{
+		ClusterID: n.o.ClusterID, MemberID: n.o.MemberID,
+		Leader: s.Leader, Term: s.Term, Committed: s.Committed, Applied: s.Applied,
+		Learner: s.Learner, Leading: s.Role == raft.StateLeader,
+	}
+	if old := n.status.Load(); old == nil || *old != shown {
+		n.status.Store(&shown)
+	}
+	return s
+}
+
+// wait sleeps for d, or until the node stops: then it reports false.
+func (n *Node) wait(d time.Duration) bool {
+	t := n.o.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return true
+	case <-n.stopped.Done():
+		return false
+	}
+}

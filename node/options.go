@@ -1,0 +1,73 @@
+package node
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+
+	"keelson/env"
+	"keelson/leader"
+	"keelson/raftlog"
+	"keelson/state"
+	"keelson/watch"
+)
+
+// Options are the parts that a Node runs, opened by the caller, who closes them after Stop.
+type Options struct {
+	ClusterID, MemberID uint64
+
+	Machine *state.Machine
+	Log     *raftlog.Log
+	Hub     *watch.Hub
+	Clock   env.Clock
+	Chance  env.Chance
+
+	// Heartbeat is the length of a tick. Election is a multiple of it.
+	Heartbeat, Election time.Duration
+	// RequestTimeout bounds the wait for a proposal's result and for a read's confirmation.
+	RequestTimeout time.Duration
+	// MaxRequestBytes bounds an encoded command.
+	MaxRequestBytes int
+
+	Lessor    leader.LessorOptions
+	Compactor leader.CompactorOptions
+	Sweep     SweepOptions
+
+	// Fatal is told the error of the log or the state that this member can't survive. It ends the process; a Fatal that
+	// returns (in tests) leaves a member that refuses everything.
+	Fatal func(error)
+	// Logger gets raft's messages; nil: nobody.
+	Logger raft.Logger
+	// Observe is told what happens, for logs and metrics. Its fields may be nil.
+	Observe Observer
+}
+
+// SweepOptions pace the removal of compacted versions.
+type SweepOptions struct {
+	Records int           // removed in one go; 0: 1000
+	Pause   time.Duration // between two of them; 0: 10 ms
+}
+
+// Observer is told what happens. The functions are called by the node's own goroutines and must not wait.
+type Observer struct {
+	// Applied is told of each run of applied entries, and how long it took.
+	Applied func(out *state.Outcome, entries int, took time.Duration)
+	// Leader is told who leads, in which term; 0: nobody known.
+	Leader func(leader, term uint64, leading bool)
+	// Compacted is told that everything below the floor has been removed from the store, and how long that took.
+	Compacted func(floor int64, removed int, took time.Duration)
+	// Truncated is told the index below which the log is gone.
+	Truncated func(index uint64)
+	// Expired is told how many revokes were proposed for leases that ran out.
+	Expired func(leases int)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Sweep.Records <= 0 {
+		o.Sweep.Records = 1000
+	}
+	if o.Sweep.Pause <= 0 {
+		o.Sweep.Pause = 10 * time.Millisecond
+	}
+	return o
+}

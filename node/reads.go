@@ -1,0 +1,145 @@
+package node
+
+import (
+	"sync"
+	"time"
+)
+
+// reads lets linearizable reads share rounds: all that arrive while a round is being asked for go with the next one.
+//
+// A group gathers (readers join), then is asked about under a ticket, then waits for an index to be applied, then is
+// settled. Safe for concurrent use.
+type reads struct {
+	mu        sync.Mutex
+	tickets   uint64
+	gathering *readGroup   // nil: nobody
+	asked     []*readGroup // by ticket, ascending
+	waiting   []*readGroup // have an index that is not applied yet
+	refusal   error
+}
+
+type readGroup struct {
+	ticket  uint64
+	index   uint64
+	opened  time.Duration // monotonic: when its first reader joined
+	waiters []*waiter
+}
+
+func newReads() *reads { return &reads{} }
+
+// join adds a reader. first reports that the mover has to be told.
+func (r *reads) join(now time.Duration) (w *waiter, first bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusal != nil {
+		return nil, false, r.refusal
+	}
+	if r.gathering == nil {
+		first = true
+		r.gathering = &readGroup{opened: now}
+	}
+	w = waiterPool.Get().(*waiter)
+	r.gathering.waiters = append(r.gathering.waiters, w)
+	return w, first, nil
+}
+
+// begin closes the gathering group and returns the ticket to ask about; ok is false if nobody gathered.
+func (r *reads) begin() (ticket uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gathering == nil {
+		return 0, false
+	}
+	r.tickets++
+	r.gathering.ticket = r.tickets
+	r.asked = append(r.asked, r.gathering)
+	r.gathering = nil
+	return r.tickets, true
+}
+
+// ready gives all groups up to a ticket the index they have to wait for.
+func (r *reads) ready(through, index, applied uint64) {
+	for _, g := range r.answered(through) {
+		g.index = index
+		r.mu.Lock()
+		r.waiting = append(r.waiting, g)
+		r.mu.Unlock()
+	}
+	r.applied(applied)
+}
+
+// drop refuses all groups up to a ticket.
+func (r *reads) drop(through uint64, err error) {
+	for _, g := range r.answered(through) {
+		g.settle(err)
+	}
+}
+
+func (r *reads) answered(through uint64) []*readGroup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(r.asked) && r.asked[n].ticket <= through {
+		n++
+	}
+	groups := append([]*readGroup(nil), r.asked[:n]...)
+	r.asked = append(r.asked[:0], r.asked[n:]...)
+	return groups
+}
+
+// applied lets go all who wait for an index up to this one.
+func (r *reads) applied(index uint64) {
+	for _, g := range r.pick(&r.waiting, func(g *readGroup) bool { return g.index <= index }) {
+		g.settle(nil)
+	}
+}
+
+// expire fails every group that was opened before the given moment.
+func (r *reads) expire(before time.Duration, err error) {
+	old := func(g *readGroup) bool { return g.opened < before }
+	r.mu.Lock()
+	if g := r.gathering; g != nil && old(g) { // there was no leader to ask
+		r.asked = append(r.asked, g)
+		r.gathering = nil
+	}
+	r.mu.Unlock()
+	groups := append(r.pick(&r.asked, old), r.pick(&r.waiting, old)...)
+	for _, g := range groups {
+		g.settle(err)
+	}
+}
+
+// pick takes the groups out of a list that a condition holds for.
+func (r *reads) pick(list *[]*readGroup, want func(*readGroup) bool) (picked []*readGroup) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(*list) == 0 {
+		return nil
+	}
+	kept := (*list)[:0]
+	for _, g := range *list {
+		if want(g) {
+			picked = append(picked, g)
+		} else {
+			kept = append(kept, g)
+		}
+	}
+	clear((*list)[len(kept):])
+	*list = kept
+	return picked
+}
+
+// close refuses all further readers with err, and fails those that wait with it.
+func (r *reads) close(err error) {
+	r.mu.Lock()
+	r.refusal = err
+	r.mu.Unlock()
+	r.expire(1<<63-1, err)
+}
+
+func (g *readGroup) settle(err error) {
+	for _, w := range g.waiters {
+		w.err = err
+		w.done <- struct{}{}
+	}
+}

@@ -1,0 +1,116 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// sweeps lets callers wait until everything below a floor has been removed.
+type sweeps struct {
+	mu    sync.Mutex
+	floor int64         // everything below is gone
+	moved chan struct{} // closed when floor moves
+}
+
+func newSweeps() *sweeps { return &sweeps{floor: -1, moved: make(chan struct{})} }
+
+func (s *sweeps) finish(floor int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if floor > s.floor {
+		s.floor = floor
+		close(s.moved)
+		s.moved = make(chan struct{})
+	}
+}
+
+func (s *sweeps) at() (floor int64, moved <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.floor, s.moved
+}
+
+// WaitSwept returns once everything that compactions up to now made unreadable is gone from the store.
+func (n *Node) WaitSwept(ctx context.Context) error {
+	floor := n.o.Machine.Compacted()
+	for {
+		done, moved := n.sweeps.at()
+		if done >= floor {
+			return nil
+		}
+		n.Sweep()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.stopped.Done():
+			return ErrStopped
+		}
+	}
+}
+
+// sweepUp is the sweeper's loop: it removes what compactions made unreadable, then cuts the log below what the store has
+// on disk.
+func (n *Node) sweepUp() {
+	for {
+		select {
+		case <-n.sweep:
+		case <-n.stopped.Done():
+			return
+		}
+		if err := n.truncate(); err != nil {
+			n.fail(err)
+			return
+		}
+		if err := n.removeCompacted(); err != nil {
+			n.fail(err)
+			return
+		}
+	}
+}
+
+func (n *Node) removeCompacted() error {
+	start, floor := n.o.Clock.Monotonic(), n.o.Machine.Compacted()
+	for total := 0; ; {
+		removed, more, err := n.o.Machine.CompactStep(n.o.Sweep.Records)
+		if err != nil {
+			return err
+		}
+		total += removed
+		if !more {
+			n.swept(floor, total, n.o.Clock.Monotonic()-start)
+			return nil
+		}
+		if !n.wait(n.o.Sweep.Pause) {
+			return nil
+		}
+	}
+}
+
+func (n *Node) swept(floor int64, removed int, took time.Duration) {
+	before, _ := n.sweeps.at()
+	n.sweeps.finish(floor)
+	if floor > before && n.o.Observe.Compacted != nil {
+		n.o.Observe.Compacted(floor, removed, took)
+	}
+}
+
+// truncate cuts the log below what no crash can take from the store any more.
+func (n *Node) truncate() error {
+	durable, err := n.o.Machine.DurableApplied()
+	if err != nil {
+		return fmt.Errorf("node: durable applied index: %w", err)
+	}
+	if durable.Index == 0 {
+		return nil
+	}
+	if err := n.o.Log.Truncate(durable.Index); err != nil {
+		return err
+	}
+	if n.o.Observe.Truncated != nil {
+		n.o.Observe.Truncated(durable.Index)
+	}
+	return nil
+}
