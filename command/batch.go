@@ -55,16 +55,29 @@ func OpenBatch(b []byte) (Batch, error) {
 	}, nil
 }
 
+// Count is the number of commands still to be read. Of a damaged batch it is some number not above the true one.
+func (b *Batch) Count() int {
+	n := 0
+	for rest := b.rest; len(rest) > 0; n++ {
+		size, k := uvarint(rest)
+		if k <= 0 || size > uint64(len(rest)-k) {
+			break
+		}
+		rest = rest[k+int(size):]
+	}
+	return n
+}
+
 // Next reads the next command; ok is false after the last one.
 func (b *Batch) Next() (c Command, ok bool, err error) {
 	if len(b.rest) == 0 {
 		return Command{}, false, nil
 	}
-	n, k := binary.Uvarint(b.rest)
+	n, k := uvarint(b.rest)
 	if k <= 0 || n > uint64(len(b.rest)-k) {
-		return Command{}, false, fmt.Errorf("%w: command longer than its batch", ErrMalformed)
+		return Command{}, false, fmt.Errorf("%w: command of %d bytes with %d left in its batch", ErrMalformed, n, len(b.rest))
 	}
-	body := b.rest[k : k+int(n)]
+	body := b.rest[k : k+int(n) : k+int(n)]
 	b.rest = b.rest[k+int(n):]
 	c, err = Decode(body)
 	return c, err == nil, err

@@ -47,6 +47,40 @@ type Txn struct {
 	Success, Failure []Op // of *Range, *Put, *DeleteRange, *Txn
 }
 
+// ReadOnly reports whether neither branch has anything but ranges in it. A transaction within makes it false.
+func (t *Txn) ReadOnly() bool {
+	return !anyOp(t.Success, isWrite) && !anyOp(t.Failure, isWrite)
+}
+
+// HasPut reports whether there is a put in either branch, at any depth.
+func (t *Txn) HasPut() bool {
+	return anyOp(t.Success, isPut) || anyOp(t.Failure, isPut)
+}
+
+func isWrite(op Op) bool {
+	_, read := op.(*Range)
+	return !read
+}
+
+func isPut(op Op) bool {
+	switch o := op.(type) {
+	case *Put:
+		return true
+	case *Txn:
+		return o.HasPut()
+	}
+	return false
+}
+
+func anyOp(ops []Op, is func(Op) bool) bool {
+	for _, op := range ops {
+		if is(op) {
+			return true
+		}
+	}
+	return false
+}
+
 // Compare is a predicate over one pair or, with an End, over all pairs of a range.
 type Compare struct {
 	Key, End []byte

@@ -1,16 +1,10 @@
 package command
 
 import (
-	"errors"
 	"fmt"
-	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
-
-// ErrMalformed is in every error about bytes that are not what this package wrote. Within the log it means damage, or
-// a writer newer than this reader: the member must not go on.
-var ErrMalformed = errors.New("malformed command")
 
 // txnDepthMax bounds the nesting of transactions, against bytes made to overflow the stack. The API's own limit on
 // operations is far below it.
@@ -19,203 +13,154 @@ const txnDepthMax = 4096
 // Decode reads one command. The result aliases b.
 func Decode(b []byte) (Command, error) {
 	var c Command
-	err := fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "command"}
+	for f.next() {
+		switch f.n {
 		case fieldTime:
-			c.Time = v.int()
+			c.Time = f.asInt()
 		case fieldUser:
-			c.User = string(v.bytes)
+			c.User = f.asString()
 		case fieldAuthRevision:
-			c.AuthRevision = uint64(v.int())
+			c.AuthRevision = f.asUint()
 		default:
 			if c.Op != nil {
-				return fmt.Errorf("%w: two ops", ErrMalformed)
+				f.fail("two ops")
+				break
 			}
-			op, err := decodeOp(n-opField, v, 0)
+			op, err := decodeOp(f.n-opField, &f, 0)
+			if err != nil {
+				return Command{}, err
+			}
 			c.Op = op
-			return err
-		}
-		return nil
-	})
-	if err == nil && c.Op == nil {
-		err = fmt.Errorf("%w: no op", ErrMalformed)
-	}
-	return c, err
-}
-
-// value is one field's content: a number or bytes.
-type value struct {
-	number uint64
-	bytes  []byte
-}
-
-func (v value) int() int64   { return int64(v.number) }
-func (v value) bool() bool   { return v.number != 0 }
-func (v value) int32() int32 { return int32(min(max(v.int(), math.MinInt32), math.MaxInt32)) }
-
-// fields calls f for each field of a message. Only varint and length-prefixed fields exist.
-func fields(b []byte, f func(protowire.Number, value) error) error {
-	for len(b) > 0 {
-		n, t, k := protowire.ConsumeTag(b)
-		if k < 0 {
-			return fmt.Errorf("%w: %v", ErrMalformed, protowire.ParseError(k))
-		}
-		b = b[k:]
-		var v value
-		switch t {
-		case protowire.VarintType:
-			v.number, k = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			v.bytes, k = protowire.ConsumeBytes(b)
-		default:
-			return fmt.Errorf("%w: field %d of wire type %d", ErrMalformed, n, t)
-		}
-		if k < 0 {
-			return fmt.Errorf("%w: field %d: %v", ErrMalformed, n, protowire.ParseError(k))
-		}
-		b = b[k:]
-		if err := f(n, v); err != nil {
-			return err
 		}
 	}
-	return nil
+	if f.err == nil && c.Op == nil {
+		f.fail("no op")
+	}
+	if f.err != nil {
+		return Command{}, f.err
+	}
+	return c, nil
 }
 
-func unknown(what string, n protowire.Number) error {
-	return fmt.Errorf("%w: unknown field %d of %s", ErrMalformed, n, what)
-}
-
-func decodeOp(k protowire.Number, v value, depth int) (Op, error) {
-	switch kind(k) {
-	case kindRange:
-		return decodeRange(v.bytes)
-	case kindPut:
-		return decodePut(v.bytes)
-	case kindDeleteRange:
-		return decodeDeleteRange(v.bytes)
-	case kindTxn:
-		return decodeTxn(v.bytes, depth+1)
+// decodeOp reads an op of kind k from the field that f stands on, in a transaction nested depth deep.
+func decodeOp(k protowire.Number, f *fields, depth int) (Op, error) {
+	b := f.asBytes()
+	if f.err != nil {
+		return nil, f.err
+	}
+	switch k {
+	case protowire.Number(kindRange):
+		return decodeRange(b)
+	case protowire.Number(kindPut):
+		return decodePut(b)
+	case protowire.Number(kindDeleteRange):
+		return decodeDeleteRange(b)
+	case protowire.Number(kindTxn):
+		return decodeTxn(b, depth+1)
 	}
 	if depth > 0 {
 		return nil, fmt.Errorf("%w: op %d in a txn", ErrMalformed, k)
 	}
-	switch kind(k) {
-	case kindCompact:
-		o := &Compact{}
-		return o, numbers(v.bytes, "compact", &o.Revision)
-	case kindLeaseGrant:
-		o := &LeaseGrant{}
-		return o, numbers(v.bytes, "lease grant", &o.ID, &o.TTLSeconds)
-	case kindLeaseRevoke:
-		var term int64
-		o := &LeaseRevoke{}
-		err := numbers(v.bytes, "lease revoke", &o.ID, &term)
-		o.Term = uint64(term)
-		return o, err
-	case kindLeaseCheckpoint:
-		return decodeLeaseCheckpoint(v.bytes)
-	case kindMemberPublish:
-		return decodeMemberPublish(v.bytes)
-	case kindClusterVersion:
-		return decodeClusterVersion(v.bytes)
-	case kindHashCheck:
-		var index, hash, from int64
-		err := numbers(v.bytes, "hash check", &index, &hash, &from)
-		return &HashCheck{Index: uint64(index), Hash: uint64(hash), From: uint64(from)}, err
-	case kindAlarm:
-		var member, typ, raise int64
-		err := numbers(v.bytes, "alarm", &member, &typ, &raise)
-		return &Alarm{Member: uint64(member), Type: int32(typ), Raise: raise != 0}, err
-	case kindNoop:
-		return &Noop{}, numbers(v.bytes, "noop")
+	switch k {
+	case protowire.Number(kindCompact):
+		return decodeCompact(b)
+	case protowire.Number(kindLeaseGrant):
+		return decodeLeaseGrant(b)
+	case protowire.Number(kindLeaseRevoke):
+		return decodeLeaseRevoke(b)
+	case protowire.Number(kindLeaseCheckpoint):
+		return decodeLeaseCheckpoint(b)
+	case protowire.Number(kindMemberPublish):
+		return decodeMemberPublish(b)
+	case protowire.Number(kindClusterVersion):
+		return decodeClusterVersion(b)
+	case protowire.Number(kindHashCheck):
+		return decodeHashCheck(b)
+	case protowire.Number(kindAlarm):
+		return decodeAlarm(b)
+	case protowire.Number(kindNoop):
+		return decodeNoop(b)
 	}
 	return nil, fmt.Errorf("%w: op %d", ErrMalformed, k)
 }
 
-// numbers decodes a message whose fields 1, 2, ... are all numbers.
-func numbers(b []byte, what string, into ...*int64) error {
-	return fields(b, func(n protowire.Number, v value) error {
-		if int(n) > len(into) || v.bytes != nil {
-			return unknown(what, n)
-		}
-		*into[n-1] = v.int()
-		return nil
-	})
-}
-
 func decodeRange(b []byte) (*Range, error) {
 	o := &Range{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "range"}
+	for f.next() {
+		switch f.n {
 		case 1:
-			o.Key = v.bytes
+			o.Key = f.asBytes()
 		case 2:
-			o.End = v.bytes
+			o.End = f.asBytes()
 		case 3:
-			o.Limit = v.int()
+			o.Limit = f.asInt()
 		case 4:
-			o.Revision = v.int()
+			o.Revision = f.asInt()
 		case 5:
-			o.SortOrder = v.int32()
+			o.SortOrder = f.asInt32()
 		case 6:
-			o.SortTarget = v.int32()
+			o.SortTarget = f.asInt32()
 		case 7:
-			o.KeysOnly = v.bool()
+			o.KeysOnly = f.asBool()
 		case 8:
-			o.CountOnly = v.bool()
+			o.CountOnly = f.asBool()
 		case 9:
-			o.ModRevisionMin = v.int()
+			o.ModRevisionMin = f.asInt()
 		case 10:
-			o.ModRevisionMax = v.int()
+			o.ModRevisionMax = f.asInt()
 		case 11:
-			o.CreateRevisionMin = v.int()
+			o.CreateRevisionMin = f.asInt()
 		case 12:
-			o.CreateRevisionMax = v.int()
+			o.CreateRevisionMax = f.asInt()
 		default:
-			return unknown("range", n)
+			f.unknown()
 		}
-		return nil
-	})
+	}
+	return o, f.err
 }
 
 func decodePut(b []byte) (*Put, error) {
 	o := &Put{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "put"}
+	for f.next() {
+		switch f.n {
 		case 1:
-			o.Key = v.bytes
+			o.Key = f.asBytes()
 		case 2:
-			o.Value = v.bytes
+			o.Value = f.asBytes()
 		case 3:
-			o.Lease = v.int()
+			o.Lease = f.asInt()
 		case 4:
-			o.PrevKV = v.bool()
+			o.PrevKV = f.asBool()
 		case 5:
-			o.IgnoreValue = v.bool()
+			o.IgnoreValue = f.asBool()
 		case 6:
-			o.IgnoreLease = v.bool()
+			o.IgnoreLease = f.asBool()
 		default:
-			return unknown("put", n)
+			f.unknown()
 		}
-		return nil
-	})
+	}
+	return o, f.err
 }
 
 func decodeDeleteRange(b []byte) (*DeleteRange, error) {
 	o := &DeleteRange{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "delete range"}
+	for f.next() {
+		switch f.n {
 		case 1:
-			o.Key = v.bytes
+			o.Key = f.asBytes()
 		case 2:
-			o.End = v.bytes
+			o.End = f.asBytes()
 		case 3:
-			o.PrevKV = v.bool()
+			o.PrevKV = f.asBool()
 		default:
-			return unknown("delete range", n)
+			f.unknown()
 		}
-		return nil
-	})
+	}
+	return o, f.err
 }
 
 func decodeTxn(b []byte, depth int) (*Txn, error) {
@@ -223,86 +168,209 @@ func decodeTxn(b []byte, depth int) (*Txn, error) {
 		return nil, fmt.Errorf("%w: txn nested more than %d deep", ErrMalformed, txnDepthMax)
 	}
 	o := &Txn{}
-	return o, fields(b, func(n protowire.Number, v value) error {
+	f := fields{rest: b, what: "txn"}
+	for f.next() {
 		switch {
-		case n == txnCompareField:
-			c, err := decodeCompare(v.bytes)
+		case f.n == txnCompareField:
+			c, err := decodeCompare(f.asBytes())
+			if err != nil {
+				return nil, err
+			}
 			o.Compares = append(o.Compares, c)
-			return err
-		case n > txnSuccessField && n < txnFailureField:
-			op, err := decodeOp(n-txnSuccessField, v, depth)
-			o.Success = append(o.Success, op)
-			return err
-		case n > txnFailureField:
-			op, err := decodeOp(n-txnFailureField, v, depth)
+		case f.n > txnFailureField:
+			op, err := decodeOp(f.n-txnFailureField, &f, depth)
+			if err != nil {
+				return nil, err
+			}
 			o.Failure = append(o.Failure, op)
-			return err
+		case f.n > txnSuccessField && f.n < txnFailureField:
+			op, err := decodeOp(f.n-txnSuccessField, &f, depth)
+			if err != nil {
+				return nil, err
+			}
+			o.Success = append(o.Success, op)
+		default:
+			f.unknown()
 		}
-		return unknown("txn", n)
-	})
+	}
+	return o, f.err
 }
 
 func decodeCompare(b []byte) (Compare, error) {
 	var c Compare
-	err := fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "compare"}
+	for f.next() {
+		switch f.n {
 		case 1:
-			c.Key = v.bytes
+			c.Key = f.asBytes()
 		case 2:
-			c.End = v.bytes
+			c.End = f.asBytes()
 		case 3:
-			c.Target = v.int32()
+			c.Target = f.asInt32()
 		case 4:
-			c.Result = v.int32()
+			c.Result = f.asInt32()
 		case 5:
-			c.Number = v.int()
+			c.Number = f.asInt()
 		case 6:
-			c.Value = v.bytes
+			c.Value = f.asBytes()
 		default:
-			return unknown("compare", n)
+			f.unknown()
 		}
-		return nil
-	})
-	return c, err
+	}
+	return c, f.err
+}
+
+func decodeCompact(b []byte) (*Compact, error) {
+	o := &Compact{}
+	f := fields{rest: b, what: "compact"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Revision = f.asInt()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeLeaseGrant(b []byte) (*LeaseGrant, error) {
+	o := &LeaseGrant{}
+	f := fields{rest: b, what: "lease grant"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asInt()
+		case 2:
+			o.TTLSeconds = f.asInt()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeLeaseRevoke(b []byte) (*LeaseRevoke, error) {
+	o := &LeaseRevoke{}
+	f := fields{rest: b, what: "lease revoke"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asInt()
+		case 2:
+			o.Term = f.asUint()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
 }
 
 func decodeLeaseCheckpoint(b []byte) (*LeaseCheckpoint, error) {
 	o := &LeaseCheckpoint{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		if n != 1 {
-			return unknown("lease checkpoint", n)
+	f := fields{rest: b, what: "lease checkpoint"}
+	for f.next() {
+		if f.n != 1 {
+			f.unknown()
+			break
 		}
-		var l LeaseRemaining
-		err := numbers(v.bytes, "lease checkpoint", &l.ID, &l.RemainingSeconds)
+		l, err := decodeLeaseRemaining(f.asBytes())
+		if err != nil {
+			return nil, err
+		}
 		o.Leases = append(o.Leases, l)
-		return err
-	})
+	}
+	return o, f.err
+}
+
+func decodeLeaseRemaining(b []byte) (LeaseRemaining, error) {
+	var l LeaseRemaining
+	f := fields{rest: b, what: "lease of a checkpoint"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			l.ID = f.asInt()
+		case 2:
+			l.RemainingSeconds = f.asInt()
+		default:
+			f.unknown()
+		}
+	}
+	return l, f.err
 }
 
 func decodeMemberPublish(b []byte) (*MemberPublish, error) {
 	o := &MemberPublish{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		switch n {
+	f := fields{rest: b, what: "member publish"}
+	for f.next() {
+		switch f.n {
 		case 1:
-			o.ID = uint64(v.int())
+			o.ID = f.asUint()
 		case 2:
-			o.Name = string(v.bytes)
+			o.Name = f.asString()
 		case 3:
-			o.ClientURLs = append(o.ClientURLs, string(v.bytes))
+			o.ClientURLs = append(o.ClientURLs, f.asString())
 		default:
-			return unknown("member publish", n)
+			f.unknown()
 		}
-		return nil
-	})
+	}
+	return o, f.err
 }
 
 func decodeClusterVersion(b []byte) (*ClusterVersion, error) {
 	o := &ClusterVersion{}
-	return o, fields(b, func(n protowire.Number, v value) error {
-		if n != 1 {
-			return unknown("cluster version", n)
+	f := fields{rest: b, what: "cluster version"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Version = f.asString()
+		default:
+			f.unknown()
 		}
-		o.Version = string(v.bytes)
-		return nil
-	})
+	}
+	return o, f.err
+}
+
+func decodeHashCheck(b []byte) (*HashCheck, error) {
+	o := &HashCheck{}
+	f := fields{rest: b, what: "hash check"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Index = f.asUint()
+		case 2:
+			o.Hash = f.asUint()
+		case 3:
+			o.From = f.asUint()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeAlarm(b []byte) (*Alarm, error) {
+	o := &Alarm{}
+	f := fields{rest: b, what: "alarm"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Member = f.asUint()
+		case 2:
+			o.Type = f.asInt32()
+		case 3:
+			o.Raise = f.asBool()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeNoop(b []byte) (*Noop, error) {
+	f := fields{rest: b, what: "noop"}
+	for f.next() {
+		f.unknown()
+	}
+	return &Noop{}, f.err
 }
