@@ -1,0 +1,276 @@
+package leader
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"keelson/state/lease"
+)
+
+var (
+	seedFlag   = flag.Uint64("seed", 0, "seed of random tests; 0: draw one")
+	roundsFlag = flag.Int("rounds", 300, "histories to try in random tests")
+)
+
+// model is a Lessor that looks at everything every time.
+type model struct {
+	o      LessorOptions
+	term   uint64
+	leases map[lease.ID]*modelLease
+	grants int
+}
+
+type modelLease struct {
+	id       lease.ID
+	ttl      int64
+	expiry   time.Duration
+	retry    time.Duration // 0: no revoke was given out
+	grant    int
+	recorded bool
+}
+
+func (m *model) granted(id lease.ID, ttl int64, now time.Duration) {
+	if m.term == 0 {
+		return
+	}
+	m.grants++
+	m.leases[id] = &modelLease{id: id, ttl: ttl, expiry: now + time.Duration(ttl)*time.Second, grant: m.grants}
+}
+
+func (m *model) expired(now time.Duration, limit int) []lease.ID {
+	var due []*modelLease
+	for _, l := range m.leases {
+		if l.retry == 0 && l.expiry <= now || l.retry != 0 && l.retry <= now {
+			due = append(due, l)
+		}
+	}
+	slices.SortFunc(due, func(a, b *modelLease) int {
+		return cmp.Or(cmp.Compare(a.due(), b.due()), cmp.Compare(a.grant, b.grant))
+	})
+	var ids []lease.ID
+	for _, l := range due[:min(limit, len(due))] {
+		l.retry = now + m.o.RetryInterval
+		ids = append(ids, l.id)
+	}
+	return ids
+}
+
+func (l *modelLease) due() time.Duration {
+	if l.retry != 0 {
+		return l.retry
+	}
+	return l.expiry
+}
+
+func (m *model) renew(id lease.ID, now time.Duration) (int64, RenewStatus) {
+	l, ok := m.leases[id]
+	switch {
+	case m.term == 0:
+		return 0, NotLeading
+	case !ok:
+		return 0, NotFound
+	case l.retry != 0 || l.expiry <= now:
+		return 0, Pending
+	case l.recorded:
+		return 0, Recorded
+	}
+	l.expiry = now + time.Duration(l.ttl)*time.Second
+	return l.ttl, Renewed
+}
+
+func (m *model) promote(now time.Duration, term uint64, leases []lease.Lease) {
+	m.term, m.leases = term, map[lease.ID]*modelLease{}
+	for _, g := range leases {
+		left := g.TTLSeconds
+		if g.RemainingSeconds > 0 {
+			left = min(left, g.RemainingSeconds)
+		}
+		m.granted(g.ID, g.TTLSeconds, now)
+		m.leases[g.ID].expiry = now + m.o.Extension + time.Duration(left)*time.Second
+		m.leases[g.ID].recorded = g.RemainingSeconds > 0
+	}
+}
+
+// Whatever happens in whatever order, the Lessor answers as one that keeps no queue.
+func TestLessorAgainstModel(t *testing.T) {
+	s := *seedFlag
+	if s == 0 {
+		s = rand.Uint64()
+	}
+	t.Logf("-seed=%d", s)
+	rnd := rand.New(rand.NewPCG(s, 0))
+	for round := range *roundsFlag {
+		o := LessorOptions{
+			Extension:        time.Duration(rnd.IntN(3000)) * time.Millisecond,
+			RetryInterval:    time.Duration(1+rnd.IntN(5000)) * time.Millisecond,
+			RevokesPerSecond: 1000,
+		}
+		h := history{t: t, name: fmt.Sprintf("round %d", round), r: rnd, l: NewLessor(o), m: &model{o: o}, ids: int64(1 + rnd.IntN(30))}
+		for range 300 {
+			h.step()
+		}
+	}
+}
+
+// history is one run of the Lessor beside the model.
+type history struct {
+	t    *testing.T
+	name string
+	r    *rand.Rand
+	l    *Lessor
+	m    *model
+	ids  int64
+	now  time.Duration
+	term uint64
+}
+
+func (h *history) step() {
+	h.now += time.Duration(h.r.IntN(2000)) * time.Millisecond
+	id := h.r.Int64N(h.ids) - h.ids/2
+	switch n := h.r.IntN(100); {
+	case n < 30:
+		ttl := h.r.Int64N(20)
+		h.l.Granted(id, ttl, h.now)
+		h.m.granted(id, ttl, h.now)
+	case n < 60:
+		ttl, status := h.l.Renew(id, h.now)
+		wantTTL, want := h.m.renew(id, h.now)
+		h.check("renew", [2]any{ttl, status}, [2]any{wantTTL, want})
+	case n < 80:
+		limit := 1 + h.r.IntN(5)
+		var got []lease.ID
+		for _, r := range h.l.Expired(h.now, limit) {
+			h.check("term of revoke", r.Term, h.term)
+			got = append(got, r.ID)
+		}
+		h.check("expired", got, h.m.expired(h.now, limit))
+	case n < 90:
+		h.l.Revoked(id)
+		delete(h.m.leases, id)
+	case n < 96:
+		remaining := h.r.Int64N(3)
+		h.l.Checkpointed(id, remaining)
+		if l := h.m.leases[id]; l != nil {
+			l.recorded = remaining != 0
+		}
+	case n < 97:
+		h.l.Demote()
+		h.m.term, h.m.leases = 0, nil
+	case n < 99:
+		h.promote()
+	default:
+		h.compareAll()
+	}
+	h.check("number", h.l.Len(), len(h.m.leases))
+}
+
+func (h *history) promote() {
+	h.term++
+	var leases []lease.Lease
+	for i := range h.ids {
+		if h.r.IntN(2) == 0 {
+			leases = append(leases, lease.Lease{
+				ID: i - h.ids/2, TTLSeconds: h.r.Int64N(20), RemainingSeconds: h.r.Int64N(10),
+				Grant: lease.Grant{Index: uint64(i)},
+			})
+		}
+	}
+	h.m.promote(h.now, h.term, leases)
+	h.r.Shuffle(len(leases), func(i, j int) { leases[i], leases[j] = leases[j], leases[i] })
+	h.l.Promote(h.now, h.term, leases)
+}
+
+func (h *history) compareAll() {
+	list := h.l.All(h.now)
+	for i, s := range list {
+		m := h.m.leases[s.ID]
+		left := int64((m.expiry - h.now) / time.Second)
+		if s.RemainingSeconds > left || s.RemainingSeconds < left-int64(h.m.o.Extension/time.Second)-1 {
+			h.t.Fatalf("%s: lease %d: %d s left, want about %d", h.name, s.ID, s.RemainingSeconds, left)
+		}
+		if i > 0 && h.m.leases[list[i-1].ID].expiry > m.expiry {
+			h.t.Fatalf("%s: %d before %d", h.name, list[i-1].ID, s.ID)
+		}
+	}
+	h.check("list", len(list), len(h.m.leases))
+}
+
+func (h *history) check(what string, got, want any) {
+	h.t.Helper()
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		h.t.Fatalf("%s, at %v: %s: got %s, want %s", h.name, h.now, what, g, w)
+	}
+}
+
+// A lease that nobody renews is offered for revocation for as long as it exists, through elections and lost revokes
+// (known bug L3); and it never is before its time.
+func TestEveryLeaseExpiresEventually(t *testing.T) {
+	l := NewLessor(LessorOptions{Extension: time.Second, RetryInterval: time.Second})
+	granted := []lease.Lease{{ID: 7, TTLSeconds: 10}}
+	now := time.Duration(0)
+	for term := uint64(1); term < 20; term++ {
+		l.Promote(now, term, granted)
+		if got := l.Expired(now+11*time.Second-1, 10); got != nil {
+			t.Fatalf("term %d: revoked early", term)
+		}
+		for try := range 5 {
+			got := l.Expired(now+11*time.Second+time.Duration(try)*time.Second, 10)
+			if len(got) != 1 || got[0].ID != 7 || got[0].Term != term {
+				t.Fatalf("term %d, try %d: %v", term, try, got)
+			}
+		}
+		now += 17 * time.Second
+		l.Demote()
+	}
+}
+
+func manyLeases(n int) []lease.Lease {
+	leases := make([]lease.Lease, n)
+	for i := range leases {
+		leases[i] = lease.Lease{ID: int64(i) - int64(n)/2, TTLSeconds: int64(10 + i%600), Grant: lease.Grant{Index: uint64(i)}}
+	}
+	return leases
+}
+
+func BenchmarkRenewOf200000(b *testing.B) {
+	const n = 200_000
+	l := NewLessor(LessorOptions{})
+	l.Promote(0, 1, manyLeases(n))
+	now := time.Duration(0)
+	i := int64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 10 * time.Microsecond
+		l.Renew(i%n-n/2, now)
+		i += 7919
+	}
+}
+
+// One operation is one lease that expires, is revoked, and is granted again, among 200,000.
+func BenchmarkExpireOneOf200000(b *testing.B) {
+	const n = 200_000
+	l := NewLessor(LessorOptions{RevokesPerSecond: 1 << 20})
+	l.Promote(0, 1, manyLeases(n))
+	now := time.Duration(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 200 * time.Microsecond
+		for _, r := range l.Expired(now, 1) {
+			l.Revoked(r.ID)
+			l.Granted(r.ID, 600, now)
+		}
+	}
+}
+
+func BenchmarkPromoteWith200000(b *testing.B) {
+	leases := manyLeases(200_000)
+	l := NewLessor(LessorOptions{})
+	for b.Loop() {
+		l.Promote(0, 1, leases)
+	}
+}

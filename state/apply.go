@@ -1,0 +1,215 @@
+package state
+
+import (
+	"fmt"
+
+	"keelson/command"
+	"keelson/state/alarm"
+	"keelson/state/lease"
+	"keelson/state/members"
+	"keelson/state/mvcc"
+	"keelson/storage"
+)
+
+// run is one call of Apply.
+type run struct {
+	m       *Machine
+	b       *storage.Batch
+	kv      *mvcc.Tx
+	leases  *lease.Tx
+	members *members.Tx
+	alarms  *alarm.Tx
+
+	at      Position
+	ordinal uint32 // of the command within its entry
+	hash    uint64
+	out     Outcome
+}
+
+// Apply applies entries that follow on the newest one applied, in one storage batch. What it returns has been published.
+// An error means the disk, or an entry that is damaged or of a later version: the member must stop, and Apply does
+// nothing any more.
+func (m *Machine) Apply(entries []Entry) (Outcome, error) {
+	if m.failed != nil {
+		return Outcome{}, m.failed
+	}
+	r := m.begin()
+	if err := r.apply(entries); err != nil {
+		m.failed = fmt.Errorf("state: apply: %w", err)
+		return Outcome{}, m.failed
+	}
+	return r.out, nil
+}
+
+func (m *Machine) begin() *run {
+	p := m.shared.Load()
+	b := m.db.NewBatch()
+	return &run{
+		m:       m,
+		b:       b,
+		kv:      m.kv.Begin(b),
+		leases:  m.leases.Begin(b),
+		members: members.Begin(b, p.members),
+		alarms:  alarm.Begin(b, p.alarms),
+		at:      p.applied,
+		hash:    p.hash,
+	}
+}
+
+func (r *run) apply(entries []Entry) error {
+	for i := range entries {
+		if err := r.entry(&entries[i]); err != nil {
+			r.b.Discard()
+			return fmt.Errorf("entry %d: %w", entries[i].Index, err)
+		}
+	}
+	r.kv.Finish()
+	r.b.Set(storage.Meta, metaApplied, appendApplied(nil, r.at, r.hash))
+	if err := r.b.Commit(); err != nil {
+		return err
+	}
+	r.publish()
+	return nil
+}
+
+// publish makes the committed batch visible: first the pairs, then the position that promises them.
+func (r *run) publish() {
+	r.out.Events = r.kv.Events()
+	r.out.Revision = r.kv.Revision()
+	r.m.kv.Publish(r.kv)
+	r.m.shared.Store(&publication{
+		applied: r.at,
+		hash:    r.hash,
+		members: r.members.Set(),
+		alarms:  r.alarms.Set(),
+	})
+	r.out.Members = r.members.Changed()
+	r.out.Alarms = r.alarms.Changed()
+}
+
+// entry applies one entry.
+func (r *run) entry(e *Entry) error {
+	if e.Index != r.at.Index+1 || e.Term < r.at.Term {
+		panic(fmt.Sprintf("state: entry %d of term %d does not follow on %d of term %d", e.Index, e.Term, r.at.Index, r.at.Term))
+	}
+	r.at = Position{Index: e.Index, Term: e.Term}
+	r.out.Counts.Entries++
+	events := len(r.kv.Events())
+	var results []Result
+	if len(e.Data) > 0 {
+		batch, err := r.batch(e.Data)
+		if err != nil {
+			return err
+		}
+		r.out.Batches = append(r.out.Batches, batch)
+		results = batch.Results
+	}
+	if e.ConfState != nil {
+		r.members.SetConfState(e.ConfState)
+	}
+	r.fold(e, results, r.kv.Events()[events:])
+	return nil
+}
+
+// batch applies the commands of one entry.
+func (r *run) batch(data []byte) (BatchResult, error) {
+	batch, err := command.OpenBatch(data)
+	if err != nil {
+		return BatchResult{}, err
+	}
+	results := make([]Result, 0, batch.Count())
+	for r.ordinal = 0; ; r.ordinal++ {
+		c, ok, err := batch.Next()
+		if err != nil {
+			return BatchResult{}, fmt.Errorf("command %d: %w", r.ordinal, err)
+		}
+		if !ok {
+			return BatchResult{ID: batch.ID, Results: results}, nil
+		}
+		results = append(results, Result{})
+		if err := r.command(&c, &results[len(results)-1]); err != nil {
+			return BatchResult{}, fmt.Errorf("command %d: %w", r.ordinal, err)
+		}
+	}
+}
+
+// command applies one command, all of it or nothing. An error is a failure.
+func (r *run) command(c *command.Command, res *Result) error {
+	r.out.Counts.Commands++
+	err := r.admit(c.Op)
+	if err == nil {
+		err = r.execute(c.Op, res)
+	}
+	if err != nil {
+		if !isRefusal(err) {
+			return err
+		}
+		if r.kv.Changed() {
+			panic(fmt.Sprintf("state: command %d of entry %d refused half way: %v", r.ordinal, r.at.Index, err))
+		}
+		r.out.Counts.Refusals++
+		*res = Result{Refusal: err}
+	}
+	res.Revision, _ = r.kv.EndCommand()
+	return nil
+}
+
+// execute carries out one command that nothing speaks against in general. If it returns a refusal it has changed nothing.
+func (r *run) execute(op command.Op, res *Result) error {
+	switch o := op.(type) {
+	case *command.Put:
+		return r.applyPut(o, res)
+	case *command.DeleteRange:
+		return r.applyDeleteRange(o, res)
+	case *command.Txn:
+		return r.applyTxn(o, res)
+	case *command.Compact:
+		return r.applyCompact(o)
+	case *command.LeaseGrant:
+		return r.applyLeaseGrant(o, res)
+	case *command.LeaseRevoke:
+		return r.applyLeaseRevoke(o, res)
+	case *command.LeaseCheckpoint:
+		return r.applyLeaseCheckpoint(o)
+	case *command.MemberPublish:
+		return r.members.Publish(o.ID, o.Name, o.ClientURLs)
+	case *command.ClusterVersion:
+		r.members.SetVersion(o.Version)
+	case *command.HashCheck:
+		r.applyHashCheck(o)
+	case *command.Alarm:
+		r.applyAlarm(o, res)
+	case *command.Range, *command.Noop: // a range alone has nobody to answer to
+	default:
+		panic(fmt.Sprintf("state: op %T", op))
+	}
+	return nil
+}
+
+func (r *run) applyCompact(o *command.Compact) error {
+	if err := r.kv.Compact(o.Revision); err != nil {
+		return err
+	}
+	r.out.Floor = true
+	return nil
+}
+
+// applyHashCheck compares, and changes nothing: what this member finds is not part of the state.
+func (r *run) applyHashCheck(o *command.HashCheck) {
+	ours, known := r.m.hashes.get(o.Index)
+	r.out.Checks = append(r.out.Checks, HashCheck{Index: o.Index, From: o.From, Theirs: o.Hash, Ours: ours, Known: known})
+}
+
+func (r *run) applyAlarm(o *command.Alarm, res *Result) {
+	a := alarm.Alarm{Member: o.Member, Type: alarm.Type(o.Type)}
+	if o.Raise {
+		r.alarms.Raise(a)
+		if a.Type != alarm.None {
+			res.Alarm = &a
+		}
+		return
+	}
+	if r.alarms.Clear(a) {
+		res.Alarm = &a
+	}
+}

@@ -1,0 +1,68 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"keelson/state/members"
+	"keelson/state/mvcc"
+)
+
+// Refusals: a command that meets one of these, or one of those of the packages below (see refusals), changes nothing.
+var (
+	// ErrEmptyKey refuses an operation without a key.
+	ErrEmptyKey = errors.New("key is not provided")
+	// ErrNoSpace refuses what would store more while a NOSPACE alarm is raised.
+	ErrNoSpace = errors.New("database space exceeded")
+	// ErrCorrupt refuses every change of pairs and leases while a CORRUPT alarm is raised.
+	ErrCorrupt = errors.New("corrupt cluster")
+	// ErrLeaseNotFound refuses to attach to, or to revoke, a lease that there is not.
+	ErrLeaseNotFound = errors.New("requested lease not found")
+	// ErrLeaseExists refuses to grant a lease under an id that is taken.
+	ErrLeaseExists = errors.New("lease already exists")
+	// ErrStaleTerm voids the revoke of an expired lease that a leader of an earlier term asked for.
+	ErrStaleTerm = errors.New("revoke of a former leader")
+)
+
+// refusals numbers all refusals for the state hash. The numbers are part of what members compare: append only.
+var refusals = []error{
+	1:  ErrEmptyKey,
+	2:  ErrNoSpace,
+	3:  ErrCorrupt,
+	4:  ErrLeaseNotFound,
+	5:  ErrLeaseExists,
+	6:  ErrStaleTerm,
+	7:  mvcc.ErrCompacted,
+	8:  mvcc.ErrFuture,
+	9:  mvcc.ErrKeyNotFound,
+	10: members.ErrNotFound,
+}
+
+// Refusals lists every refusal that a Result can carry.
+func Refusals() []error { return append([]error(nil), refusals[1:]...) }
+
+// isRefusal tells refusals from failures.
+func isRefusal(err error) bool {
+	for _, r := range refusals {
+		if r != nil && err == r {
+			return true
+		}
+	}
+	return false
+}
+
+// refusalNumber is 0 for nil.
+func refusalNumber(err error) byte {
+	if err == nil {
+		return 0
+	}
+	for i, r := range refusals {
+		if err == r {
+			return byte(i)
+		}
+	}
+	panic(fmt.Sprintf("state: %v is no refusal", err))
+}
+
+// ErrNotBootstrapped is in the error of Open when the database holds no state yet.
+var ErrNotBootstrapped = errors.New("no state to open")

@@ -1,0 +1,353 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"keelson/command"
+	"keelson/state/lease"
+	"keelson/state/mvcc"
+	"keelson/storage"
+)
+
+// Each test here is named for a bug that a system like this one has had.
+
+func key(s string) []byte { return []byte(s) }
+
+// everyOp has one op of each kind; some of them are refused.
+func everyOp() []command.Op {
+	return []command.Op{
+		&command.Put{Key: key("a"), Value: key("1"), Lease: 1},
+		&command.LeaseGrant{ID: 1, TTLSeconds: 5},
+		&command.Put{Key: key("a"), Value: key("1"), Lease: 1, PrevKV: true},
+		&command.Put{Key: key("b"), Value: key("1")},
+		&command.Txn{Success: []command.Op{&command.Put{Key: key("c"), Lease: 1}, &command.Range{Key: key("a")}, &command.DeleteRange{Key: key("b")}}},
+		&command.Txn{Success: []command.Op{&command.Range{Key: key("a"), Revision: 1000}}},
+		&command.DeleteRange{Key: key("a"), PrevKV: true},
+		&command.DeleteRange{Key: key("zz")},
+		&command.Compact{Revision: 3},
+		&command.Compact{Revision: 3},
+		&command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: 1, RemainingSeconds: 2}}},
+		&command.LeaseRevoke{ID: 1, Term: 1},
+		&command.LeaseRevoke{ID: 1},
+		&command.MemberPublish{ID: 1, Name: "a", ClientURLs: []string{"http://a:2379"}},
+		&command.MemberPublish{ID: 99},
+		&command.ClusterVersion{Version: "3.7.0"},
+		&command.HashCheck{Index: 1, Hash: 1, From: 2},
+		&command.Alarm{Member: 1, Type: 1, Raise: true},
+		&command.Alarm{Member: 1, Type: 1, Raise: true},
+		&command.Put{Key: key("d")},
+		&command.Alarm{Member: 1, Type: 1},
+		&command.Alarm{Member: 1, Type: 1},
+		&command.Range{Key: key("a")},
+		&command.Noop{},
+	}
+}
+
+// A1: the applied index was saved apart from the data it stood for. Here: power cuts after every entry, with the last
+// flush at every entry before; what is found is exactly the state at the index that is found.
+func TestA1AppliedIndexAndDataAreOne(t *testing.T) {
+	ops := everyOp()
+	states := map[uint64]string{}
+	reference := newMember(t)
+	for _, op := range ops {
+		reference.do(op)
+		states[reference.m.Applied().Index] = reference.dump()
+	}
+	for flushed := range ops {
+		x := newMember(t)
+		for i, op := range ops {
+			x.do(op)
+			if i == flushed {
+				x.flush()
+			}
+		}
+		x.fs = x.fs.CrashClone(vfs.CrashCloneCfg{})
+		x.reopen()
+		index := x.m.Applied().Index
+		if want := bootstrapPosition.Index + uint64(flushed) + 1; index != want {
+			t.Fatalf("flushed at %d, found %d", want, index)
+		}
+		if got := x.dump(); got != states[index] {
+			t.Fatalf("at %d:\n%s\nwant\n%s", index, got, states[index])
+		}
+	}
+}
+
+// D16, A2: an entry of some kind did not advance the applied index, and was applied again after a restart.
+func TestD16EveryEntryAdvancesTheAppliedIndex(t *testing.T) {
+	x := newMember(t)
+	for i, op := range everyOp() {
+		x.do(op)
+		want := Position{Index: bootstrapPosition.Index + uint64(i) + 1, Term: 1}
+		revision := x.m.Revision()
+		index, hash := x.m.StateHash()
+		x.flush()
+		x.fs = x.fs.CrashClone(vfs.CrashCloneCfg{})
+		x.reopen()
+		if x.m.Applied() != want || x.m.Revision() != revision {
+			t.Fatalf("%T: at %v, revision %d; want %v, %d", op, x.m.Applied(), x.m.Revision(), want, revision)
+		}
+		if i2, h2 := x.m.StateHash(); i2 != index || h2 != hash {
+			t.Fatalf("%T: hash %x at %d, want %x at %d", op, h2, i2, hash, index)
+		}
+		if p, err := x.m.DurableApplied(); p != want || err != nil {
+			t.Fatalf("%T: durable %v, %v", op, p, err)
+		}
+	}
+}
+
+// A8: a lease with a negative id put members out of sync.
+func TestA8NegativeLeaseIDs(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	for _, ops := range [][]command.Op{
+		{&command.LeaseGrant{ID: -1, TTLSeconds: 5}, &command.LeaseGrant{ID: math.MinInt64, TTLSeconds: 5}},
+		{&command.Put{Key: key("a"), Lease: -1}, &command.Put{Key: key("b"), Lease: math.MinInt64}},
+		{&command.LeaseRevoke{ID: -1}, &command.LeaseRevoke{ID: 1}},
+	} {
+		a.do(ops...)
+		b.do(ops...)
+		b.flush()
+		b.reopen()
+	}
+	if a.dump() != b.dump() {
+		t.Errorf("got\n%s\nwant\n%s", b.dump(), a.dump())
+	}
+	if got := fmt.Sprintf("%d %s", len(a.pairs()), a.pairs()[0].Key); got != "1 b" {
+		t.Errorf("pairs: %s", got)
+	}
+}
+
+// A9: ranges in a transaction ran only where the request had come in; at a compacted revision they failed there and
+// nowhere else. Here: they fail everywhere, whether the member has already removed what is compacted or not.
+func TestA9RangesInTransactionsFailEverywhere(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	for _, x := range []*member{a, b} {
+		for range 5 {
+			x.do(&command.Put{Key: key("a"), Value: key("v")})
+		}
+		x.do(&command.Compact{Revision: 5})
+	}
+	b.compactAll()
+	for revision := int64(-2); revision < 9; revision++ {
+		op := &command.Txn{Success: []command.Op{
+			&command.Put{Key: key("b")}, &command.Range{Key: key("a"), Revision: revision},
+		}}
+		ra, rb := a.do(op)[0], b.do(op)[0]
+		if sprintResult(&ra) != sprintResult(&rb) {
+			t.Errorf("revision %d: %s and %s", revision, sprintResult(&ra), sprintResult(&rb))
+		}
+		refused := revision != 0 && revision < 5 || revision > ra.Revision
+		if (ra.Refusal != nil) != refused {
+			t.Errorf("revision %d: %v", revision, ra.Refusal)
+		}
+	}
+	_, ha := a.m.StateHash()
+	if _, hb := b.m.StateHash(); ha != hb {
+		t.Errorf("hashes differ")
+	}
+}
+
+// A10: a transaction that failed half way left a part of its writes. Here: every op that can fail, at every place.
+func TestA10FailureAtEveryPlaceLeavesNothing(t *testing.T) {
+	x := newMember(t)
+	x.do(&command.LeaseGrant{ID: 1, TTLSeconds: 5}, &command.Put{Key: key("a"), Lease: 1}, &command.Put{Key: key("a"), Lease: 1}, &command.Compact{Revision: 2})
+	x.do(&command.Compact{Revision: 3})
+	bad := map[string]command.Op{
+		"future":       &command.Range{Key: key("a"), Revision: 4},
+		"compacted":    &command.Range{Key: key("a"), Revision: 2},
+		"lease":        &command.Put{Key: key("q"), Lease: 9},
+		"ignore value": &command.Put{Key: key("q"), IgnoreValue: true},
+		"ignore lease": &command.Put{Key: key("q"), IgnoreLease: true},
+		"put nothing":  &command.Put{},
+		"del nothing":  &command.DeleteRange{},
+		"read nothing": &command.Range{},
+	}
+	before := x.dump(nameApplied)
+	for name, op := range bad {
+		for depth := range 3 {
+			for place := range 5 {
+				ops := []command.Op{
+					&command.Put{Key: key("x"), Lease: 1}, &command.DeleteRange{Key: key("a")}, &command.Put{Key: key("y")}, &command.Range{Key: key("x")},
+				}
+				ops = append(ops[:place:place], append([]command.Op{op}, ops[place:]...)...)
+				txn := &command.Txn{Success: ops}
+				for range depth {
+					txn = &command.Txn{
+						Compares: []command.Compare{{Key: key("a"), Target: targetVersion, Number: 1}},
+						Success:  []command.Op{op},
+						Failure:  []command.Op{&command.Put{Key: key("z")}, txn, &command.Put{Key: key("w")}},
+					}
+				}
+				if res := x.do(txn)[0]; res.Refusal == nil || res.Revision != 3 {
+					t.Errorf("%s at %d, %d deep: %+v", name, place, depth, res)
+				}
+				if after := x.dump(nameApplied); after != before {
+					t.Fatalf("%s at %d, %d deep left\n%s\nwas\n%s", name, place, depth, after, before)
+				}
+			}
+		}
+	}
+}
+
+// A12: a key written twice in one batch was read with its first value.
+func TestA12TwoWritesOfAKeyInOneBatch(t *testing.T) {
+	x := newMember(t)
+	x.do(&command.Put{Key: key("a"), Value: key("0")})
+	res := x.do(
+		&command.Put{Key: key("a"), Value: key("1")},
+		&command.Put{Key: key("a"), Value: key("2"), PrevKV: true},
+		&command.Txn{Success: []command.Op{&command.Range{Key: key("a")}, &command.Range{Key: key("a"), End: key("b")}}},
+	)
+	if string(res[1].Prev.Value) != "1" {
+		t.Errorf("previous %s", printPair(res[1].Prev))
+	}
+	for _, o := range res[2].Txn.Responses {
+		if string(o.KVs[0].Value) != "2" {
+			t.Errorf("in the batch %s", printPair(&o.KVs[0]))
+		}
+	}
+	if p := x.pairs(); string(p[0].Value) != "2" || p[0].Version != 3 {
+		t.Errorf("after %s", printPair(&p[0]))
+	}
+}
+
+// A22: deleting a key whose lease was unknown crashed every member, and again at each restart.
+func TestA22DeletingAKeyOfAnUnknownLease(t *testing.T) {
+	for name, op := range map[string]command.Op{
+		"delete": &command.DeleteRange{Key: key("a")},
+		"put":    &command.Put{Key: key("a")},
+		"txn":    &command.Txn{Success: []command.Op{&command.DeleteRange{Key: key("a"), End: []byte{0}}}},
+		"keep":   &command.Put{Key: key("a"), IgnoreLease: true},
+		"revoke": &command.LeaseRevoke{ID: 1},
+	} {
+		x := newMember(t)
+		x.do(&command.LeaseGrant{ID: 1, TTLSeconds: 5}, &command.Put{Key: key("a"), Lease: 1})
+		b := x.db.NewBatch()
+		b.DeleteRange(storage.Leases, nil, nil)
+		b.DeleteRange(storage.LeaseKeys, nil, nil)
+		if err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		x.flush()
+		x.reopen()
+		if res := x.do(op)[0]; (res.Refusal == ErrLeaseNotFound) != (name == "revoke") {
+			t.Errorf("%s: %+v", name, res)
+		}
+		x.flush()
+		x.reopen()
+	}
+}
+
+// L1: a leader stuck in its disk was deposed; the revokes it had queued were committed in the next term, and all leases
+// were gone though they had been renewed.
+func TestL1RevokesOfAFormerLeaderAreVoid(t *testing.T) {
+	x := newMember(t)
+	var grants, revokes []command.Op
+	for id := int64(1); id <= 10; id++ {
+		grants = append(grants, &command.LeaseGrant{ID: id, TTLSeconds: 5}, &command.Put{Key: key(fmt.Sprint(id)), Lease: id})
+		revokes = append(revokes, &command.LeaseRevoke{ID: id, Term: 3})
+	}
+	at := x.m.Applied()
+	at.Term = 3
+	x.apply(entryAfter(at, grants...))
+	at = x.m.Applied()
+	at.Term = 4
+	out := x.apply(entryAfter(at, revokes...))
+	for i, res := range out.Batches[0].Results {
+		if res.Refusal != ErrStaleTerm {
+			t.Errorf("revoke %d: %+v", i, res)
+		}
+	}
+	if len(out.Events)+len(out.Leases) > 0 || len(x.pairs()) != 10 {
+		t.Errorf("%d pairs left; %+v", len(x.pairs()), out)
+	}
+}
+
+// L8: a huge TTL overflowed.
+func TestL8HugeTTL(t *testing.T) {
+	x := newMember(t)
+	for i, ttl := range []int64{math.MaxInt64, math.MinInt64, 9_000_000_000, 9_000_000_001, 0, -1} {
+		id := int64(i + 1)
+		if res := x.do(&command.LeaseGrant{ID: id, TTLSeconds: ttl})[0]; res.Refusal != nil || res.TTLSeconds != ttl {
+			t.Errorf("ttl %d: %+v", ttl, res)
+		}
+		v := x.m.View()
+		if l, ok, err := v.Lease(id); l.TTLSeconds != ttl || !ok || err != nil {
+			t.Errorf("ttl %d: %+v, %v, %v", ttl, l, ok, err)
+		}
+		v.Close()
+	}
+}
+
+// S2 and S3 in small: the comparison through the log says what this member had at that very index, or that it does not
+// know; and says nothing about itself in the state.
+func TestHashChecksGoThroughTheLog(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	for _, x := range []*member{a, b} {
+		x.do(&command.Put{Key: key("a")})
+	}
+	index, hash := a.m.StateHash()
+	ops := []command.Op{
+		&command.HashCheck{Index: index, Hash: hash, From: 1},
+		&command.HashCheck{Index: index, Hash: hash + 1, From: 1},
+		&command.HashCheck{Index: index + 50, Hash: hash, From: 1},
+		&command.HashCheck{Index: index + hashRingSize, Hash: hash, From: 1},
+		&command.HashCheck{Index: 0, Hash: 0, From: 1},
+	}
+	b.flush()
+	b.reopen() // still knows the hash at its last entry
+	for i, x := range []*member{a, b} {
+		out := x.apply(entryAfter(x.m.Applied(), ops...))
+		var got []string
+		for _, c := range out.Checks {
+			got = append(got, fmt.Sprintf("%v %v", c.Known, c.Known && c.Ours == c.Theirs))
+		}
+		if s := strings.Join(got, ", "); s != "true true, true false, false false, false false, false false" {
+			t.Errorf("member %d: %s", i, s)
+		}
+	}
+	b.flush()
+	b.reopen()
+	a.do(&command.HashCheck{Index: index, Hash: hash, From: 1})
+	out := b.apply(entryAfter(b.m.Applied(), &command.HashCheck{Index: index, Hash: hash, From: 1}))
+	if out.Checks[0].Known {
+		t.Errorf("a hash from before the restart: %+v", out.Checks[0])
+	}
+	_, ha := a.m.StateHash()
+	if _, hb := b.m.StateHash(); ha != hb {
+		t.Errorf("what a member knows shows in its hash")
+	}
+}
+
+// Every refusal has its number, and Refusals lists them all.
+func TestRefusalNumbers(t *testing.T) {
+	list := Refusals()
+	for i, err := range list {
+		if refusalNumber(err) != byte(i+1) || !isRefusal(err) {
+			t.Errorf("%v has number %d", err, refusalNumber(err))
+		}
+	}
+	for _, err := range []error{mvcc.ErrCompacted, mvcc.ErrFuture, mvcc.ErrKeyNotFound, ErrStaleTerm} {
+		if refusalNumber(err) == 0 {
+			t.Errorf("%v has no number", err)
+		}
+	}
+	if refusalNumber(nil) != 0 || isRefusal(nil) || isRefusal(lease.Keys(goneDisk{}, 1, nil)) {
+		t.Errorf("what is no refusal counts as one")
+	}
+}
+
+// goneDisk is a reader of a disk that is gone.
+type goneDisk struct{}
+
+func (goneDisk) Get(storage.Space, []byte) ([]byte, bool, error) {
+	return nil, false, fmt.Errorf("gone")
+}
+func (goneDisk) Iter(storage.Space, []byte, []byte) (*storage.Iter, error) {
+	return nil, fmt.Errorf("gone")
+}

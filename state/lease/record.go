@@ -1,0 +1,75 @@
+package lease
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// ID names a lease. Any number but 0, negative ones included.
+type ID = int64
+
+// Lease is what the state knows of a lease.
+type Lease struct {
+	ID ID
+	// TTLSeconds is what was granted.
+	TTLSeconds int64
+	// RemainingSeconds is what was left when a leader last recorded it. 0: nothing recorded, the full TTL counts.
+	RemainingSeconds int64
+	// Grant says when it was granted.
+	Grant Grant
+}
+
+// Grant is a place in the log: grants are ordered by it, and no two leases, not even of one id, share one.
+type Grant struct {
+	Index   uint64 // of the entry
+	Ordinal uint32 // of the command within the entry, from 0
+}
+
+// Less orders grants from old to new.
+func (g Grant) Less(h Grant) bool {
+	return g.Index < h.Index || g.Index == h.Index && g.Ordinal < h.Ordinal
+}
+
+// The record of a lease:
+//
+//	version(1) = 1 | granted TTL(8) | remaining TTL(8) | grant: index(8) | ordinal(4)      all little endian
+//
+// Its key, and the beginning of the keys of LeaseKeys, which the user's key follows, is the id in big endian, so that
+// ids are in order of their unsigned value.
+const (
+	recordVersion = 1
+	recordSize    = 29
+	idSize        = 8
+)
+
+func appendRecord(dst []byte, l Lease) []byte {
+	dst = append(dst, recordVersion)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(l.TTLSeconds))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(l.RemainingSeconds))
+	dst = binary.LittleEndian.AppendUint64(dst, l.Grant.Index)
+	return binary.LittleEndian.AppendUint32(dst, l.Grant.Ordinal)
+}
+
+func decodeRecord(id ID, b []byte) (Lease, error) {
+	if len(b) != recordSize || b[0] != recordVersion {
+		return Lease{}, fmt.Errorf("lease: record of %d is not one of version %d: %x", id, recordVersion, b)
+	}
+	return Lease{
+		ID:               id,
+		TTLSeconds:       int64(binary.LittleEndian.Uint64(b[1:])),
+		RemainingSeconds: int64(binary.LittleEndian.Uint64(b[9:])),
+		Grant: Grant{
+			Index:   binary.LittleEndian.Uint64(b[17:]),
+			Ordinal: binary.LittleEndian.Uint32(b[25:]),
+		},
+	}, nil
+}
+
+func appendID(dst []byte, id ID) []byte { return binary.BigEndian.AppendUint64(dst, uint64(id)) }
+
+func decodeID(key []byte) (ID, error) {
+	if len(key) < idSize {
+		return 0, fmt.Errorf("lease: key %x is too short for an id", key)
+	}
+	return int64(binary.BigEndian.Uint64(key)), nil
+}

@@ -1,0 +1,89 @@
+package state
+
+import (
+	"fmt"
+
+	"keelson/command"
+	"keelson/state/lease"
+	"keelson/state/mvcc"
+)
+
+func (r *run) applyLeaseGrant(o *command.LeaseGrant, res *Result) error {
+	if o.ID == 0 { // means "no lease" wherever an id stands, and so is always taken
+		return ErrLeaseExists
+	}
+	exists, err := r.leases.Exists(o.ID)
+	if err != nil {
+		return err
+	}
+	if exists {
+		return ErrLeaseExists
+	}
+	r.leases.Grant(lease.Lease{
+		ID:         o.ID,
+		TTLSeconds: o.TTLSeconds,
+		Grant:      lease.Grant{Index: r.at.Index, Ordinal: r.ordinal},
+	})
+	res.Lease, res.TTLSeconds = o.ID, o.TTLSeconds
+	r.out.Leases = append(r.out.Leases, LeaseChange{Kind: LeaseGranted, ID: o.ID, TTLSeconds: o.TTLSeconds})
+	r.out.Counts.LeasesGranted++
+	return nil
+}
+
+// applyLeaseRevoke removes a lease and deletes its keys, in order, in one revision.
+func (r *run) applyLeaseRevoke(o *command.LeaseRevoke, res *Result) error {
+	if o.Term != 0 && o.Term < r.at.Term {
+		return ErrStaleTerm
+	}
+	exists, err := r.leases.Exists(o.ID)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return ErrLeaseNotFound
+	}
+	keys, err := r.leases.Keys(o.ID)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := r.deleteLeased(o.ID, key); err != nil {
+			return err
+		}
+	}
+	r.leases.Revoke(o.ID)
+	res.Lease, res.Deleted = o.ID, int64(len(keys))
+	r.out.Leases = append(r.out.Leases, LeaseChange{Kind: LeaseRevoked, ID: o.ID})
+	r.out.Counts.LeasesRevoked++
+	if o.Term != 0 {
+		r.out.Counts.LeasesRevokedByTime++
+	}
+	return nil
+}
+
+func (r *run) deleteLeased(id lease.ID, key []byte) error {
+	var found int64
+	n, err := r.kv.DeleteRange(key, nil, func(prev *mvcc.KeyValue) { found = prev.Lease })
+	if err != nil {
+		return err
+	}
+	if n != 1 || found != id {
+		panic(fmt.Sprintf("state: key %q hangs on lease %d, but of %d pairs of that key the lease is %d", key, id, n, found))
+	}
+	r.leases.Move(key, id, 0)
+	return nil
+}
+
+func (r *run) applyLeaseCheckpoint(o *command.LeaseCheckpoint) error {
+	for _, l := range o.Leases {
+		ok, err := r.leases.Checkpoint(l.ID, l.RemainingSeconds)
+		if err != nil {
+			return err
+		}
+		if ok {
+			change := LeaseChange{Kind: LeaseCheckpointed, ID: l.ID, RemainingSeconds: l.RemainingSeconds}
+			r.out.Leases = append(r.out.Leases, change)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,13 @@
+// Package members is the one store of who belongs to the cluster: members and the ids that were removed, the
+// configuration raft is to work with, the cluster's id, and the version that all members agree to behave as.
+//
+// It owns the table Members and a few names in Meta. All of it is small and is kept in memory as well, as an immutable
+// Set: reading needs no disk and no lock. A change goes through a Tx, which writes to the batch of Apply and, when
+// something has changed, leaves a new Set behind; package state publishes that Set once the batch is committed.
+//
+// It does not decide whether a change of members is wise (quorum, health, readiness of a learner): the proposer does.
+//
+// Invariants: an id is a member, or removed, or neither, and once removed stays so. No two members share a peer URL.
+//
+// The file identity.go derives ids of members and clusters; its functions are pure.
+package members

@@ -1,0 +1,167 @@
+package mvcc
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+var benchKeys = flag.Int("bench-keys", 20_000, "number of keys that benchmarks work on")
+
+const benchRun = 50 // commands per run
+
+func benchKey(i int) []byte {
+	return fmt.Appendf(nil, "/registry/pods/namespace-%03d/pod-%08d", i%100, i)
+}
+
+// benchStore is a store of benchKeys keys with 256-byte values, flushed.
+func benchStore(b *testing.B, o Options) *machine {
+	m := &machine{t: b, fs: vfs.NewMem(), mo: o}
+	m.open()
+	b.Cleanup(func() { m.close() })
+	benchPut(b, m, *benchKeys, func(i int) int { return i })
+	if err := m.db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// benchPut puts n keys, benchRun of them in a run.
+func benchPut(b *testing.B, m *machine, n int, key func(int) int) {
+	value := make([]byte, 256)
+	for i := 0; i < n; {
+		batch := m.db.NewBatch()
+		tx := m.s.Begin(batch)
+		for range min(benchRun, n-i) {
+			if _, err := tx.Put(benchKey(key(i)), value, 0, false, false); err != nil {
+				b.Fatal(err)
+			}
+			tx.EndCommand()
+			i++
+		}
+		tx.Finish()
+		if err := batch.Commit(); err != nil {
+			b.Fatal(err)
+		}
+		m.s.Publish(tx)
+	}
+}
+
+func BenchmarkPutExisting(b *testing.B) {
+	m := benchStore(b, Options{NewestCacheBytes: 1 << 30})
+	b.ReportAllocs()
+	b.ResetTimer()
+	benchPut(b, m, b.N, func(i int) int { return i * 7919 % *benchKeys })
+}
+
+func BenchmarkPutExistingUncached(b *testing.B) {
+	m := benchStore(b, Options{NewestCacheBytes: -1})
+	b.ReportAllocs()
+	b.ResetTimer()
+	benchPut(b, m, b.N, func(i int) int { return i * 7919 % *benchKeys })
+}
+
+func BenchmarkPutNew(b *testing.B) {
+	m := benchStore(b, Options{})
+	b.ReportAllocs()
+	b.ResetTimer()
+	benchPut(b, m, b.N, func(i int) int { return *benchKeys + i*7919%1_000_003 })
+}
+
+func benchGet(b *testing.B, o Options) {
+	m := benchStore(b, o)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		v := m.s.View()
+		sum, err := v.Range(Query{Key: benchKey(i * 7919 % *benchKeys)}, func(*KeyValue) bool { return true })
+		v.Close()
+		if err != nil || sum.Count != 1 {
+			b.Fatal(sum, err)
+		}
+	}
+}
+
+func BenchmarkGetHot(b *testing.B)  { benchGet(b, Options{NewestCacheBytes: 1 << 30}) }
+func BenchmarkGetCold(b *testing.B) { benchGet(b, Options{NewestCacheBytes: -1}) }
+
+// benchList reports the time per key of a list.
+func benchList(b *testing.B, m *machine, q Query) {
+	q.Key, q.End = []byte{0}, []byte{0}
+	v := m.s.View()
+	defer v.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	keys := int64(0)
+	for range b.N {
+		sum, err := v.Range(q, func(*KeyValue) bool { return true })
+		if err != nil {
+			b.Fatal(err)
+		}
+		keys += sum.Count
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(keys), "ns/key")
+}
+
+func BenchmarkList(b *testing.B)      { benchList(b, benchStore(b, Options{}), Query{}) }
+func BenchmarkListCount(b *testing.B) { benchList(b, benchStore(b, Options{}), Query{CountOnly: true}) }
+
+// BenchmarkListVersions lists keys that have several versions each, at the newest revision and at one in the middle.
+func BenchmarkListVersions(b *testing.B) {
+	for _, versions := range []int{2, 10} {
+		m := benchStore(b, Options{})
+		middle := m.s.Revision()
+		for range versions - 1 {
+			benchPut(b, m, *benchKeys, func(i int) int { return i })
+		}
+		if err := m.db.Flush(); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("%d/newest", versions), func(b *testing.B) { benchList(b, m, Query{}) })
+		b.Run(fmt.Sprintf("%d/old", versions), func(b *testing.B) { benchList(b, m, Query{Revision: middle}) })
+	}
+}
+
+// BenchmarkCompactStep reports the time per change walked; all of them have replaced a version.
+func BenchmarkCompactStep(b *testing.B) {
+	m := benchStore(b, Options{})
+	benchPut(b, m, b.N, func(i int) int { return i * 7919 % *benchKeys })
+	m.compact(m.s.Revision())
+	b.ReportAllocs()
+	b.ResetTimer()
+	for more := true; more; {
+		var err error
+		if _, more, err = m.s.CompactStep(1000); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkChanges reports the time per event.
+func BenchmarkChanges(b *testing.B) {
+	m := benchStore(b, Options{})
+	benchPut(b, m, *benchKeys, func(i int) int { return i * 7919 % *benchKeys })
+	b.ReportAllocs()
+	b.ResetTimer()
+	events := 0
+	for range b.N {
+		if _, err := m.s.Changes(1, m.s.Revision(), nil, nil, 0, func(*Event) error { events++; return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events), "ns/event")
+}
+
+// BenchmarkHashKV reports the time per version.
+func BenchmarkHashKV(b *testing.B) {
+	m := benchStore(b, Options{})
+	b.ResetTimer()
+	for range b.N {
+		if _, err := freshHashes(m.s).HashKV(0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N**benchKeys), "ns/version")
+}

@@ -1,0 +1,2 @@
+// Package mvcc holds keys, revisions, ranges and compaction.
+package mvcc

@@ -1,0 +1,181 @@
+package mvcc
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// Numbers of the v3 API's sort enums. Apply is total: an unknown order counts as ascending, an unknown target as key.
+const (
+	sortNone    = 0
+	sortDescend = 2
+
+	sortByVersion = 1
+	sortByCreate  = 2
+	sortByMod     = 3
+	sortByValue   = 4
+)
+
+// readOne answers q, which selects one key, with its pair (nil: none).
+func readOne(kv *KeyValue, q *Query, yield func(*KeyValue) bool) Summary {
+	switch {
+	case kv == nil:
+		return Summary{}
+	case !q.CountOnly && passes(kv, q):
+		give(kv, q, yield)
+	}
+	return Summary{Count: 1}
+}
+
+// read answers q from a scan of its range, which begins at lower.
+func read(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) Summary {
+	byKey := q.SortTarget < sortByVersion || q.SortTarget > sortByValue
+	filtered := q.ModRevisionMin|q.ModRevisionMax|q.CreateRevisionMin|q.CreateRevisionMax != 0
+	switch {
+	case q.CountOnly:
+		return readCount(c, lower)
+	case byKey && q.SortOrder != sortDescend:
+		return readInOrder(c, lower, q, yield)
+	case q.SortOrder == sortNone && !filtered:
+		return readCut(c, lower, q, yield)
+	}
+	return readSorted(c, lower, q, yield)
+}
+
+func readCount(c *scan, lower []byte) (sum Summary) {
+	for ok := c.first(lower); ok; ok = c.next() {
+		sum.Count++
+	}
+	return sum
+}
+
+func readInOrder(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (sum Summary) {
+	given := int64(0)
+	for ok := c.first(lower); ok; ok = c.next() {
+		sum.Count++
+		switch {
+		case sum.More || !passes(&c.kv, q):
+		case q.Limit > 0 && given == q.Limit:
+			sum.More = true
+		default:
+			given++
+			if !give(&c.kv, q, yield) {
+				return sum
+			}
+		}
+	}
+	return sum
+}
+
+// readCut answers a sort target without a sort order: the limit counts in key order, then the pairs are sorted. The
+// first pair beyond the limit takes part in the sort, as in etcd.
+func readCut(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (sum Summary) {
+	var pairs []KeyValue
+	for ok := c.first(lower); ok; ok = c.next() {
+		sum.Count++
+		if q.Limit <= 0 || int64(len(pairs)) <= q.Limit {
+			pairs = append(pairs, keep(&c.kv, q))
+		}
+	}
+	slices.SortFunc(pairs, order(q))
+	sum.More = q.Limit > 0 && int64(len(pairs)) > q.Limit
+	giveAll(pairs, q, yield)
+	return sum
+}
+
+// readSorted answers a sort: of all pairs that pass the filters, the first ones. It never holds more than about twice
+// the limit of them.
+func readSorted(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (sum Summary) {
+	var pairs []KeyValue
+	passed := int64(0)
+	for ok := c.first(lower); ok; ok = c.next() {
+		sum.Count++
+		if !passes(&c.kv, q) {
+			continue
+		}
+		passed++
+		if q.Limit > 0 && int64(len(pairs))/2 > q.Limit && len(pairs) >= sortBatch {
+			slices.SortFunc(pairs, order(q))
+			clear(pairs[q.Limit:])
+			pairs = pairs[:q.Limit]
+		}
+		pairs = append(pairs, keep(&c.kv, q))
+	}
+	slices.SortFunc(pairs, order(q))
+	sum.More = q.Limit > 0 && passed > q.Limit
+	giveAll(pairs, q, yield)
+	return sum
+}
+
+// sortBatch is the least number of pairs that is worth a sort just to drop some.
+const sortBatch = 256
+
+func passes(kv *KeyValue, q *Query) bool {
+	return (q.ModRevisionMax == 0 || kv.ModRevision <= q.ModRevisionMax) &&
+		(q.ModRevisionMin == 0 || kv.ModRevision >= q.ModRevisionMin) &&
+		(q.CreateRevisionMax == 0 || kv.CreateRevision <= q.CreateRevisionMax) &&
+		(q.CreateRevisionMin == 0 || kv.CreateRevision >= q.CreateRevisionMin)
+}
+
+// keep copies a pair, without its value if nobody will look at it.
+func keep(kv *KeyValue, q *Query) KeyValue {
+	c := *kv
+	c.Key = bytes.Clone(kv.Key)
+	c.Value = nil
+	if !q.KeysOnly || q.SortTarget == sortByValue {
+		c.Value = bytes.Clone(kv.Value)
+	}
+	return c
+}
+
+// order compares pairs the way q wants them; equal ones by key, ascending, in both directions.
+func order(q *Query) func(a, b KeyValue) int {
+	sign := 1
+	if q.SortOrder == sortDescend {
+		sign = -1
+	}
+	return func(a, b KeyValue) int {
+		c := 0
+		switch q.SortTarget {
+		case sortByVersion:
+			c = cmp.Compare(a.Version, b.Version)
+		case sortByCreate:
+			c = cmp.Compare(a.CreateRevision, b.CreateRevision)
+		case sortByMod:
+			c = cmp.Compare(a.ModRevision, b.ModRevision)
+		case sortByValue:
+			c = bytes.Compare(a.Value, b.Value)
+		default:
+			return sign * bytes.Compare(a.Key, b.Key)
+		}
+		if c == 0 {
+			return bytes.Compare(a.Key, b.Key)
+		}
+		return sign * c
+	}
+}
+
+// give hands a pair out, cut down to what q asks for.
+func give(kv *KeyValue, q *Query, yield func(*KeyValue) bool) bool {
+	if !q.KeysOnly {
+		return yield(kv)
+	}
+	c := *kv
+	c.Value = nil
+	if q.SortTarget != sortByValue {
+		c.Lease = 0 // as in etcd 3.7, which answers from an index that has no leases
+	}
+	return yield(&c)
+}
+
+func giveAll(pairs []KeyValue, q *Query, yield func(*KeyValue) bool) {
+	if q.Limit > 0 && int64(len(pairs)) > q.Limit {
+		pairs = pairs[:q.Limit]
+	}
+	for i := range pairs {
+		if !give(&pairs[i], q, yield) {
+			return
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package mvcc
+
+import (
+	"fmt"
+
+	"sync/atomic"
+
+	"keelson/storage"
+)
+
+// Store holds the pairs of one member. Reading is safe from any goroutine; Begin, Publish and everything about a Tx
+// belong to the one goroutine that applies, CompactStep to any one other.
+type Store struct {
+	db     *storage.DB
+	newest *newest
+	shared atomic.Pointer[publication]
+	gate   gate // open views
+	tx     Tx   // the one transaction there is at a time
+
+	removal removalState
+	hashes  hashMemo
+}
+
+// publication is what a reader starts from. It is immutable.
+type publication struct {
+	revision Revision // newest
+	floor    Revision // compaction floor: the oldest readable revision, -1 if all are. Invariant: floor <= revision
+	live     int64    // keys that exist at revision
+}
+
+// revisionFirst is the revision of an empty store, floorNone the floor before the first compaction.
+const (
+	revisionFirst = 1
+	floorNone     = -1
+)
+
+// Open reads where the store stands. It takes as long however much is stored.
+func Open(db *storage.DB, o Options) (*Store, error) {
+	s := &Store{db: db, newest: newNewest(o.newestCacheBytes())}
+	p := publication{revision: revisionFirst, floor: floorNone}
+	b, ok, err := db.Get(storage.Meta, revisionsKey)
+	if err == nil && ok {
+		p, err = decodeRevisions(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mvcc: open: %w", err)
+	}
+	p.revision = max(p.revision, p.floor)
+	s.shared.Store(&p)
+	s.removal.removal = removal{done: floorNone}
+	b, ok, err = db.Get(storage.Meta, removalKey)
+	if err == nil && ok {
+		s.removal.removal, err = decodeRemoval(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mvcc: open: %w", err)
+	}
+	// Views of an earlier run are gone: nothing keeps what the floor already covers.
+	s.removal.clear = p.floor
+	return s, nil
+}
+
+// Revision is the newest published revision.
+func (s *Store) Revision() Revision { return s.shared.Load().revision }
+
+// Compacted is the newest published compaction floor: the oldest revision that can be read. -1: all can.
+func (s *Store) Compacted() Revision { return s.shared.Load().floor }
+
+// LiveKeys is the number of keys that exist at the newest published revision.
+func (s *Store) LiveKeys() int64 { return s.shared.Load().live }
+
+// Publish makes visible what tx did, once the batch that it wrote to is committed. Whoever hears of its events must
+// hear of them after that.
+func (s *Store) Publish(tx *Tx) {
+	for i := range tx.touched {
+		s.newest.put(tx.touched[i].rec)
+	}
+	// The cache goes first: a reader that sees the new revision must not find a version that it replaced.
+	p := tx.now
+	s.shared.Store(&p)
+	tx.reset()
+}
