@@ -1,0 +1,20 @@
+package replica
+
+import "errors"
+
+// Why a proposal or a read went nowhere. The caller may try again.
+var (
+	// ErrNoLeader: this member knows of no leader to propose to.
+	ErrNoLeader = errors.New("no leader")
+	// ErrLeaderChanged: the leader asked to confirm a read is no longer the leader, or not known to be.
+	ErrLeaderChanged = errors.New("leader changed")
+	// ErrTransferring: this leader is handing over and takes no proposals meanwhile.
+	ErrTransferring = errors.New("leadership transfer in progress")
+	// ErrBusy: too many bytes are proposed and not yet applied.
+	ErrBusy = errors.New("too many uncommitted proposals")
+	// ErrRemoved: this member is not part of the configuration it leads.
+	ErrRemoved = errors.New("not in the configuration")
+	// ErrConfChangePending: an earlier change of the configuration has not been applied yet, or the cluster is in the
+	// middle of a joint change.
+	ErrConfChangePending = errors.New("configuration change pending")
+)

@@ -1,0 +1,333 @@
+package replica
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/internal/fault"
+)
+
+// Replica is the event machine. See the package comment.
+type Replica struct {
+	o  Options
+	rn *raft.RawNode
+
+	status Status
+	// leadFrom is the index of the first entry of the term this member leads in. Once that is committed, everything
+	// committed earlier is known to be. 0: it does not lead.
+	leadFrom uint64
+
+	reads   reads
+	appends appends
+	applies applies
+
+	effects []Effect // of this Step; reused
+}
+
+// New makes the replica of a member from what its disk holds. The first Step hands out the effects of starting; a member
+// that is the only voter campaigns at once.
+//
+// Errors: log, hard state and applied index do not fit together.
+func New(o Options) (*Replica, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s, err := newStorage(o)
+	if err != nil {
+		return nil, err
+	}
+	rn, err := raft.NewRawNode(o.raft(s))
+	if err != nil {
+		return nil, fmt.Errorf("replica: %w", err)
+	}
+	last, _ := o.Log.LastIndex()
+	r := &Replica{
+		o:  o,
+		rn: rn,
+		status: Status{
+			ID:        o.ID,
+			Term:      s.hard.GetTerm(),
+			Vote:      s.hard.GetVote(),
+			Committed: s.hard.GetCommit(),
+			Applied:   o.Applied,
+			LastIndex: last,
+		},
+		reads:   reads{origin: o.Origin},
+		applies: applies{conf: o.ConfState},
+	}
+	r.configure(o.ConfState)
+	r.campaignIfLone()
+	return r, nil
+}
+
+// Step takes events, in order, and returns what is to be done. It may be called without events. The slice is valid
+// until the next Step; what it points to is for keeps.
+//
+// Step panics if an effect is reported done out of order, if the log can't be read, and if raft finds its own
+// invariants broken: the member must stop.
+func (r *Replica) Step(events ...Event) []Effect {
+	clear(r.effects)
+	r.effects = r.effects[:0]
+	for _, ev := range events {
+		r.handle(ev)
+	}
+	r.collect()
+	if r.advanceReads() {
+		r.collect()
+	}
+	if r.status.Transfer != raft.None { // raft gives up on its own
+		r.status.Transfer = r.rn.BasicStatus().LeadTransferee
+	}
+	return r.effects
+}
+
+// Status tells where the replica stands after the last Step. It is cheap.
+func (r *Replica) Status() Status { return r.status }
+
+// Progress calls yield for each member of the configuration, in order of ids, with what the leader knows about it. It
+// does nothing on a follower.
+func (r *Replica) Progress(yield func(Progress)) {
+	if r.status.Role != raft.StateLeader {
+		return
+	}
+	r.rn.WithProgress(func(id uint64, t raft.ProgressType, p tracker.Progress) {
+		yield(Progress{
+			ID:       id,
+			Match:    p.Match,
+			Learner:  t == raft.ProgressTypeLearner,
+			Active:   p.RecentActive,
+			Snapshot: p.State == tracker.StateSnapshot,
+		})
+	})
+}
+
+func (r *Replica) handle(ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+		r.rn.Tick()
+		r.reads.sinceTicks++
+	case Message:
+		r.receive(ev.Message)
+	case Propose:
+		r.propose(ev.ID, &raftpb.Entry{Data: ev.Data})
+	case ProposeConfChange:
+		r.proposeConfChange(ev)
+	case ReadIndex:
+		r.reads.want(ev.Ticket)
+	case AppendDone:
+		r.appendDone(ev.Append)
+	case InstallDone:
+		r.installDone(ev.Install)
+	case ApplyDone:
+		r.applyDone(ev)
+	case Campaign:
+		r.must(r.rn.Campaign())
+	case TransferLeader:
+		r.rn.TransferLeader(ev.To)
+		r.status.Transfer = ev.To
+	case Unreachable:
+		r.rn.ReportUnreachable(ev.ID)
+	case SnapshotSent:
+		s := raft.SnapshotFinish
+		if ev.Failed {
+			s = raft.SnapshotFailure
+		}
+		r.rn.ReportSnapshot(ev.ID, s)
+	default:
+		panic(fmt.Sprintf("replica: event %T", ev))
+	}
+}
+
+func (r *Replica) emit(e Effect) { r.effects = append(r.effects, e) }
+
+func (r *Replica) must(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("replica: raft refused a message of its own: %v", err))
+	}
+}
+
+// receive takes a message from another member. What raft refuses (a response from a stranger, a proposal it can't take)
+// is lost, as if the network had lost it.
+func (r *Replica) receive(m *raftpb.Message) {
+	if from := m.GetFrom(); m.GetTo() != r.o.ID || from == 0 || from == r.o.ID || raft.IsLocalMsgTarget(from) {
+		return
+	}
+	switch m.GetType() {
+	case raftpb.MsgReadIndex:
+		// Raft postpones this until the leader has committed in its term, but not if the leader is the only voter
+		// and the question comes from a learner. The learner will ask again.
+		r.collect()
+		if r.status.Lone && r.status.Role == raft.StateLeader && !r.committedInTerm() {
+			return
+		}
+	case raftpb.MsgTransferLeader:
+		r.status.Transfer = m.GetFrom()
+	}
+	_ = r.rn.Step(m)
+}
+
+func (r *Replica) propose(id uint64, e *raftpb.Entry) {
+	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(r.o.ID), Entries: []*raftpb.Entry{e}}
+	if r.rn.Step(m) != nil {
+		r.emit(&ProposalDropped{ID: id, Err: r.whyDropped()})
+	}
+}
+
+func (r *Replica) proposeConfChange(p ProposeConfChange) {
+	data, err := proto.Marshal(p.Change)
+	if err != nil {
+		panic(fmt.Sprintf("replica: encode %v: %v", p.Change, err))
+	}
+	e := &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data}
+	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(r.o.ID), Entries: []*raftpb.Entry{e}}
+	switch {
+	case r.rn.Step(m) != nil:
+		r.emit(&ProposalDropped{ID: p.ID, Err: r.whyDropped()})
+	case m.Entries[0] != e:
+		// A leader that can't take the change now has put an empty entry in its place.
+		r.emit(&ProposalDropped{ID: p.ID, Err: ErrConfChangePending})
+	}
+}
+
+func (r *Replica) whyDropped() error {
+	s := r.rn.BasicStatus()
+	switch {
+	case s.Lead == raft.None:
+		return ErrNoLeader
+	case s.LeadTransferee != raft.None:
+		return ErrTransferring
+	case r.applies.removed(r.o.ID):
+		return ErrRemoved
+	}
+	return ErrBusy
+}
+
+// collect hands out what raft has ready. Raft hands out all it has at once: nothing is ready again before it is told
+// something.
+func (r *Replica) collect() {
+	if r.rn.HasReady() {
+		rd := r.rn.Ready()
+		r.observe(&rd)
+		send, appendMsg, applyMsg := split(rd.Messages)
+		held := r.send(send)
+		if appendMsg != nil || len(held) > 0 {
+			r.queueAppend(&rd, appendMsg, held)
+		}
+		if applyMsg != nil {
+			r.queueApply(applyMsg)
+		}
+		for _, s := range rd.ReadStates {
+			if r.reads.matches(s.RequestCtx) {
+				r.emit(&ReadReady{Through: r.reads.end(), Index: s.Index})
+			}
+		}
+	}
+	r.handOutAppends()
+	r.handOutApplies()
+}
+
+// split takes raft's messages apart: those for other members, and the two for the local moves.
+func split(ms []*raftpb.Message) (send []*raftpb.Message, appendMsg, applyMsg *raftpb.Message) {
+	n := len(ms)
+	for ; n > 0; n-- {
+		switch m := ms[n-1]; m.GetTo() {
+		case raft.LocalApplyThread:
+			applyMsg = m
+			continue
+		case raft.LocalAppendThread:
+			appendMsg = m
+			continue
+		}
+		break
+	}
+	return ms[:n:n], appendMsg, applyMsg
+}
+
+// observe notes what changed, and drops reads whose leader is gone.
+func (r *Replica) observe(rd *raft.Ready) {
+	before := r.status
+	s := &r.status
+	if h := rd.HardState; !raft.IsEmptyHardState(h) {
+		s.Term, s.Vote, s.Committed = h.GetTerm(), h.GetVote(), h.GetCommit()
+	}
+	if rd.SoftState != nil {
+		s.Role, s.Leader = rd.SoftState.RaftState, rd.SoftState.Lead
+	}
+	if n := len(rd.Entries); n > 0 {
+		s.LastIndex = rd.Entries[n-1].GetIndex()
+	} else if !raft.IsEmptySnap(rd.Snapshot) {
+		s.LastIndex = rd.Snapshot.GetMetadata().GetIndex()
+	}
+	if s.Role != raft.StateLeader {
+		r.leadFrom, s.Transfer = 0, 0
+	} else if before.Role != raft.StateLeader || before.Term != s.Term {
+		r.leadFrom = firstOfTerm(rd.Entries, s.Term)
+	}
+	if s.Leader == before.Leader && (s.Leader == raft.None || s.Term == before.Term) {
+		return
+	}
+	r.emit(&LeaderChanged{Leader: s.Leader, Term: s.Term, Leading: s.Role == raft.StateLeader})
+	if r.reads.underWay {
+		r.emit(&ReadsDropped{Through: r.reads.end(), Err: ErrLeaderChanged})
+	}
+}
+
+// firstOfTerm finds the entry that a new leader begins its term with. Raft hands it out together with the news that this
+// member leads.
+func firstOfTerm(entries []*raftpb.Entry, term uint64) uint64 {
+	for _, e := range entries {
+		if e.GetTerm() == term {
+			return e.GetIndex()
+		}
+	}
+	panic(fmt.Sprintf("replica: leading term %d without an entry of it", term))
+}
+
+// committedInTerm reports whether this member leads and has committed an entry of its term.
+func (r *Replica) committedInTerm() bool {
+	return r.leadFrom > 0 && r.status.Committed >= r.leadFrom || fault.Mutant("read-before-commit-in-term")
+}
+
+// advanceReads answers or asks for reads that wait. It reports whether raft was told anything.
+func (r *Replica) advanceReads() bool {
+	q := &r.reads
+	switch {
+	case q.underWay:
+		if r.status.Role == raft.StateLeader || q.sinceTicks < r.o.ReadRetryTicks {
+			return false // a leader's heartbeats repeat the question
+		}
+		r.rn.ReadIndex(q.again())
+		return true
+	case !q.waiting() || r.status.Leader == raft.None:
+		return false
+	case r.status.Role != raft.StateLeader:
+		r.rn.ReadIndex(q.begin())
+		return true
+	case !r.committedInTerm():
+		return false
+	case r.status.Lone:
+		r.emit(&ReadReady{Through: q.finish(), Index: r.status.Committed})
+		return false
+	}
+	r.rn.ReadIndex(q.begin())
+	return true
+}
+
+// configure takes over the configuration that raft works with now.
+func (r *Replica) configure(cs *raftpb.ConfState) {
+	r.status.Lone = isLone(cs, r.o.ID)
+	r.status.Learner = isLearner(cs, r.o.ID)
+}
+
+// campaignIfLone makes the only voter lead without waiting for an election timeout: there is nobody to wait for. Raft
+// refuses while conf changes wait to be applied, so this is tried again after each Apply.
+func (r *Replica) campaignIfLone() {
+	if r.status.Lone && r.status.Role == raft.StateFollower && r.status.Leader == raft.None {
+		r.must(r.rn.Campaign())
+	}
+}

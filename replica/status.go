@@ -1,0 +1,29 @@
+package replica
+
+import "go.etcd.io/raft/v3"
+
+// Status is where a Replica stands.
+type Status struct {
+	ID        uint64
+	Role      raft.StateType // follower, candidate, leader, pre-candidate
+	Leader    uint64         // 0: not known
+	Term      uint64
+	Vote      uint64 // in Term; 0: none
+	Committed uint64 // not below Applied
+	Applied   uint64 // as reported by ApplyDone
+	LastIndex uint64 // of the log, entries on their way to the disk included
+	Transfer  uint64 // who leadership is being handed to; 0: nobody
+	Learner   bool   // this member does not vote
+	Lone      bool   // this member is the only voter
+}
+
+// Progress is what a leader knows about a member.
+type Progress struct {
+	ID      uint64
+	Match   uint64 // up to here its log is known to equal the leader's
+	Learner bool
+	// Active: it was heard of since the last quorum check, at most an election timeout ago.
+	Active bool
+	// Snapshot: it is too far behind for the log and waits for a snapshot.
+	Snapshot bool
+}
