@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const (
+	compactionPeriodic = "periodic"
+	compactionRevision = "revision"
+)
+
+// AutoCompaction is which history is removed without being asked. The zero value removes none. At most one of the two
+// fields is set.
+type AutoCompaction struct {
+	Period    time.Duration // history kept, as time
+	Revisions int64         // history kept, as a number of revisions
+}
+
+// Auto is the parsed form of the auto-compaction settings, which Load has checked.
+func (c Compaction) Auto() AutoCompaction {
+	auto, err := c.parseAuto()
+	if err != nil {
+		panic("config: auto compaction was not validated: " + err.Error())
+	}
+	return auto
+}
+
+func (c Compaction) validate() error {
+	_, err := c.parseAuto()
+	return err
+}
+
+func (c Compaction) parseAuto() (AutoCompaction, error) {
+	var auto AutoCompaction
+	n, errNumber := strconv.ParseInt(c.AutoRetention, 10, 64)
+	switch c.AutoMode {
+	case "":
+		return auto, errors.New("undefined auto-compaction-mode")
+	default:
+		return auto, fmt.Errorf("unknown auto-compaction-mode %q", c.AutoMode)
+	case compactionRevision:
+		if errNumber != nil {
+			return auto, fmt.Errorf("error parsing CompactionRetention: %w", errNumber)
+		}
+		if n < 0 {
+			return auto, fmt.Errorf("error parsing CompactionRetention: %d is negative", n)
+		}
+		auto.Revisions = n
+	case compactionPeriodic:
+		d := time.Duration(n) * time.Hour
+		if errNumber != nil {
+			var err error
+			if d, err = time.ParseDuration(c.AutoRetention); err != nil {
+				return auto, fmt.Errorf("error parsing CompactionRetention: %w", err)
+			}
+		} else if n < 0 || n > int64(1<<63-1)/int64(time.Hour) {
+			return auto, fmt.Errorf("error parsing CompactionRetention: %d hours are out of range", n)
+		}
+		if d < 0 {
+			return auto, fmt.Errorf("error parsing CompactionRetention: %v is negative", d)
+		}
+		auto.Period = d
+	}
+	return auto, nil
+}

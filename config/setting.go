@@ -1,0 +1,169 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one field of a Config that has a flag: its tags, and the way to its value.
+type setting struct {
+	name    string   // flag name
+	initial string   // default, as a flag would give it
+	unit    string   // unit of the number; empty: none, or part of the value
+	help    string   // one line
+	section string   // heading in the help: the section's field name
+	key     []string // path in a configuration file; nil: not settable there
+	one     []string // the only values that a flag may give; nil: any
+	later   string   // what setting it asks for, if we don't do that yet
+	field   reflect.Value
+}
+
+// textual is a value that reads and prints itself.
+type textual interface {
+	Set(s string) error
+	String() string
+}
+
+var (
+	errSyntax = errors.New("parse error")
+	errRange  = errors.New("value out of range")
+)
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	stringsType  = reflect.TypeFor[[]string]()
+)
+
+// settings lists every field of c that has a flag, in the order of declaration.
+func settings(c *Config) []*setting {
+	var list []*setting
+	sections := reflect.ValueOf(c).Elem()
+	for i := range sections.NumField() {
+		section := sections.Field(i)
+		if section.Kind() != reflect.Struct {
+			continue
+		}
+		for j := range section.NumField() {
+			if field := section.Type().Field(j); field.Tag.Get("flag") != "" {
+				list = append(list, newSetting(sections.Type().Field(i).Name, field.Tag, section.Field(j)))
+			}
+		}
+	}
+	return list
+}
+
+func newSetting(section string, tag reflect.StructTag, field reflect.Value) *setting {
+	s := &setting{
+		name:    tag.Get("flag"),
+		initial: tag.Get("default"),
+		unit:    tag.Get("unit"),
+		help:    tag.Get("help"),
+		section: section,
+		later:   tag.Get("later"),
+		field:   field,
+	}
+	switch key := tag.Get("key"); key {
+	case "-":
+	case "":
+		s.key = []string{s.name}
+	default:
+		s.key = strings.Split(key, ".")
+	}
+	if one := tag.Get("one"); one != "" {
+		s.one = strings.Split(one, ",")
+	}
+	return s
+}
+
+// variable is the name of the environment variable.
+func (s *setting) variable() string { return variableName(s.name) }
+
+func variableName(flag string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// IsBoolFlag lets the flag package take the setting without a value.
+func (s *setting) IsBoolFlag() bool { return s.field.Kind() == reflect.Bool }
+
+// Set gives the setting the value that text stands for, as a flag or variable writes it.
+func (s *setting) Set(text string) error {
+	if s.one != nil && !slices.Contains(s.one, text) {
+		return fmt.Errorf("invalid value %q", text)
+	}
+	if value, ok := s.field.Addr().Interface().(textual); ok {
+		return value.Set(text)
+	}
+	switch kind := s.field.Kind(); {
+	case s.field.Type() == durationType:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errSyntax
+		}
+		s.field.SetInt(int64(d))
+	case s.field.Type() == stringsType:
+		s.field.Set(reflect.ValueOf(splitList(text)))
+	case kind == reflect.String:
+		s.field.SetString(text)
+	case kind == reflect.Bool:
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return errSyntax
+		}
+		s.field.SetBool(on)
+	case s.field.CanInt():
+		n, err := strconv.ParseInt(text, 0, s.field.Type().Bits())
+		if err != nil {
+			return numberError(err)
+		}
+		s.field.SetInt(n)
+	case s.field.CanUint():
+		n, err := strconv.ParseUint(text, 0, s.field.Type().Bits())
+		if err != nil {
+			return numberError(err)
+		}
+		s.field.SetUint(n)
+	default:
+		panic(fmt.Sprintf("config: setting %s has type %v, which nothing reads", s.name, s.field.Type()))
+	}
+	return nil
+}
+
+// String is the value as a flag would write it.
+func (s *setting) String() string {
+	if s == nil || !s.field.IsValid() {
+		return "" // the flag package asks a zero value for its default
+	}
+	if value, ok := s.field.Addr().Interface().(textual); ok {
+		return value.String()
+	}
+	if list, ok := s.field.Interface().([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(s.field.Interface())
+}
+
+func numberError(err error) error {
+	if errors.Is(err, strconv.ErrRange) {
+		return errRange
+	}
+	return errSyntax
+}
+
+// splitList splits at commas, drops what is there twice, and makes nothing of an empty text.
+func splitList(text string) []string {
+	if text == "" {
+		return nil
+	}
+	var list []string
+	for _, s := range strings.Split(text, ",") {
+		if s = strings.TrimSpace(s); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}

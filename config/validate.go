@@ -1,0 +1,196 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"keelson/internal/logging"
+)
+
+var errAdvertiseClient = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+
+// validate reports the first rule that the settings break; given holds the names of settings that were not left at
+// their default. Texts are etcd's, spelling included.
+func (c *Config) validate(given map[string]bool) error {
+	checks := []func() error{
+		c.Logging.Validate,
+		c.validateListeners,
+		c.validateAdvertised,
+		func() error { return c.validateDiscovery(given["initial-cluster"]) },
+		c.validateTicks,
+		func() error {
+			if len(c.Cluster.AdvertiseClientURLs) == 0 && given["listen-client-urls"] {
+				return errAdvertiseClient
+			}
+			return nil
+		},
+		c.Compaction.validate,
+		c.TLS.validate,
+		c.Tracing.validate,
+		func() error {
+			if c.Checks.CompactHashInterval <= 0 {
+				return fmt.Errorf("--compact-hash-check-time must be >0 (set to %v)", c.Checks.CompactHashInterval)
+			}
+			return nil
+		},
+		c.Member.Gates.check,
+		c.validateSecure,
+		c.Auth.validate,
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isLevelError(err error) bool { return errors.Is(err, logging.ErrLevel) }
+
+func (c *Config) validateListeners() error {
+	m := c.Member
+	for _, urls := range []URLs{m.ListenPeerURLs, m.ListenClientURLs, m.ListenClientHTTPURLs, m.ListenMetricsURLs} {
+		if err := checkBinding(urls); err != nil {
+			return err
+		}
+	}
+	for _, u := range m.ListenClientHTTPURLs {
+		if m.ListenClientURLs.contains(u) {
+			return fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", u.String())
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateAdvertised() error {
+	if err := checkAdvertised(c.Cluster.AdvertisePeerURLs); err != nil {
+		return fmt.Errorf("--initial-advertise-peer-urls %q must be \"host:port\" (%w)", c.Cluster.AdvertisePeerURLs, err)
+	}
+	if err := checkAdvertised(c.Cluster.AdvertiseClientURLs); err != nil {
+		return fmt.Errorf("--advertise-client-urls %q must be in the format \"host:port\", \"unix:/path/to/socket\" or "+
+			"\"unixs:/path/to/socket\" (%w)", c.Cluster.AdvertiseClientURLs, err)
+	}
+	return nil
+}
+
+// validateDiscovery allows at most one way of finding the first members.
+func (c *Config) validateDiscovery(initialGiven bool) error {
+	d := c.Discovery
+	ways := 0
+	for _, wanted := range []bool{initialGiven && c.Cluster.Initial != "", len(d.Endpoints) > 0, d.SRV != ""} {
+		if wanted {
+			ways++
+		}
+	}
+	switch {
+	case c.Cluster.InitialState != stateNew && c.Cluster.InitialState != stateExisting:
+		return fmt.Errorf("unexpected clusterState %q", c.Cluster.InitialState)
+	case ways > 1:
+		return errors.New(`multiple discovery or bootstrap flags are set. ` +
+			`Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
+	case (d.Token == "") != (len(d.Endpoints) == 0):
+		return errors.New("both --discovery-token and --discovery-endpoints must be set")
+	case slices.Contains(d.Endpoints, ""):
+		return errors.New("--discovery-endpoints must not contain empty endpoints")
+	case d.Fallback == "proxy":
+		return errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
+	case d.wanted():
+		return errors.New("--discovery-endpoints and --discovery-srv ask for discovery, which this version does not have yet")
+	}
+	return nil
+}
+
+func (c *Config) validateTicks() error {
+	heartbeat, election := c.Member.HeartbeatMillis, c.Member.ElectionMillis
+	switch {
+	case heartbeat == 0:
+		return errors.New("--heartbeat-interval must be >0 (set to 0ms)")
+	case election == 0:
+		return errors.New("--election-timeout must be >0 (set to 0ms)")
+	case election/heartbeatsPerElectionMin < heartbeat:
+		return fmt.Errorf("--election-timeout[%dms] should be at least as 5 times as --heartbeat-interval[%dms]", election, heartbeat)
+	case election > electionMillisMax:
+		return fmt.Errorf("--election-timeout[%dms] is too long, and should be set less than %dms", election, electionMillisMax)
+	}
+	return nil
+}
+
+// validateSecure refuses addresses that promise TLS without a certificate to keep the promise.
+func (c *Config) validateSecure() error {
+	clientPair := c.ClientTLS.CertFile != "" && c.ClientTLS.KeyFile != "" || c.ClientTLS.Auto
+	peerPair := c.PeerTLS.CertFile != "" && c.PeerTLS.KeyFile != "" || c.PeerTLS.Auto
+	for _, u := range c.Member.ListenPeerURLs {
+		if Secure(u) && !peerPair {
+			return fmt.Errorf("cannot listen on TLS for %s: KeyFile and CertFile are not presented", u.Host)
+		}
+	}
+	for _, u := range slices.Concat(c.Member.ListenClientURLs, c.Member.ListenClientHTTPURLs) {
+		if Secure(u) && !clientPair {
+			return fmt.Errorf("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", u.String())
+		}
+	}
+	for _, u := range c.Member.ListenMetricsURLs {
+		if Secure(u) && !clientPair {
+			return errors.New("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
+		}
+	}
+	return nil
+}
+
+// tlsVersions are the versions that may be asked for, oldest first.
+var tlsVersions = []string{"TLS1.2", "TLS1.3"}
+
+func (t TLS) validate() error {
+	for _, v := range []string{t.VersionMin, t.VersionMax} {
+		if v != "" && !slices.Contains(tlsVersions, v) {
+			return fmt.Errorf("unexpected TLS version %q (must be one of: %s)", v, strings.Join(tlsVersions, ", "))
+		}
+	}
+	if t.VersionMax != "" && t.VersionMin > t.VersionMax {
+		return fmt.Errorf("min version (%s) is greater than max version (%s)", t.VersionMin, t.VersionMax)
+	}
+	if len(t.CipherSuites) > 0 && t.VersionMin == "TLS1.3" {
+		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
+	}
+	for _, name := range t.CipherSuites {
+		if !isCipherSuite(name) {
+			return fmt.Errorf("unexpected TLS cipher suite %q", name)
+		}
+	}
+	return nil
+}
+
+// isCipherSuite knows the runtime's suites and the two names that they had before RFC 7905 was finished.
+func isCipherSuite(name string) bool {
+	switch name {
+	case "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305":
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()), func(s *tls.CipherSuite) bool {
+		return s.Name == name
+	})
+}
+
+const samplingRateMax = 1000000
+
+func (t Tracing) validate() error {
+	if t.PerMillion < 0 || t.PerMillion > samplingRateMax {
+		return fmt.Errorf("distributed tracing configurition is not valid: (sampling rate %d is not between 0 and %d)",
+			t.PerMillion, samplingRateMax)
+	}
+	return nil
+}
+
+func (a Auth) validate() error {
+	kind, _, _ := strings.Cut(a.Token, ",")
+	switch {
+	case a.Token == "simple":
+		return nil
+	case kind == "jwt":
+		return errors.New("--auth-token asks for JSON web tokens, which this version does not have yet")
+	}
+	return errors.New("auth: invalid auth options")
+}
