@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// Dialer opens a connection to this member's gRPC server.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// Parts are what a Gateway needs. All fields are needed.
+type Parts struct {
+	Dial Dialer
+	// MaxBodyBytes bounds the body of a request that is one message. Bodies of streams are not bounded, their messages
+	// are by the gRPC server.
+	MaxBodyBytes int64
+	Log          *zap.Logger
+}
+
+// Gateway translates JSON requests under /v3/ to gRPC calls.
+type Gateway struct {
+	conn    *grpc.ClientConn
+	handler http.Handler
+}
+
+// New makes a gateway. Nothing is dialed before the first request.
+func New(p Parts) (*Gateway, error) {
+	conn, err := grpc.NewClient("passthrough:///localhost",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.Dial(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: marshaler}),
+		// Metadata of our services carries no trust, so clients may set any, as they could over gRPC.
+		runtime.WithLegacyHeaderMatching(),
+	)
+	ctx := context.Background() // the handlers' own: requests bring theirs
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		gw.RegisterKVHandler,
+		gw.RegisterWatchHandler,
+		gw.RegisterLeaseHandler,
+		gw.RegisterClusterHandler,
+		gw.RegisterMaintenanceHandler,
+		gw.RegisterAuthHandler,
+	} {
+		if err := register(ctx, mux, conn); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("gateway: register: %w", err)
+		}
+	}
+	return &Gateway{conn: conn, handler: websocketBridge(bounded(mux, p.MaxBodyBytes), p.MaxBodyBytes, p.Log)}, nil
+}
+
+// marshaler writes messages with the names that fields have in the .proto files, leaves out what is zero, and ignores
+// fields it does not know.
+var marshaler = &runtime.JSONPb{
+	MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
+	UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
+}
+
+// ServeHTTP answers a request whose path begins with /v3/.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// Close ends the connection to the gRPC server.
+func (g *Gateway) Close() error { return g.conn.Close() }
+
+// streams are the paths whose request body is a sequence of messages without an end that we could wait for.
+var streams = []string{"/v3/watch", "/v3/lease/keepalive"}
+
+// bounded bounds the request bodies of everything but streams. Streams may read and write at the same time, which
+// HTTP/1 has to be told: otherwise the first reply would wait for the end of the request.
+func bounded(next http.Handler, maxBytes int64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case slices.Contains(streams, r.URL.Path):
+			// An error means that the connection can't or need not: websockets and HTTP/2.
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		case r.Body != nil:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBytes)
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+const everything = "*"
+
+// Pipeline is what every HTTP request of a client passes: old paths are rewritten, hosts and origins are checked, and
+// paths under /v3/ go to v3 (nil: the gateway is switched off), all others to rest.
+func Pipeline(o Options, v3, rest http.Handler, log *zap.Logger) http.Handler {
+	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v3 != nil && strings.HasPrefix(r.URL.Path, "/v3/") {
+			v3.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+	return rewritten(checkedHost(o.HostWhitelist, withOrigin(o.Origins, route), log))
+}
+
+// rewritten serves the paths that the API had before it was finished.
+func rewritten(next http.Handler) http.Handler {
+	const old, current = "/v3beta/", "/v3/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rest, isOld := strings.CutPrefix(r.URL.Path, old); isOld {
+			r.URL.Path = current + rest
+			r.URL.RawPath = ""
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// checkedHost refuses requests without TLS that are addressed to a host name not listed: a browser that was tricked
+// into resolving a foreign name to our address sends that name.
+func checkedHost(hosts []string, next http.Handler, log *zap.Logger) http.Handler {
+	if slices.Contains(hosts, everything) {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host := hostName(r.Host); r.TLS == nil && !slices.Contains(hosts, host) {
+			log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", zap.String("host", host))
+			http.Error(w, fmt.Sprintf("Host %q is not allowed: requests to this server must name one of the hosts of its "+
+				"--host-whitelist option (see CVE-2018-5702).", host), http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostName is a Host header without port and brackets.
+func hostName(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+}
+
+// withOrigin tells browsers which origins may call, and answers their preliminary questions.
+func withOrigin(origins []string, next http.Handler) http.Handler {
+	all := slices.Contains(origins, everything)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		switch {
+		case all:
+			allow(w.Header(), everything)
+		case origin != "" && slices.Contains(origins, origin):
+			allow(w.Header(), origin)
+		}
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func allow(header http.Header, origin string) {
+	header.Add("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+	header.Add("Access-Control-Allow-Origin", origin)
+	header.Add("Access-Control-Allow-Headers", "accept, content-type, authorization")
+}

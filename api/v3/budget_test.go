@@ -1,0 +1,139 @@
+package v3
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func TestBudgetLetsTheFirstInLineOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		first, second := b.begin(), b.begin()
+		for range 3 { // far over the limit
+			if err := first.take(t.Context(), 80); err != nil {
+				t.Fatal(err)
+			}
+		}
+		granted := false
+		go func() {
+			if err := second.take(t.Context(), 30); err != nil {
+				t.Error(err)
+			}
+			granted = true
+		}()
+		synctest.Wait()
+		if granted {
+			t.Fatal("the second gets on while the first is over the limit")
+		}
+		first.end() // its bytes are still being sent, but now the second is the first in line
+		synctest.Wait()
+		if !granted || b.used != 270 {
+			t.Fatalf("granted %v, used %d", granted, b.used)
+		}
+		second.end()
+		b.release(270)
+	})
+}
+
+func TestBudgetGrantsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		head := b.begin()
+		if err := head.take(t.Context(), 100); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var order []int
+		turns := []*turn{b.begin(), b.begin(), b.begin()}
+		for i, n := range []int64{60, 30, 10} {
+			go func() {
+				if err := turns[i].take(t.Context(), n); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, i)
+				mu.Unlock()
+			}()
+			synctest.Wait()
+		}
+		b.release(50) // would do for the second and the third, but the first comes first
+		synctest.Wait()
+		if len(order) != 0 {
+			t.Fatalf("%v got ahead", order)
+		}
+		b.release(10)
+		synctest.Wait()
+		if len(order) != 1 || order[0] != 0 {
+			t.Fatalf("%v got on, want the first alone", order)
+		}
+		b.release(40)
+		synctest.Wait()
+		if len(order) != 3 {
+			t.Fatalf("only %v got on", order)
+		}
+	})
+}
+
+func TestBudgetForgetsWhoGaveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		head, impatient, patient := b.begin(), b.begin(), b.begin()
+		if err := head.take(t.Context(), 95); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var gaveUp error
+		granted := false
+		go func() { gaveUp = impatient.take(ctx, 50) }()
+		synctest.Wait()
+		go func() { granted = patient.take(t.Context(), 5) == nil }()
+		synctest.Wait()
+		if granted {
+			t.Fatal("the last in line got ahead of one who waits")
+		}
+		cancel()
+		synctest.Wait()
+		if !errors.Is(gaveUp, context.Canceled) || !granted || b.used != 100 || b.waits != 0 {
+			t.Errorf("gave up with %v; the next in line granted: %v; used %d, %d wait", gaveUp, granted, b.used, b.waits)
+		}
+	})
+}
+
+// TestBudgetUnderLoad: many readers of any size, some of which give up, all get an answer and leave nothing behind.
+func TestBudgetUnderLoad(t *testing.T) {
+	rnd := seeded(t)
+	b := newBudget(50)
+	var wg sync.WaitGroup
+	for range 200 {
+		ctx, cancel := context.WithCancel(context.Background())
+		pieces, impatient := rnd.IntN(10), rnd.IntN(4) == 0
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			turn := b.begin()
+			var held int64
+			for range pieces {
+				if turn.take(ctx, 20) != nil {
+					break
+				}
+				held += 20
+			}
+			turn.end()
+			if held > 0 {
+				b.release(held)
+			}
+		}()
+		if impatient {
+			cancel()
+		} else {
+			defer cancel()
+		}
+	}
+	wg.Wait()
+	if b.used != 0 || b.waits != 0 || b.turns.Len() != 0 {
+		t.Errorf("left over: %d bytes, %d waiting, %d turns", b.used, b.waits, b.turns.Len())
+	}
+}

@@ -1,0 +1,254 @@
+package v3
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"keelson/command"
+	"keelson/env"
+	"keelson/node"
+	"keelson/state"
+	"keelson/state/lease"
+	"keelson/state/members"
+	"keelson/storage"
+	"keelson/watch"
+)
+
+const (
+	clusterID = 0xc1c1c1c1c1c1c1c1
+	memberID  = 0x3e3e
+)
+
+// soloMember stands in for a node: a real machine and a real hub, without a log in front of them.
+type soloMember struct {
+	t       testing.TB
+	machine *state.Machine
+	hub     *watch.Hub
+
+	status    atomic.Pointer[node.Status]
+	proposals atomic.Int64
+	reads     atomic.Int64 // linearizable ones
+
+	mu    sync.Mutex // holds back Propose
+	index uint64
+
+	// Faults, set before the call they are for.
+	proposeErr, readErr, renewErr atomic.Pointer[error]
+	swept                         atomic.Int64
+}
+
+func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, error) {
+	if err := m.proposeErr.Load(); err != nil {
+		return state.Result{}, *err
+	}
+	m.proposals.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	c := command.Command{Time: int64(m.index), Op: op}
+	data := command.AppendTo(command.BeginBatch(nil, command.BatchID{Origin: 1, Sequence: m.index}), c.Append(nil))
+	out, err := m.machine.Apply([]state.Entry{{Index: m.index, Term: 2, Data: data}})
+	if err != nil {
+		m.t.Errorf("apply: %v", err)
+		return state.Result{}, err
+	}
+	m.hub.Publish(out.Events, out.Revision)
+	return out.Batches[0].Results[0], nil
+}
+
+func (m *soloMember) Read(ctx context.Context) (*state.View, error) {
+	m.reads.Add(1)
+	if err := m.readErr.Load(); err != nil {
+		return nil, *err
+	}
+	return m.machine.View(), nil
+}
+
+func (m *soloMember) ReadLocal() *state.View { return m.machine.View() }
+func (m *soloMember) Status() node.Status    { return *m.status.Load() }
+
+func (m *soloMember) WaitSwept(context.Context) error {
+	m.swept.Add(1)
+	for {
+		if _, more, err := m.machine.CompactStep(10); err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (m *soloMember) set(change func(*node.Status)) {
+	s := m.Status()
+	change(&s)
+	m.status.Store(&s)
+}
+
+func (m *soloMember) RenewLease(_ context.Context, id lease.ID) (int64, error) {
+	if err := m.renewErr.Load(); err != nil {
+		return 0, *err
+	}
+	t, ok, err := m.LeaseTimes(context.Background(), id)
+	if err == nil && !ok {
+		err = state.ErrLeaseNotFound
+	}
+	return t.TTLSeconds, err
+}
+
+func (m *soloMember) LeaseTimes(_ context.Context, id lease.ID) (node.LeaseTimes, bool, error) {
+	v := m.machine.View()
+	defer v.Close()
+	l, ok, err := v.Lease(id)
+	return node.LeaseTimes{ID: id, TTLSeconds: l.TTLSeconds, RemainingSeconds: l.TTLSeconds - 1}, ok, err
+}
+
+func (m *soloMember) Leases() []node.LeaseTimes {
+	v := m.machine.View()
+	defer v.Close()
+	list, err := granted(v)
+	if err != nil {
+		m.t.Error(err)
+	}
+	return list
+}
+
+// server is the services of a soloMember behind a real gRPC server, and a client's stubs.
+type server struct {
+	*soloMember
+	services *Services
+	conn     *grpc.ClientConn
+	kv       pb.KVClient
+	watch    pb.WatchClient
+	lease    pb.LeaseClient
+	cluster  pb.ClusterClient
+	upkeep   pb.MaintenanceClient
+	health   healthpb.HealthClient
+}
+
+// serve starts a member that nobody has written to. change may alter the options.
+func serve(t testing.TB, change func(*Options)) *server {
+	t.Helper()
+	db, err := storage.Open(storage.Options{FS: vfs.NewMem(), Dir: "db", MemtableBytes: 8 << 20, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	err = state.Bootstrap(db, members.Identity{
+		ClusterID: clusterID,
+		Members:   []members.Member{{ID: memberID, PeerURLs: []string{"http://p:2380"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine, err := state.Open(db, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &soloMember{t: t, machine: machine, hub: watch.NewHub(machine, watch.Options{}), index: machine.Applied().Index}
+	m.status.Store(&node.Status{ClusterID: clusterID, MemberID: memberID, Leader: memberID, Term: 2, Committed: 5, Applied: 4, Leading: true})
+	t.Cleanup(m.hub.Close)
+	o := Options{
+		Member: m, Lessor: m, Store: machine, Hub: m.hub, Clock: env.SystemClock(), Chance: env.SystemChance(),
+		Sizes: func() (int64, int64) { return 4096, 1024 },
+	}
+	if change != nil {
+		change(&o)
+	}
+	s := &server{soloMember: m, services: New(o)}
+	s.listen(t, int(o.withDefaults().MaxRequestBytes)+512<<10)
+	return s
+}
+
+func (s *server) listen(t testing.TB, recvBytesMax int) {
+	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(Codec()),
+		grpc.UnaryInterceptor(s.services.Unary()),
+		grpc.StreamInterceptor(s.services.Stream()),
+		grpc.MaxRecvMsgSize(recvBytesMax),
+		grpc.MaxSendMsgSize(1<<31-1),
+	)
+	s.services.Register(g)
+	l := bufconn.Listen(1 << 20)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		g.Serve(l)
+	}()
+	conn, err := grpc.NewClient("passthrough:bufconn",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		g.Stop()
+		<-served
+		s.services.Close()
+	})
+	s.conn = conn
+	s.kv, s.watch, s.lease = pb.NewKVClient(conn), pb.NewWatchClient(conn), pb.NewLeaseClient(conn)
+	s.cluster, s.upkeep, s.health = pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn), healthpb.NewHealthClient(conn)
+}
+
+// ctx ends with the test, or when a reply is so late that it won't come.
+func ctx(t testing.TB) context.Context {
+	c, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return c
+}
+
+// put writes a pair and returns its revision.
+func (s *server) put(t testing.TB, key, value string) int64 {
+	t.Helper()
+	r, err := s.kv.Put(ctx(t), &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+// get reads a range.
+func (s *server) get(t testing.TB, r *pb.RangeRequest) *pb.RangeResponse {
+	t.Helper()
+	reply, err := s.kv.Range(ctx(t), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
+// wantError holds an error that came over the wire against one from the table.
+func wantError(t testing.TB, what string, got, want error) {
+	t.Helper()
+	g, w := status.Convert(got), status.Convert(want)
+	if g.Code() != w.Code() || g.Message() != w.Message() {
+		t.Errorf("%s: got %v %q, want %v %q", what, g.Code(), g.Message(), w.Code(), w.Message())
+	}
+}
+
+// wantHeader checks all fields of a header; revision 0 says that it must have none.
+func wantHeader(t testing.TB, what string, h *pb.ResponseHeader, revision int64) {
+	t.Helper()
+	if h.GetClusterId() != clusterID || h.GetMemberId() != memberID || h.GetRaftTerm() != 2 || h.GetRevision() != revision {
+		t.Errorf("%s: header %v, want revision %d", what, h, revision)
+	}
+}
+
+// What the services ask for is what there is.
+var (
+	_ Member = (*node.Node)(nil)
+	_ Lessor = (*node.Node)(nil)
+	_ Store  = (*state.Machine)(nil)
+)

@@ -1,0 +1,79 @@
+package v3
+
+import (
+	"context"
+	"unicode/utf8"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"keelson/node"
+)
+
+// Unary is the interceptor of unary calls. It goes inside the one that counts, so that what it refuses is counted.
+func (s *Services) Unary() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		st := s.o.Member.Status()
+		_, err := s.admit(ctx, st, "unary", !st.Learner || servedByLearner(req))
+		if err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	}
+}
+
+// Stream is the interceptor of streams. It goes inside the one that counts.
+func (s *Services) Stream() grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		st := s.o.Member.Status()
+		served := !st.Learner || info.FullMethod == pb.Maintenance_Snapshot_FullMethodName
+		needsLeader, err := s.admit(stream.Context(), st, "stream", served)
+		if err != nil {
+			return err
+		}
+		if !needsLeader {
+			return next(srv, stream)
+		}
+		return s.leaders.run(stream, func(stream grpc.ServerStream) error { return next(srv, stream) })
+	}
+}
+
+// servedByLearner tells the unary calls that a learner answers.
+func servedByLearner(req any) bool {
+	switch r := req.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *pb.RangeRequest:
+		return r.Serializable
+	}
+	return false
+}
+
+// admit makes the checks that come before every call, in the order that decides which error wins. needsLeader says
+// that the caller insists on a member that knows a leader.
+func (s *Services) admit(ctx context.Context, st node.Status, kind string, served bool) (needsLeader bool, err error) {
+	if s.o.Capable != nil && !s.o.Capable() {
+		return false, rpctypes.ErrGRPCNotCapable
+	}
+	if !served {
+		return false, rpctypes.ErrGRPCNotSupportedForLearner
+	}
+	version := "unknown"
+	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 {
+		version = v[0]
+	}
+	if !utf8.ValidString(version) {
+		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
+	}
+	if s.o.Requests != nil {
+		s.o.Requests.Count(kind, version)
+	}
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	needsLeader = len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+	if needsLeader && st.Leader == 0 {
+		return false, rpctypes.ErrGRPCNoLeader
+	}
+	return needsLeader, nil
+}

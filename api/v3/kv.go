@@ -1,0 +1,127 @@
+package v3
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"keelson/command"
+	"keelson/state"
+)
+
+// kv is the service KV.
+type kv struct{ s *Services }
+
+// Range answers a read.
+func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
+	if err := checkRange(r); err != nil {
+		return nil, err
+	}
+	v, err := k.s.view(ctx, r.Serializable)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	h := k.s.header(v.Revision())
+	reply := k.s.reads.begin(ctx, &h, len(r.RangeEnd) == 0)
+	sum, err := v.Range(*rangeCommand(r), reply.add)
+	if err == nil {
+		err = reply.err
+	}
+	if err != nil {
+		return nil, reply.abort(wireError(err))
+	}
+	e, err := reply.finish(&h, sum.More, sum.Count)
+	return e, wireError(err)
+}
+
+// Put writes a pair.
+func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (*encoded, error) {
+	if !k.s.admitCost(putCost(r)) {
+		return nil, rpctypes.ErrGRPCNoSpace
+	}
+	if err := checkPut(r); err != nil {
+		return nil, err
+	}
+	res, err := k.s.propose(ctx, putCommand(r))
+	if err != nil {
+		return nil, err
+	}
+	h := k.s.header(res.Revision)
+	return putReply(&h, res.Prev), nil
+}
+
+// DeleteRange removes pairs.
+func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*encoded, error) {
+	if err := checkDeleteRange(r); err != nil {
+		return nil, err
+	}
+	res, err := k.s.propose(ctx, deleteRangeCommand(r))
+	if err != nil {
+		return nil, err
+	}
+	h := k.s.header(res.Revision)
+	return deleteReply(&h, res.Deleted, res.Prevs), nil
+}
+
+// Txn carries out a transaction. One that only reads does not enter the log.
+func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
+	if !k.s.admitCost(txnCost(r)) {
+		return nil, rpctypes.ErrGRPCNoSpace
+	}
+	if err := checkTxn(r, k.s.o.MaxTxnOps); err != nil {
+		return nil, err
+	}
+	if readOnly(r) {
+		return k.readTxn(ctx, r)
+	}
+	res, err := k.s.propose(ctx, txnCommand(r))
+	if err != nil {
+		return nil, err
+	}
+	h := k.s.header(res.Revision)
+	return txnReply(&h, res.Txn), nil
+}
+
+func (k *kv) readTxn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
+	v, err := k.s.view(ctx, serializable(r))
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	res, err := v.Txn(txnCommand(r))
+	if err != nil {
+		return nil, wireError(err)
+	}
+	h := k.s.header(res.Revision)
+	return txnReply(&h, res), nil
+}
+
+// Compact makes old revisions unreadable. A physical compaction is answered when they are gone from disk, also by the
+// compaction that went before, if this one is refused because of it.
+func (k *kv) Compact(ctx context.Context, r *pb.CompactionRequest) (*encoded, error) {
+	res, err := k.s.propose(ctx, &command.Compact{Revision: r.Revision})
+	if r.Physical && (err == nil || err == rpctypes.ErrGRPCCompacted) {
+		if waitErr := k.s.o.Member.WaitSwept(ctx); err == nil {
+			err = wireError(waitErr)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := k.s.header(res.Revision)
+	return headerReply(&h), nil
+}
+
+// propose puts op into the log and waits for its result. The error has its status.
+func (s *Services) propose(ctx context.Context, op command.Op) (state.Result, error) {
+	if sizeCommand(op) > s.o.MaxRequestBytes {
+		return state.Result{}, rpctypes.ErrGRPCRequestTooLarge
+	}
+	res, err := s.o.Member.Propose(ctx, op)
+	if err == nil {
+		err = res.Refusal
+	}
+	return res, wireError(err)
+}

@@ -1,0 +1,66 @@
+package v3
+
+import (
+	"time"
+
+	"keelson/env"
+	"keelson/watch"
+)
+
+// Options are the parts and limits of Services. All parts are required unless said otherwise.
+type Options struct {
+	Member Member
+	Lessor Lessor
+	Store  Store
+	// Sizes are the bytes of the store on disk and how many of them are in use. Invariant: inUse <= total.
+	Sizes  func() (total, inUse int64)
+	Hub    *watch.Hub
+	Clock  env.Clock
+	Chance env.Chance
+
+	// Capable reports whether the cluster's members are known to speak this API. Nil: they are.
+	Capable func() bool
+	// Quota may be nil: there is always room.
+	Quota Quota
+	// Requests may be nil: nobody counts.
+	Requests Requests
+
+	// MaxRequestBytes bounds an encoded change. 0: 1.5 MiB.
+	MaxRequestBytes int64
+	// MaxTxnOps bounds the operations of a transaction, nested ones included. 0: 128.
+	MaxTxnOps int
+	// ReadBudgetBytes bounds the replies of all running reads together, apart from each reply's first 4 KiB. 0: 512 MiB.
+	ReadBudgetBytes int64
+	// LeaseTTLMinSeconds is the least TTL a lease is granted. 0: 2.
+	LeaseTTLMinSeconds int64
+	// ElectionTimeout is the period in which the presence of a leader is looked at. 0: 1 s.
+	ElectionTimeout time.Duration
+	// QuotaBytes is reported by Status; it is not what Quota decides by. 0: 2 GiB.
+	QuotaBytes int64
+}
+
+const (
+	maxRequestBytesDefault    = 3 << 19
+	maxTxnOpsDefault          = 128
+	readBudgetBytesDefault    = 512 << 20
+	leaseTTLMinSecondsDefault = 2
+	electionTimeoutDefault    = time.Second
+	quotaBytesDefault         = 2 << 30
+)
+
+// withDefaults fills in what was left at zero.
+func (o Options) withDefaults() Options {
+	setDefault(&o.MaxRequestBytes, maxRequestBytesDefault)
+	setDefault(&o.MaxTxnOps, maxTxnOpsDefault)
+	setDefault(&o.ReadBudgetBytes, readBudgetBytesDefault)
+	setDefault(&o.LeaseTTLMinSeconds, leaseTTLMinSecondsDefault)
+	setDefault(&o.ElectionTimeout, electionTimeoutDefault)
+	setDefault(&o.QuotaBytes, quotaBytesDefault)
+	return o
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, to T) {
+	if *v == 0 {
+		*v = to
+	}
+}

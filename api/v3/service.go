@@ -1,0 +1,83 @@
+package v3
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"keelson/state"
+)
+
+// Services are the v3 services of one member.
+type Services struct {
+	o       Options
+	reads   *chunks
+	leaders *leaderWatch
+	health  *health.Server
+}
+
+// New makes the services. Close them after the server that serves them has stopped.
+func New(o Options) *Services {
+	o = o.withDefaults()
+	return &Services{
+		o:       o,
+		reads:   newChunks(newBudget(o.ReadBudgetBytes)),
+		leaders: newLeaderWatch(o.Clock, o.ElectionTimeout, func() bool { return o.Member.Status().Leader != 0 }),
+		health:  health.NewServer(),
+	}
+}
+
+// Register registers every service. The server must use Codec, Unary and Stream.
+func (s *Services) Register(r grpc.ServiceRegistrar) {
+	r.RegisterService(&kvDesc, &kv{s})
+	pb.RegisterWatchServer(r, &watchService{s: s})
+	pb.RegisterLeaseServer(r, &leaseService{s: s})
+	pb.RegisterClusterServer(r, &clusterService{s: s})
+	pb.RegisterMaintenanceServer(r, &maintenance{s: s})
+	healthpb.RegisterHealthServer(r, s.health)
+}
+
+// Shutdown tells those who ask for health that the member is going away, and ends the streams that insist on a
+// leader. Others end with the server.
+func (s *Services) Shutdown() {
+	s.health.Shutdown()
+	s.leaders.close()
+}
+
+// Close ends what the services run in the background.
+func (s *Services) Close() { s.Shutdown() }
+
+// header is the header of a reply at this moment.
+func (s *Services) header(revision int64) header {
+	st := s.o.Member.Status()
+	return header{cluster: st.ClusterID, member: st.MemberID, revision: revision, term: st.Term}
+}
+
+// message is the header as a message.
+func (h header) message() *pb.ResponseHeader {
+	return &pb.ResponseHeader{ClusterId: h.cluster, MemberId: h.member, Revision: h.revision, RaftTerm: h.term}
+}
+
+// currentHeader is a header with the newest revision this member has.
+func (s *Services) currentHeader() *pb.ResponseHeader {
+	v := s.o.Member.ReadLocal()
+	defer v.Close()
+	return s.header(v.Revision()).message()
+}
+
+// admitCost asks the quota for room. A request that stores nothing always has it.
+func (s *Services) admitCost(costBytes int64) bool {
+	return costBytes == 0 || s.o.Quota == nil || s.o.Quota.Admit(costBytes)
+}
+
+// view opens the view that a read asks for.
+func (s *Services) view(ctx context.Context, serializable bool) (*state.View, error) {
+	if serializable {
+		return s.o.Member.ReadLocal(), nil
+	}
+	v, err := s.o.Member.Read(ctx)
+	return v, wireError(err)
+}

@@ -1,0 +1,68 @@
+package v3
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"keelson/node"
+	"keelson/state"
+	"keelson/state/members"
+	"keelson/state/mvcc"
+)
+
+// Errors of this layer, beside those that package rpctypes names.
+var (
+	errTooManyRequests = status.Error(codes.Unknown, "etcdserver: too many requests") // etcd sends it as Unknown
+	errNotPrimary      = status.Error(codes.Unknown, "not a primary lessor")
+	errUnknownMethod   = status.Error(codes.Unknown, "etcdserver: unknown method")
+	errStreamSort      = status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
+	errStreamFilter    = status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
+)
+
+// statuses is the one table from what the packages below refuse with to what goes over the wire. Clients recognise
+// errors by their text alone.
+var statuses = []struct{ err, wire error }{
+	{state.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{state.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{state.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{state.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{state.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{state.ErrStaleTerm, errNotPrimary},
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFuture, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{members.ErrNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{node.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{node.ErrStopped, rpctypes.ErrGRPCStopped},
+	{node.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+	{node.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	{node.ErrTooManyRequests, errTooManyRequests},
+	{node.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{node.ErrCanceled, rpctypes.ErrGRPCCanceled},
+	{node.ErrDropped, status.Error(codes.Unknown, "raft proposal dropped")},
+	{node.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+}
+
+// wireError turns any error into one with a gRPC status. Contexts' errors keep their own text; what the table does not
+// know is a failure, and goes out as Unknown.
+func wireError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return s.wire
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return status.FromContextError(err).Err()
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

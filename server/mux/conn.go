@@ -1,0 +1,60 @@
+package mux
+
+import (
+	"net"
+	"sync/atomic"
+)
+
+// Traffic counts bytes that went over connections. The zero value is ready.
+type Traffic struct {
+	Received, Sent atomic.Uint64
+}
+
+// Counted is l with the traffic of its connections added to t.
+func Counted(l net.Listener, t *Traffic) net.Listener { return countedListener{l, t} }
+
+type countedListener struct {
+	net.Listener
+	traffic *Traffic
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, traffic: l.traffic}, nil
+}
+
+// conn is a connection whose first bytes have been looked at. Reading it yields them first. At most one goroutine may
+// read at a time, as servers do.
+type conn struct {
+	net.Conn
+	traffic *Traffic // nil: not counted
+	first   [len(preface)]byte
+	length  int // first[:length] was read
+	next    int // first[next:length] is still to be yielded
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	var n int
+	var err error
+	if c.next < c.length {
+		n = copy(p, c.first[c.next:c.length])
+		c.next += n
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	if c.traffic != nil {
+		c.traffic.Received.Add(uint64(n))
+	}
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if c.traffic != nil {
+		c.traffic.Sent.Add(uint64(n))
+	}
+	return n, err
+}

@@ -1,0 +1,195 @@
+package mux
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Options are the limits of a Mux.
+type Options struct {
+	// DecideTimeout is the time a connection has to show what it speaks. 0: 10 seconds.
+	DecideTimeout time.Duration
+	// UndecidedMax bounds the connections that have not shown it yet. 0: 1024.
+	UndecidedMax int
+	// Traffic counts the bytes of gRPC connections. Nil: nobody counts.
+	Traffic *Traffic
+}
+
+const (
+	decideTimeoutDefault = 10 * time.Second
+	undecidedMaxDefault  = 1024
+
+	// When the process has no file descriptor left, Serve tries again after pauses between these.
+	retryMin = 5 * time.Millisecond
+	retryMax = time.Second
+)
+
+// Mux splits the connections of one listener. See the package comment.
+type Mux struct {
+	from net.Listener
+	o    Options
+	grpc *queue
+	http *queue
+
+	mu      sync.Mutex
+	waiting *list.List // of *pending, oldest first: those that nobody has claimed
+	closed  bool       // nothing is added to waiting any more
+	closing chan struct{}
+	sorting sync.WaitGroup // goroutines that look at connections
+}
+
+// pending is a connection that is not handed over yet. Whoever claims it, once, decides what becomes of it: the server
+// that accepts it, or whoever closes it.
+type pending struct {
+	conn net.Conn
+	at   *list.Element // its place in waiting; nil: claimed. Guarded by Mux.mu
+}
+
+// claim reports whether the caller is the first to claim p.
+func (m *Mux) claim(p *pending) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.claimLocked(p)
+}
+
+func (m *Mux) claimLocked(p *pending) bool {
+	if p.at == nil {
+		return false
+	}
+	m.waiting.Remove(p.at)
+	p.at = nil
+	return true
+}
+
+// dropLocked closes p, unless somebody else has claimed it.
+func (m *Mux) dropLocked(p *pending) {
+	if m.claimLocked(p) {
+		p.conn.Close()
+	}
+}
+
+// New makes a mux in front of l, which it closes with itself.
+func New(l net.Listener, o Options) *Mux {
+	if o.DecideTimeout <= 0 {
+		o.DecideTimeout = decideTimeoutDefault
+	}
+	if o.UndecidedMax <= 0 {
+		o.UndecidedMax = undecidedMaxDefault
+	}
+	return &Mux{from: l, o: o, grpc: newQueue(l.Addr()), http: newQueue(l.Addr()), waiting: list.New(), closing: make(chan struct{})}
+}
+
+// GRPC is the listener of connections that speak HTTP/2.
+func (m *Mux) GRPC() net.Listener { return m.grpc }
+
+// HTTP is the listener of all others.
+func (m *Mux) HTTP() net.Listener { return m.http }
+
+// Serve accepts connections until the listener fails or is closed, and returns its error; net.ErrClosed after Close.
+// Connections that are undecided then go on.
+func (m *Mux) Serve() error {
+	pause := retryMin
+	for {
+		conn, err := m.from.Accept()
+		switch {
+		case err == nil:
+			pause = retryMin
+			m.take(conn)
+			continue
+		case errors.Is(err, net.ErrClosed), !isTemporary(err):
+			return fmt.Errorf("mux: %w", err)
+		}
+		select {
+		case <-m.closing:
+			return fmt.Errorf("mux: %w", net.ErrClosed)
+		case <-time.After(pause):
+			pause = min(2*pause, retryMax)
+		}
+	}
+}
+
+// isTemporary reports whether accepting may work again later: a connection that was gone before it was accepted, or no
+// file descriptor left.
+func isTemporary(err error) bool {
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
+}
+
+// Close closes the listener, the two listeners behind it and all undecided connections, and waits until nothing of the
+// mux runs but Serve, which then returns. Connections handed over are not touched.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	close(m.closing)
+	for m.waiting.Len() > 0 {
+		m.dropLocked(m.waiting.Front().Value.(*pending))
+	}
+	m.mu.Unlock()
+	err := m.from.Close()
+	m.grpc.Close()
+	m.http.Close()
+	m.sorting.Wait()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("mux: close: %w", err)
+	}
+	return nil
+}
+
+// take begins to watch a new connection, and closes the oldest undecided one if there are too many.
+func (m *Mux) take(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		conn.Close()
+		return
+	}
+	if m.waiting.Len() >= m.o.UndecidedMax {
+		m.dropLocked(m.waiting.Front().Value.(*pending))
+	}
+	p := &pending{conn: conn}
+	p.at = m.waiting.PushBack(p)
+	m.sorting.Go(func() { m.sort(p) })
+}
+
+// sort hands one connection over when it has said enough, or closes it.
+func (m *Mux) sort(p *pending) {
+	c, speaks, err := m.listenTo(p.conn)
+	handed := false
+	if err == nil {
+		to := m.http
+		if speaks == http2 {
+			c.traffic = m.o.Traffic
+			to = m.grpc
+		}
+		handed = to.put(offer{c, func() bool { return m.claim(p) }})
+	}
+	if !handed && m.claim(p) {
+		p.conn.Close()
+	}
+}
+
+// listenTo reads just enough of a connection to decide.
+func (m *Mux) listenTo(raw net.Conn) (*conn, protocol, error) {
+	c := &conn{Conn: raw}
+	if err := raw.SetReadDeadline(time.Now().Add(m.o.DecideTimeout)); err != nil {
+		return nil, undecided, err
+	}
+	for {
+		n, err := raw.Read(c.first[c.length:])
+		c.length += n
+		if speaks := decide(c.first[:c.length]); speaks != undecided && c.length > 0 {
+			return c, speaks, raw.SetReadDeadline(time.Time{})
+		}
+		if err != nil {
+			return nil, undecided, err
+		}
+	}
+}
