@@ -29,18 +29,25 @@ const testMember = 7
 // rig is a node on a disk in memory, which may be killed and started again.
 type rig struct {
 	t     testing.TB
-	fs    *vfs.MemFS
+	fs    vfs.FS
+	root  string
 	db    *storage.DB
 	log   *raftlog.Log
 	hub   *watch.Hub
 	node  *Node
 	fatal chan error
 	tune  func(*Options)
+
+	segmentBytes int64
 }
 
 func newRig(t testing.TB, tune func(*Options)) *rig {
-	r := &rig{t: t, fs: vfs.NewCrashableMem(), fatal: make(chan error, 1), tune: tune}
-	if err := r.fs.MkdirAll("/state", 0o700); err != nil {
+	return newRigOn(t, vfs.NewCrashableMem(), "/", 1<<20, tune)
+}
+
+func newRigOn(t testing.TB, fs vfs.FS, root string, segmentBytes int64, tune func(*Options)) *rig {
+	r := &rig{t: t, fs: fs, root: root, fatal: make(chan error, 1), tune: tune, segmentBytes: segmentBytes}
+	if err := r.fs.MkdirAll(fs.PathJoin(root, "state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r.found()
@@ -50,7 +57,7 @@ func newRig(t testing.TB, tune func(*Options)) *rig {
 }
 
 func (r *rig) found() {
-	db, err := storage.Open(storage.Options{FS: r.fs, Dir: "/state"})
+	db, err := storage.Open(storage.Options{FS: r.fs, Dir: r.fs.PathJoin(r.root, "state")})
 	r.must(err)
 	conf, err := proto.Marshal(&raftpb.ConfState{Voters: []uint64{testMember}})
 	r.must(err)
@@ -67,13 +74,13 @@ func (r *rig) found() {
 }
 
 func (r *rig) logOptions() raftlog.Options {
-	return raftlog.Options{FS: r.fs, Dir: "/wal", ClusterID: 9, MemberID: testMember, SegmentBytes: 1 << 20}
+	return raftlog.Options{SegmentBytes: r.segmentBytes, FS: r.fs, Dir: r.fs.PathJoin(r.root, "wal"), ClusterID: 9, MemberID: testMember}
 }
 
 func (r *rig) start() {
 	var err error
 	var n *Node
-	r.db, err = storage.Open(storage.Options{FS: r.fs, Dir: "/state"})
+	r.db, err = storage.Open(storage.Options{FS: r.fs, Dir: r.fs.PathJoin(r.root, "state")})
 	r.must(err)
 	machine, err := state.Open(r.db, state.Options{})
 	r.must(err)

@@ -39,8 +39,17 @@ type Dir struct {
 	lock io.Closer
 	// Fresh: the member is to be initialised, then Commit called.
 	Fresh bool
+	// Identity is whose directory it is, unless Fresh.
+	Identity Identity
 	// Strangers are the names at the top level that are not ours.
 	Strangers []string
+}
+
+// Identity names a member.
+type Identity struct{ ClusterID, MemberID uint64 }
+
+func (i Identity) text() string {
+	return fmt.Sprintf("cluster %016x\nmember %016x\n", i.ClusterID, i.MemberID)
 }
 
 // Open opens or prepares the data directory at root, and locks it.
@@ -111,6 +120,18 @@ func (d *Dir) checkFormat() error {
 				ErrDamaged, d.path(part), err)
 		}
 	}
+	return d.readIdentity()
+}
+
+func (d *Dir) readIdentity() error {
+	text, err := readFile(d.fs, d.path("IDENTITY"))
+	if err == nil {
+		_, err = fmt.Sscanf(text, "cluster %x\nmember %x\n", &d.Identity.ClusterID, &d.Identity.MemberID)
+	}
+	if err != nil || text != d.Identity.text() {
+		return fmt.Errorf("%w: %s does not say whose directory this is (%v); restore the directory from a backup, or remove it and let the member join again",
+			ErrDamaged, d.path("IDENTITY"), err)
+	}
 	return nil
 }
 
@@ -146,10 +167,14 @@ func (d *Dir) prepare() error {
 }
 
 // Commit makes an initialised member directory the real one, durably. Nothing below it may be open but for the lock.
-func (d *Dir) Commit() error {
+func (d *Dir) Commit(i Identity) error {
 	if !d.Fresh {
-		return nil
+		panic("datadir: committed twice")
 	}
+	if err := writeFile(d.fs, d.path("IDENTITY"), i.text()); err != nil {
+		return err
+	}
+	d.Identity = i
 	fresh := d.path()
 	if err := syncDirs(d.fs, d.path("wal"), d.path("state"), fresh); err != nil {
 		return err

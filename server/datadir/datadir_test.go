@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+var identity = Identity{ClusterID: 0xabc, MemberID: 0xffffffffffffffff}
+
 func mustOpen(t *testing.T, fs vfs.FS, root string) *Dir {
 	t.Helper()
 	d, err := Open(fs, root)
@@ -24,7 +26,7 @@ func initialise(t *testing.T, fs vfs.FS, root string) {
 	if !d.Fresh {
 		t.Fatal("an empty directory is not fresh")
 	}
-	if err := d.Commit(); err != nil {
+	if err := d.Commit(identity); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {
@@ -39,6 +41,9 @@ func TestInitialiseAndReopen(t *testing.T) {
 	defer d.Close()
 	if d.Fresh {
 		t.Fatal("an initialised directory is fresh")
+	}
+	if d.Identity != identity {
+		t.Fatalf("identity %v, want %v", d.Identity, identity)
 	}
 	for _, p := range []string{d.Wal(), d.State(), fs.PathJoin(root, "member", "wal"), fs.PathJoin(root, "member", "snap", "db")} {
 		if _, err := fs.Stat(p); err != nil {
@@ -83,6 +88,10 @@ func TestRefusals(t *testing.T) {
 			initialise(t, fs, root)
 			return writeFile(fs, fs.PathJoin(root, "member", "FORMAT"), "keelson x")
 		}, ErrDamaged, "restore the directory"},
+		{"scribbled identity", func(fs vfs.FS, root string) error {
+			initialise(t, fs, root)
+			return writeFile(fs, fs.PathJoin(root, "member", "IDENTITY"), "cluster 0\n")
+		}, ErrDamaged, "whose directory"},
 		{"log is missing", func(fs vfs.FS, root string) error {
 			initialise(t, fs, root)
 			return fs.RemoveAll(fs.PathJoin(root, "member", "wal"))
@@ -115,10 +124,15 @@ func TestCrashWhileInitialising(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%d%% unsynced kept, image %d: %v", unsynced, i, err)
 			}
-			if err := d.Commit(); err != nil {
-				t.Fatal(err)
+			if d.Fresh {
+				if err := d.Commit(identity); err != nil {
+					t.Fatal(err)
+				}
 			}
 			d.Close()
+			if d := mustOpen(t, fs, root); d.Fresh || d.Identity != identity {
+				t.Fatalf("%d%% unsynced kept, image %d: fresh %v, identity %v", unsynced, i, d.Fresh, d.Identity)
+			}
 		}
 	}
 }
@@ -138,7 +152,7 @@ func crashImages(t *testing.T, root string, unsynced int) (images []*vfs.MemFS) 
 	snap()
 	d := mustOpen(t, fs, root)
 	snap()
-	if err := d.Commit(); err != nil {
+	if err := d.Commit(identity); err != nil {
 		t.Fatal(err)
 	}
 	snap()

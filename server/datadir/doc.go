@@ -4,6 +4,7 @@
 //	<data-dir>/
 //	  member/            mode 0700; there is one if and only if the member has been initialised
 //	    FORMAT           "keelson 1": who wrote this directory, and in which format
+//	    IDENTITY         the ids of the cluster and of the member
 //	    LOCK             held while a process has the directory open
 //	    wal/             the raft log (package raftlog)
 //	    state/           the state machine's database (package storage)

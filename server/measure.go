@@ -1,0 +1,126 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"keelson/api/ops"
+	"keelson/node"
+	"keelson/state"
+)
+
+// measures counts what the node reports, for logs and metrics. The counters are written by the node's goroutines and
+// read by scrapes.
+type measures struct {
+	logger      *zap.Logger
+	slowApply   time.Duration
+	metrics     atomic.Pointer[ops.Metrics] // made after the node's options, before the node starts
+	clock       func() time.Time
+	applied     counts
+	leaders     atomic.Uint64
+	expired     atomic.Uint64
+	removed     atomic.Uint64
+	compactedAt atomic.Int64 // seconds since 1970
+	logBytes    atomic.Uint64
+}
+
+// counts are running totals of state.Counts, and of lease changes.
+type counts struct {
+	puts, deletes, txns, putBytes, granted, revoked, failed atomic.Uint64
+}
+
+// observer is what the node is given to report to.
+func (m *measures) observer() node.Observer {
+	return node.Observer{Applied: m.noteApplied, Leader: m.noteLeader, Compacted: m.noteCompacted, Expired: m.noteExpired}
+}
+
+func (m *measures) noteApplied(out *state.Outcome, entries int, took time.Duration) {
+	c := &out.Counts
+	m.applied.puts.Add(uint64(c.Puts))
+	m.applied.deletes.Add(uint64(c.Deletes))
+	m.applied.txns.Add(uint64(c.Txns))
+	m.applied.putBytes.Add(uint64(c.PutBytes))
+	metrics := m.metrics.Load()
+	for _, l := range out.Leases {
+		switch l.Kind {
+		case state.LeaseGranted:
+			m.applied.granted.Add(1)
+			metrics.LeaseTTL.Observe(float64(l.TTLSeconds))
+		case state.LeaseRevoked:
+			m.applied.revoked.Add(1)
+		}
+	}
+	metrics.Commit.Observe(took.Seconds())
+	metrics.Apply(true).Observe(took.Seconds())
+	if took > m.slowApply {
+		metrics.SlowApply.Inc()
+		m.logger.Warn("apply request took too long", zap.Duration("took", took),
+			zap.Duration("expected-duration", m.slowApply), zap.Int("entries", entries), zap.Int64("revision", out.Revision))
+	}
+}
+
+func (m *measures) noteLeader(leader, term uint64, leading bool) {
+	if leader == 0 {
+		m.logger.Info("lost leader", zap.Uint64("term", term))
+		return
+	}
+	m.leaders.Add(1)
+	m.logger.Info("elected leader", zap.Uint64("term", term), hexID("leader", leader), zap.Bool("local", leading))
+}
+
+func (m *measures) noteCompacted(floor int64, removed int, took time.Duration) {
+	m.removed.Add(uint64(removed))
+	m.compactedAt.Store(m.clock().Unix())
+	m.metrics.Load().CompactionTotalMillis.Observe(float64(took.Milliseconds()))
+	m.logger.Info("finished scheduled compaction", zap.Int64("compact-revision", floor),
+		zap.Duration("took", took), zap.Int("removed", removed))
+}
+
+func (m *measures) noteExpired(leases int) { m.expired.Add(uint64(leases)) }
+
+// noteSync is told of each sync of the raft log.
+func (m *measures) noteSync(bytes int, took time.Duration) {
+	m.logBytes.Add(uint64(bytes))
+	if metrics := m.metrics.Load(); metrics != nil {
+		metrics.LogFsync.Observe(took.Seconds())
+		metrics.LogWrite.Observe(took.Seconds())
+	}
+	if took > slowSync {
+		m.logger.Warn("slow fdatasync", zap.Duration("took", took), zap.Duration("expected-duration", slowSync))
+	}
+}
+
+// slowSync is how long a sync may take without a line in the log.
+const slowSync = time.Second
+
+// readings looks everything up that a scrape shows.
+func (s *Server) readings() ops.Readings {
+	m, machine := s.measures, s.engine.machine
+	r := ops.Readings{
+		LeaderChanges: m.leaders.Load(), ProposalsFailed: m.applied.failed.Load(),
+		Keys: machine.LiveKeys(), Revision: machine.Revision(), CompactRevision: machine.Compacted(),
+		Puts: m.applied.puts.Load(), Deletes: m.applied.deletes.Load(), Txns: m.applied.txns.Load(),
+		Ranges: s.calls.ranges.Load(), PutBytes: m.applied.putBytes.Load(),
+		WatchStreams: int64(s.hub.Streams()), Watchers: int64(s.hub.Watchers()), SlowWatchers: int64(s.hub.SlowWatchers()),
+		PendingEvents: int64(s.hub.PendingEvents()), Events: uint64(s.hub.EventsSent()),
+		LeasesGranted: m.applied.granted.Load(), LeasesRenewed: s.calls.renewed.Load(),
+		LeasesRevoked: m.applied.revoked.Load(), LeasesExpired: m.expired.Load(),
+		CompactedRecords: m.removed.Load(), CompactionLastUnix: m.compactedAt.Load(),
+		ClientReceivedBytes: s.calls.traffic.Received.Load(), ClientSentBytes: s.calls.traffic.Sent.Load(),
+		LogWrittenBytes: m.logBytes.Load(),
+		Alarms:          alarmNames(machine),
+	}
+	r.SizeBytes, r.SizeInUseBytes = s.sizes()
+	view := machine.View()
+	r.ClusterVersion = majorMinor(view.Members().Version())
+	view.Close()
+	if n := s.running.Load(); n != nil {
+		status := n.Status()
+		r.HasLeader, r.IsLeader, r.IsLearner = status.Leader != 0, status.Leading, status.Learner
+		r.ProposalsCommitted, r.ProposalsApplied = status.Committed, status.Applied
+		r.ProposalsPending = uint64(n.PendingProposals())
+	}
+	return r
+}
