@@ -49,7 +49,7 @@ func TestDataDirectoryRefusals(t *testing.T) {
 			}
 			b[200] ^= 1
 			write(t, files[0], string(b))
-		}, "corrupt"},
+		}, "the log is damaged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testkit.NewProcess(t)

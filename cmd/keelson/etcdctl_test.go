@@ -50,7 +50,7 @@ func TestEtcdctl(t *testing.T) {
 		{args: "put c/x 3", want: `OK`},
 		{args: "put a 10 --prev-kv", want: `OK\na\n1`},
 		{args: "get a", want: `a\n10`},
-		{args: "get --prefix c/ --keys-only", want: `c/x\n`},
+		{args: "get --prefix c/ --keys-only", want: `c/x`},
 		{args: "get --from-key b --print-value-only", want: `2\n3`},
 		{args: "get a --rev=2 --print-value-only", want: `1`},
 		{args: "get --prefix  a --sort-by=KEY --order=DESCEND --limit=1", want: `a\n10`},

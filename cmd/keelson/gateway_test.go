@@ -25,7 +25,8 @@ func curl(t *testing.T, p *testkit.Process, path string, args ...string) (body, 
 	return string(out[:i]), string(out[i+1:])
 }
 
-var spaces = regexp.MustCompile(`([,:])\s+`)
+// spaces are those that protobuf's JSON puts in or leaves out as it likes.
+var spaces = regexp.MustCompile(`([,:])\s+(["{\[\d-]|true|false)`)
 
 func TestCurl(t *testing.T) {
 	p := testkit.NewProcess(t)
@@ -72,7 +73,7 @@ func TestCurl(t *testing.T) {
 			}
 			continue
 		}
-		body = spaces.ReplaceAllString(body, "$1")
+		body = spaces.ReplaceAllString(body, "$1$2")
 		if code != c.code || !regexp.MustCompile(`^(?:`+c.want+`)$`).MatchString(body) {
 			t.Errorf("%s %s: got %s %s, want %s %s", c.path, c.data, code, body, c.code, c.want)
 		}
@@ -103,7 +104,7 @@ func TestCurlWatch(t *testing.T) {
 		if err != nil {
 			t.Fatalf("got %q, then %v", got, err)
 		}
-		got += spaces.ReplaceAllString(string(buf[:n]), "$1")
+		got += spaces.ReplaceAllString(string(buf[:n]), "$1$2")
 	}
 	if !regexp.MustCompile(`^\{"result":\{"header":\{.*\},"created":true\}\}\n\{"result":\{"header":\{.*\},"events":\[\{"kv":\{"key":"Zm9v".*\}\}\]\}\}\n$`).MatchString(got) {
 		t.Errorf("got %q", got)

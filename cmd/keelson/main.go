@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"keelson/bench"
+	"keelson/config"
+	"keelson/server"
+)
+
+func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }
+
+// command is one word of the command line.
+type command struct {
+	name string
+	help string
+	// run gets the name for usage texts and the arguments after the word, and returns the exit code.
+	run func(program string, args []string) int
+}
+
+var commands = []command{
+	{"serve", "run a member; the flags are etcd's, see keelson serve --help", server.Run},
+	{"bench", "put load on a server, see keelson bench --help", func(_ string, args []string) int { return bench.Main(args) }},
+}
+
+// run carries out a command line, the name it was called by first, and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	name := filepath.Base(args[0])
+	if name == "etcd" {
+		return server.Run(name, args[1:])
+	}
+	if len(args) == 1 {
+		fmt.Fprint(stderr, usage())
+		return 2
+	}
+	word := args[1]
+	for _, c := range commands {
+		if c.name == word {
+			return c.run(name+" "+word, args[2:])
+		}
+	}
+	switch strings.TrimLeft(word, "-") {
+	case "version":
+		fmt.Fprint(stdout, config.OwnVersionText())
+		return 0
+	case "help", "h":
+		fmt.Fprint(stdout, usage())
+		return 0
+	}
+	fmt.Fprintf(stderr, "unknown command %q\n\n%s", word, usage())
+	return 2
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString("Keelson is a distributed, strongly consistent key-value store that speaks etcd's API.\n\nUsage:\n")
+	for _, c := range commands {
+		fmt.Fprintf(&b, "  keelson %-8s %s\n", c.name, c.help)
+	}
+	fmt.Fprintf(&b, "  keelson %-8s %s\n", "version", "print versions")
+	return b.String()
+}
