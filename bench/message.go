@@ -127,7 +127,7 @@ func parseWatchResponse(b []byte) (r watchResponse, err error) {
 			return r, fmt.Errorf("bench: watch response: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
-		if number == 11 {
+		if number == 11 && kind == protowire.BytesType {
 			r.events++
 		}
 	}

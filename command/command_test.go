@@ -120,8 +120,7 @@ func TestLengthPrefixesOfEverySize(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	nested := func(depth int) []byte {
-		var op command.Op = &command.Noop{}
-		op = &command.Put{Key: []byte("k")}
+		var op command.Op = &command.Put{Key: []byte("k")}
 		for range depth {
 			op = &command.Txn{Success: []command.Op{op}}
 		}
@@ -147,6 +146,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"a number without an end":        {0x08, 0x80},
 		"a number of eleven bytes":       {0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01},
 		"bytes longer than the message":  {0x92, 0x01, 0x05, 0x0a},
+		"one byte short":                 {0x92, 0x01, 0x03, 0x0a, 0x01},
+		"one byte short within":          {0x92, 0x01, 0x02, 0x0a, 0x01, 0xff},
 		"a length of 2^63":               {0x92, 0x01, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01},
 		"an unknown field of a put":      {0x92, 0x01, 0x02, 0x38, 0x01},
 		"a put's key as a number":        {0x92, 0x01, 0x02, 0x08, 0x01},
@@ -251,11 +252,8 @@ func TestBatchRefuses(t *testing.T) {
 		"an empty command":       {0},
 		"a command of no format": {1, 0xff},
 	} {
-		b, err := command.OpenBatch(command.AppendTo(bytes.Clone(head), noop))
+		b, err := command.OpenBatch(append(command.AppendTo(bytes.Clone(head), noop), tail...))
 		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err = command.OpenBatch(append(command.AppendTo(bytes.Clone(head), noop), tail...)); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok, err := b.Next(); !ok || err != nil {

@@ -17,7 +17,7 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of random tests; 0: draw one")
-	roundsFlag = flag.Int("rounds", 8, "histories to try in random tests")
+	roundsFlag = flag.Int("rounds", 6, "histories to try in random tests")
 )
 
 // random returns a source that -seed brings back.

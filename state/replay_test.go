@@ -207,6 +207,20 @@ func TestHashCoversEverything(t *testing.T) {
 	}
 }
 
+// What was before counts, even if the entries after it are the same.
+func TestHashIsChained(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	a.do(&command.Noop{})
+	b.do(&command.Noop{}, &command.Noop{})
+	for _, x := range []*member{a, b} {
+		x.do(&command.Put{Key: []byte("a")})
+	}
+	_, ha := a.m.StateHash()
+	if _, hb := b.m.StateHash(); ha == hb {
+		t.Errorf("the hash has forgotten what was before")
+	}
+}
+
 // The same entry on a different state gives a different hash, though the answer is the same: a pair that differs shows as
 // soon as it is touched.
 func TestHashShowsDifferentState(t *testing.T) {

@@ -37,7 +37,8 @@
 //   - A progress response with revision R leaves after all events <= R of the watchers it speaks for.
 //   - The created response of a watcher leaves before anything else of it, the response to its cancel after everything.
 //   - Control requests of a stream are answered in the order they were made.
-//   - Publish waits for no watcher: it appends to a bounded inbox, under a lock that nobody holds for longer than that.
+//   - Publish waits for no watcher and no client: it appends to an inbox, under a lock that is held for nothing longer. Only
+//     when the inbox is full does it dispatch itself, which is work, not waiting.
 //
 // Publish and Reset belong to the one goroutine that applies. Create, Cancel and Progress of one stream belong to one
 // goroutine at a time (the one that receives from its client); Close and everything of Hub may be called from anywhere.

@@ -33,7 +33,8 @@ type Options struct {
 	Clock  env.Clock
 	Chance env.Chance
 	// Spawn starts the hub's short tasks, each of which ends without waiting for anything but Sender.Send (default:
-	// a goroutine each). A simulation can run them in an order of its own.
+	// a goroutine each). A simulation can run them in an order of its own. Spawn is called with locks held: it must
+	// not run the task before it returns.
 	Spawn func(task func())
 	// Failed is told once that reading history failed: a failure under the state, which must stop the member. Default:
 	// panic.

@@ -10,6 +10,8 @@ import (
 	"keelson/state/mvcc"
 )
 
+var _ History = (*mvcc.Store)(nil)
+
 // store is a History in memory. It keeps everything that ever happened for checking, and shows what is above its floor.
 type store struct {
 	mu    sync.Mutex
@@ -19,6 +21,8 @@ type store struct {
 	floor mvcc.Revision
 	reads int   // calls of Changes
 	fail  error // of Changes
+	// asked, if set, is called once when the floor is asked for, as catching up does before it looks for events.
+	asked func()
 }
 
 func newStore() *store { return &store{pairs: make(map[string]*mvcc.KeyValue), rev: 1, floor: -1} }
@@ -75,6 +79,10 @@ func (s *store) Revision() mvcc.Revision {
 }
 
 func (s *store) Compacted() mvcc.Revision {
+	if asked := s.asked; asked != nil {
+		s.asked = nil
+		asked()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.floor

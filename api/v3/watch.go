@@ -9,7 +9,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"keelson/watch"
@@ -38,7 +40,8 @@ func (w *watchService) Watch(stream pb.Watch_WatchServer) error {
 	}
 	sender.ended.Store(true)
 	ws.Close()
-	if errors.Is(stream.Context().Err(), context.Canceled) {
+	// Receiving may learn of the cancellation a moment before the context does.
+	if errors.Is(stream.Context().Err(), context.Canceled) || status.Code(err) == codes.Canceled {
 		return rpctypes.ErrGRPCWatchCanceled
 	}
 	return wireError(err)

@@ -22,7 +22,7 @@ type scan struct {
 }
 
 // scanSteps is how many versions of one key are stepped over before a seek.
-const scanSteps = 4
+const scanSteps = 8
 
 // first goes to the first pair at or after lower.
 func (c *scan) first(lower []byte) bool { c.it.SeekGE(lower); return c.settle() }

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// scenario is one comparison. run works on a fresh server and reports figures to the bed.
+type scenario struct {
+	name, about string
+	huge        bool // only when asked for, and on Keelson alone
+	run         func(ctx context.Context, b *bed) error
+}
+
+// limit is how long a scenario may take on one server in one round.
+func (sc scenario) limit(s settings) time.Duration {
+	switch {
+	case sc.huge:
+		return 30 * time.Minute
+	case s.quick:
+		return 60 * time.Second
+	}
+	return 180 * time.Second
+}
+
+func scenarios() []scenario {
+	return []scenario{
+		{"put", "puts of 256 bytes, 1000 in flight", false, putMany},
+		{"put-one", "puts of 256 bytes, one client", false, putOne},
+		{"get", "linearizable reads of one key, 1000 in flight", false, getMany},
+		{"list", "one answer with every key, 256 bytes each", false, list},
+		{"restart", "stop and start with many keys", false, restart},
+		{"compact", "compaction of superseded revisions under puts", false, compact},
+		{"watch-hot", "1000 watchers on one prefix, with previous pairs", false, watchHot},
+		{"watch-idle", "10,000 watch streams with nothing to tell", false, watchIdle},
+		{"lease", "grants and keep-alives of 200,000 leases", false, leases},
+		{"lease-expiry", "5000 leases a second expire while one client puts", false, leaseExpiry},
+		{"lease-keys", "puts on a lease that has 100,000 keys", false, leaseKeys},
+		{"huge", "ten million keys", true, huge},
+	}
+}
+
+// throughput reports what every closed loop has.
+func (b *bed) throughput(what string, l load) {
+	b.report(what+" per second", "1/s", l.PerSec)
+	if l.Measured {
+		b.report("server CPU per "+what, "us", micros(l.CPUPerOp))
+	}
+	b.report(what+" p50", "ms", millis(l.P50))
+	b.report(what+" p99", "ms", millis(l.P99))
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+func mebi(bytes int64) float64       { return float64(bytes) / (1 << 20) }
+
+func putMany(ctx context.Context, b *bed) error {
+	// A first second on the side, so that neither is measured while it warms up.
+	if _, err := b.bench(ctx, "put --in-flight 1000 --duration 1s"); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, "put --in-flight 1000 --duration "+b.seconds())
+	if err == nil {
+		b.throughput("put", l)
+		b.report("load generator CPU per put", "us", micros(l.ClientCPU/time.Duration(max(l.Count, 1))))
+	}
+	return err
+}
+
+func putOne(ctx context.Context, b *bed) error {
+	l, err := b.bench(ctx, "put --in-flight 1 --duration "+b.seconds())
+	if err == nil {
+		b.throughput("put", l)
+	}
+	return err
+}
+
+func getMany(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 10_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, fmt.Sprintf("get --in-flight 1000 --key-space %d --duration %s", n, b.seconds()))
+	if err != nil {
+		return err
+	}
+	b.throughput("get", l)
+	return l.carries(1)
+}
+
+func list(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 20_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, "range --in-flight 1 --total 10")
+	if err != nil {
+		return err
+	}
+	b.report(fmt.Sprintf("list of %d keys, p50", n), "ms", millis(l.P50))
+	if l.Measured {
+		b.report("server CPU per list", "ms", millis(l.CPUPerOp))
+		b.report("peak memory growth", "MiB", mebi(l.RSSPeak-l.RSSBefore))
+	}
+	return l.carries(n)
+}
+
+func restart(ctx context.Context, b *bed) error {
+	n := b.size(1_000_000, 100_000)
+	begin := time.Now()
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	b.report(fmt.Sprintf("writing %d keys, 100 to a transaction", n), "s", time.Since(begin).Seconds())
+	b.report("memory before", "MiB", b.rss())
+	if err := b.server.Stop(); err != nil {
+		return err
+	}
+	took, err := b.server.Start()
+	if err != nil {
+		return err
+	}
+	b.report("start to ready", "s", took.Seconds())
+	l, err := b.bench(ctx, fmt.Sprintf("get --in-flight 1 --total 100 --key-space %d", n))
+	if err != nil {
+		return err
+	}
+	b.report("first 100 reads", "ms", millis(l.Elapsed))
+	b.report("memory after", "MiB", b.rss())
+	return l.carries(1)
+}
+
+func compact(ctx context.Context, b *bed) error {
+	const space = 1000
+	n := b.size(1_000_000, 100_000)
+	// All writes of a key within one transaction are forbidden, so it is the key space that is gone through many times.
+	revision, err := b.fill(ctx, n, space, 0)
+	if err != nil {
+		return err
+	}
+	const putting = "put --in-flight 100 --key-space 1000 --duration "
+	quiet, err := b.bench(ctx, putting+b.seconds())
+	if err != nil {
+		return err
+	}
+	b.report("put p99 without compaction", "ms", millis(quiet.P99))
+
+	compacted := make(chan error, 1)
+	var took time.Duration
+	go func() {
+		time.Sleep(500 * time.Millisecond) // the load should be under way
+		begin := time.Now()
+		_, err := pb.NewKVClient(b.conn).Compact(ctx, &pb.CompactionRequest{Revision: revision, Physical: true})
+		took = time.Since(begin)
+		compacted <- err
+	}()
+	busy, err := b.bench(ctx, putting+b.seconds())
+	if err = errors.Join(err, <-compacted); err != nil {
+		return err
+	}
+	b.report("put p99 with compaction", "ms", millis(busy.P99))
+	b.report("put p999 without compaction", "ms", millis(quiet.P999))
+	b.report("put p999 with compaction", "ms", millis(busy.P999))
+	b.report("puts per second without compaction", "1/s", quiet.PerSec)
+	b.report("puts per second with compaction", "1/s", busy.PerSec)
+	b.report(fmt.Sprintf("compaction of %d superseded versions", n-space), "s", took.Seconds())
+	return nil
+}
+
+func watchHot(ctx context.Context, b *bed) error {
+	if _, err := b.fill(ctx, 100, 100, 0); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, fmt.Sprintf("watch --watchers 1000 --streams 100 --prev-kv --in-flight 10 --key-space 100 --total %d", b.size(2000, 300)))
+	if err != nil {
+		return err
+	}
+	b.report("events per second", "1/s", l.EventsPerS)
+	if l.Measured {
+		b.report("events per second of server CPU", "1/s", l.EventsPerCPUSec)
+		b.report("server CPU per event", "us", micros(l.CPUPerEvent))
+	}
+	return nil
+}
+
+func watchIdle(ctx context.Context, b *bed) error {
+	l, err := b.bench(ctx, fmt.Sprintf("watch-idle --streams %d --duration %s", b.size(10_000, 2000), b.seconds()))
+	if err != nil {
+		return err
+	}
+	b.report("streams opened per second", "1/s", l.PerSec)
+	if l.Measured {
+		b.report("memory per stream", "KiB", float64(l.RSSPerStream)/1024)
+	}
+	return nil
+}
+
+func leases(ctx context.Context, b *bed) error {
+	n := b.size(200_000, 20_000)
+	granted, err := b.bench(ctx, fmt.Sprintf("grant --in-flight 500 --lease-ttl 3600 --total %d", n))
+	if err != nil {
+		return err
+	}
+	b.throughput("grant", granted)
+	if granted.Measured {
+		b.report("memory per lease", "bytes", float64(granted.RSSAfter-granted.RSSBefore)/float64(n))
+	}
+	renewed, err := b.bench(ctx, fmt.Sprintf("keep-alive --in-flight 200 --leases %d --duration %s", n, b.seconds()))
+	if err == nil {
+		b.throughput("keep-alive", renewed)
+	}
+	return err
+}
+
+func leaseExpiry(ctx context.Context, b *bed) error {
+	live := b.size(200_000, 20_000)
+	if _, err := b.bench(ctx, fmt.Sprintf("grant --in-flight 500 --lease-ttl 3600 --total %d", live)); err != nil {
+		return err
+	}
+	quiet, err := b.bench(ctx, "put --in-flight 1 --duration "+b.seconds())
+	if err != nil {
+		return err
+	}
+	// Leases of two seconds, granted at a steady rate, expire at that rate two seconds later.
+	const rate, ttl = 5000, 2
+	duration := b.size(15, 5)
+	granted := make(chan error, 1)
+	var grants load
+	begin := time.Now()
+	go func() {
+		var err error
+		grants, err = b.bench(ctx, fmt.Sprintf("grant --lease-first 50000000 --lease-ttl %d --rate %d --in-flight 2000 --duration %ds", ttl, rate, duration))
+		granted <- err
+	}()
+	time.Sleep((ttl + 1) * time.Second)
+	busy, err := b.bench(ctx, fmt.Sprintf("put --in-flight 1 --duration %ds", duration-ttl-1))
+	if err = errors.Join(err, <-granted); err != nil {
+		return err
+	}
+	elapsed := time.Since(begin)
+	left, err := pb.NewLeaseClient(b.conn).LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+	if err != nil {
+		return err
+	}
+	expired := float64(int(grants.Count) + live - len(left.Leases))
+	b.report("put p50 without expiries", "ms", millis(quiet.P50))
+	b.report("put p50 with expiries", "ms", millis(busy.P50))
+	b.report("put p99 without expiries", "ms", millis(quiet.P99))
+	b.report("put p99 with expiries", "ms", millis(busy.P99))
+	b.report("leases granted per second", "1/s", grants.PerSec)
+	b.report("leases expired per second", "1/s", expired/(elapsed.Seconds()-ttl))
+	b.report("overdue leases at the end", "", max(0, float64(len(left.Leases)-live)-rate*ttl))
+	return nil
+}
+
+func leaseKeys(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 20_000)
+	const lease = 77
+	if _, err := pb.NewLeaseClient(b.conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: lease, TTL: 3600}); err != nil {
+		return err
+	}
+	if _, err := b.fill(ctx, n, n, lease); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, fmt.Sprintf("put --in-flight 100 --put-lease %d --key-space %d --duration %s", lease, n, b.seconds()))
+	if err == nil {
+		b.throughput("put", l)
+	}
+	return err
+}
+
+func huge(ctx context.Context, b *bed) error {
+	n := b.size(10_000_000, 1_000_000)
+	begin := time.Now()
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	b.report(fmt.Sprintf("writing %d keys, 100 to a transaction", n), "s", time.Since(begin).Seconds())
+	b.report("memory", "MiB", b.rss())
+	put, err := b.bench(ctx, fmt.Sprintf("put --in-flight 1000 --key-space %d --duration %s", n, b.seconds()))
+	if err != nil {
+		return err
+	}
+	b.throughput("put", put)
+	get, err := b.bench(ctx, fmt.Sprintf("get --in-flight 1000 --key-space %d --duration %s", n, b.seconds()))
+	if err != nil {
+		return err
+	}
+	b.throughput("get", get)
+	if err := get.carries(1); err != nil {
+		return err
+	}
+	page, err := b.bench(ctx, "range --limit 1000 --in-flight 1 --total 50")
+	if err != nil {
+		return err
+	}
+	b.report("list of 1000 with a count of all, p50", "ms", millis(page.P50))
+	if err := page.carries(1000); err != nil {
+		return err
+	}
+	if err := b.server.Stop(); err != nil {
+		return err
+	}
+	took, err := b.server.Start()
+	if err != nil {
+		return err
+	}
+	b.report("start to ready", "s", took.Seconds())
+	b.report("memory after", "MiB", b.rss())
+	return nil
+}

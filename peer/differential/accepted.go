@@ -1,0 +1,197 @@
+package differential
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+)
+
+// stableSortMax is up to how many entries etcd's sort keeps equal ones in order.
+const stableSortMax = 12
+
+// unknownTexts are the errors that etcd sends as Unknown although it has a code for them.
+var unknownTexts = map[string]codes.Code{
+	"etcdserver: too many requests":                                         codes.ResourceExhausted,
+	"etcdserver: re-configuration failed due to not enough started members": codes.FailedPrecondition,
+}
+
+// accept rewrites the candidate's answer to the reference's wherever accepted.md says that the difference is one we
+// stand by. It returns the rules that were used. Both answers may be changed.
+func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
+	if code, ok := unknownTexts[reference.Text]; ok && reference.Code == codes.Unknown && candidate.Text == reference.Text && candidate.Code == code {
+		candidate.Code = codes.Unknown
+		used = append(used, "status-unknown")
+	}
+	if request, ok := op.Request.(*pb.HashKVRequest); ok && r.acceptHashAtFloor(request, reference, candidate) {
+		return append(used, "hash-at-floor")
+	}
+	if len(reference.Messages) != 1 || len(candidate.Messages) != 1 {
+		return used
+	}
+	switch request := op.Request.(type) {
+	case *pb.RangeRequest:
+		return append(used, acceptRange(request, reference.Messages[0], candidate.Messages[0])...)
+	case *pb.TxnRequest:
+		a, aok := reference.Messages[0].(*pb.TxnResponse)
+		b, bok := candidate.Messages[0].(*pb.TxnResponse)
+		if aok && bok {
+			return append(used, acceptTxn(request, a, b)...)
+		}
+	}
+	return used
+}
+
+// acceptHashAtFloor takes over the candidate's hash at a floor, present or past, if the two were taken in different ways
+// and each in one of the right ones.
+func (r *Run) acceptHashAtFloor(request *pb.HashKVRequest, reference, candidate *Answer) bool {
+	revision := request.Revision
+	if revision <= 0 {
+		revision = r.revision
+	}
+	i := slices.Index(r.floors, revision)
+	if i < 0 {
+		return false
+	}
+	last, before := i == len(r.floors)-1, int64(-1)
+	if i > 0 {
+		before = r.floors[i-1]
+	}
+	right := func(a *Answer) (compacted int64, ok bool) {
+		if len(a.Messages) == 0 {
+			return 0, !last && a.Text == compactedText
+		}
+		h, ok := a.Messages[0].(*pb.HashKVResponse)
+		return h.GetCompactRevision(), ok && h.HashRevision == revision && h.Header.GetRevision() == r.revision &&
+			(h.CompactRevision == before || (last && h.CompactRevision == revision))
+	}
+	a, aok := right(reference)
+	b, bok := right(candidate)
+	if !aok || !bok || a == b {
+		return false
+	}
+	*reference = *candidate
+	return true
+}
+
+// compactedText is what a read below the floor is told.
+const compactedText = "etcdserver: mvcc: required revision has been compacted"
+
+// acceptTxn applies the rules for ranges to every range of the branch that both sides took.
+func acceptTxn(request *pb.TxnRequest, a, b *pb.TxnResponse) (used []string) {
+	ops := request.Failure
+	if a.Succeeded {
+		ops = request.Success
+	}
+	if a.Succeeded != b.Succeeded || len(a.Responses) != len(ops) || len(b.Responses) != len(ops) {
+		return nil
+	}
+	for i, op := range ops {
+		if r := op.GetRequestRange(); r != nil {
+			used = append(used, acceptRange(r, a.Responses[i].GetResponseRange(), b.Responses[i].GetResponseRange())...)
+		}
+		if t := op.GetRequestTxn(); t != nil {
+			x, y := a.Responses[i].GetResponseTxn(), b.Responses[i].GetResponseTxn()
+			if x != nil && y != nil {
+				used = append(used, acceptTxn(t, x, y)...)
+			}
+		}
+	}
+	return used
+}
+
+func acceptRange(request *pb.RangeRequest, reference, candidate proto.Message) (used []string) {
+	a, aok := reference.(*pb.RangeResponse)
+	b, bok := candidate.(*pb.RangeResponse)
+	if !aok || !bok || a == nil || b == nil || proto.Equal(a, b) {
+		return nil
+	}
+	if a.Count > stableSortMax && request.SortTarget != pb.RangeRequest_KEY && acceptSortTies(request, a, b) {
+		used = append(used, "sort-ties")
+	}
+	return used
+}
+
+// acceptSortTies gives the candidate's pairs the reference's order if both are sorted alike and the candidate keeps
+// equal ones in key order. At the end of a limited answer the two may have kept different ones among equals.
+func acceptSortTies(request *pb.RangeRequest, a, b *pb.RangeResponse) bool {
+	if len(a.Kvs) != len(b.Kvs) {
+		return false
+	}
+	known := map[string]*mvccpb.KeyValue{}
+	for _, kv := range a.Kvs {
+		known[string(kv.Key)] = kv
+	}
+	for i, kv := range b.Kvs {
+		if sortCompare(request, a.Kvs[i], kv) != 0 {
+			return false
+		}
+		if i > 0 && sortCompare(request, b.Kvs[i-1], kv) == 0 && bytes.Compare(b.Kvs[i-1].Key, kv.Key) >= 0 {
+			return false
+		}
+		same, ok := known[string(kv.Key)]
+		atEnd := b.More && sortCompare(request, kv, b.Kvs[len(b.Kvs)-1]) == 0
+		if (ok && !proto.Equal(same, kv)) || (!ok && !atEnd) {
+			return false
+		}
+	}
+	b.Kvs = a.Kvs
+	return true
+}
+
+// sortCompare orders two pairs by what the request sorts by.
+func sortCompare(request *pb.RangeRequest, x, y *mvccpb.KeyValue) int {
+	switch request.SortTarget {
+	case pb.RangeRequest_KEY:
+		return bytes.Compare(x.Key, y.Key)
+	case pb.RangeRequest_VERSION:
+		return cmp.Compare(x.Version, y.Version)
+	case pb.RangeRequest_CREATE:
+		return cmp.Compare(x.CreateRevision, y.CreateRevision)
+	case pb.RangeRequest_MOD:
+		return cmp.Compare(x.ModRevision, y.ModRevision)
+	case pb.RangeRequest_VALUE:
+		return bytes.Compare(x.Value, y.Value)
+	}
+	panic(fmt.Sprintf("differential: answer to sort target %d", request.SortTarget))
+}
+
+// compare says how the answers differ, or returns "".
+func (r *Run) compare(op Op, reference, candidate Answer) string {
+	if candidate.Fault != "" {
+		return "the candidate broke a promise: " + candidate.Fault
+	}
+	if reference.Fault != "" {
+		return "the reference broke a promise, so the harness is wrong: " + reference.Fault
+	}
+	r.accept(op, &reference, &candidate)
+	switch {
+	case reference.Code != candidate.Code:
+		return fmt.Sprintf("code %v, want %v", candidate.Code, reference.Code)
+	case reference.Text != candidate.Text:
+		return fmt.Sprintf("text %q, want %q", candidate.Text, reference.Text)
+	case len(reference.Messages) != len(candidate.Messages):
+		return fmt.Sprintf("%d messages, want %d", len(candidate.Messages), len(reference.Messages))
+	}
+	for i, m := range reference.Messages {
+		if !proto.Equal(m, candidate.Messages[i]) {
+			return fmt.Sprintf("message %d: %s", i, firstDifference(rendered(m), rendered(candidate.Messages[i])))
+		}
+	}
+	return ""
+}
+
+// firstDifference shows where two renderings part.
+func firstDifference(want, got string) string {
+	i := 0
+	for i < len(want) && i < len(got) && want[i] == got[i] {
+		i++
+	}
+	around := func(s string) string { return s[max(0, i-60):min(len(s), i+80)] }
+	return fmt.Sprintf("got ...%s... want ...%s...", around(got), around(want))
+}
