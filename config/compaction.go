@@ -39,8 +39,6 @@ func (c Compaction) parseAuto() (AutoCompaction, error) {
 	switch c.AutoMode {
 	case "":
 		return auto, errors.New("undefined auto-compaction-mode")
-	default:
-		return auto, fmt.Errorf("unknown auto-compaction-mode %q", c.AutoMode)
 	case compactionRevision:
 		if errNumber != nil {
 			return auto, fmt.Errorf("error parsing CompactionRetention: %w", errNumber)
@@ -63,6 +61,8 @@ func (c Compaction) parseAuto() (AutoCompaction, error) {
 			return auto, fmt.Errorf("error parsing CompactionRetention: %v is negative", d)
 		}
 		auto.Period = d
+	default:
+		return auto, fmt.Errorf("unknown auto-compaction-mode %q", c.AutoMode)
 	}
 	return auto, nil
 }

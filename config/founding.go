@@ -3,8 +3,6 @@ package config
 import (
 	"cmp"
 	"context"
-	"crypto/sha1"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"keelson/state/members"
 )
 
 const (
@@ -60,52 +60,40 @@ func (c *Config) Founding(ctx context.Context, resolver Resolver) (Founding, err
 	if c.Cluster.Initial == "" {
 		return Founding{}, errNoInitialCluster
 	}
-	members, err := parseInitialCluster(c.Cluster.Initial)
+	initial, err := parseInitialCluster(c.Cluster.Initial)
 	if err != nil {
 		return Founding{}, err
 	}
-	own, ok := members[c.Member.Name]
+	own, ok := initial[c.Member.Name]
 	if !ok {
 		return Founding{}, fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Member.Name)
 	}
 	if err := c.compareAdvertised(ctx, resolver, own); err != nil {
 		return Founding{}, err
 	}
-	if len(members) > 1 {
-		return Founding{}, fmt.Errorf("--initial-cluster names %d members; this version runs clusters of one", len(members))
+	if len(initial) > 1 {
+		return Founding{}, fmt.Errorf("--initial-cluster names %d members; this version runs clusters of one", len(initial))
 	}
-	return found(members, c.Member.Name, c.Cluster.InitialToken), nil
+	return found(initial, c.Member.Name, c.Cluster.InitialToken), nil
 }
 
 // found computes the ids of a new cluster.
-func found(members map[string]URLs, local, token string) Founding {
+func found(initial map[string]URLs, local, token string) Founding {
 	var f Founding
-	for name, urls := range members {
-		m := FoundingMember{ID: memberID(urls.Strings(), token), Name: name, PeerURLs: urls.Strings()}
+	for name, urls := range initial {
+		m := FoundingMember{ID: members.ID(urls.Strings(), token, 0), Name: name, PeerURLs: urls.Strings()}
 		if name == local {
 			f.LocalID = m.ID
 		}
 		f.Members = append(f.Members, m)
 	}
 	slices.SortFunc(f.Members, func(a, b FoundingMember) int { return cmp.Compare(a.ID, b.ID) })
-	f.ClusterID = clusterID(f.Members)
-	return f
-}
-
-// memberID is the first eight bytes of SHA-1 over the sorted peer addresses and the token.
-func memberID(peerURLs []string, token string) uint64 {
-	sum := sha1.Sum([]byte(strings.Join(peerURLs, "") + token))
-	return binary.BigEndian.Uint64(sum[:])
-}
-
-// clusterID is the first eight bytes of SHA-1 over the members' ids, ascending.
-func clusterID(members []FoundingMember) uint64 {
-	var ids []byte
-	for _, m := range members {
-		ids = binary.BigEndian.AppendUint64(ids, m.ID)
+	var ids []uint64
+	for _, m := range f.Members {
+		ids = append(ids, m.ID)
 	}
-	sum := sha1.Sum(ids)
-	return binary.BigEndian.Uint64(sum[:])
+	f.ClusterID = members.ClusterID(ids)
+	return f
 }
 
 // parseInitialCluster reads name=url,name=url. A name that comes again adds an address to its member.

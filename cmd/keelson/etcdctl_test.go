@@ -38,6 +38,7 @@ func tryEtcdctl(t *testing.T, p *testkit.Process, stdin string, args ...string) 
 
 // TestEtcdctl walks a member through what people type, with an etcdctl that knows nothing of us.
 func TestEtcdctl(t *testing.T) {
+	testkit.Need(t, "etcdctl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	for _, step := range []struct {
@@ -76,6 +77,7 @@ func TestEtcdctl(t *testing.T) {
 }
 
 func TestEtcdctlErrors(t *testing.T) {
+	testkit.Need(t, "etcdctl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	etcdctl(t, p, "", "put", "a", "1")
@@ -98,6 +100,7 @@ func TestEtcdctlErrors(t *testing.T) {
 }
 
 func TestEtcdctlLease(t *testing.T) {
+	testkit.Need(t, "etcdctl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	granted := etcdctl(t, p, "", "lease", "grant", "600")
@@ -124,6 +127,7 @@ func TestEtcdctlLease(t *testing.T) {
 
 // TestEtcdctlWatch watches from a revision, so that nothing depends on when the watch begins.
 func TestEtcdctlWatch(t *testing.T) {
+	testkit.Need(t, "etcdctl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	etcdctl(t, p, "", "put", "w/1", "a")

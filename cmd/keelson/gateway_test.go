@@ -29,6 +29,7 @@ func curl(t *testing.T, p *testkit.Process, path string, args ...string) (body, 
 var spaces = regexp.MustCompile(`([,:])\s+(["{\[\d-]|true|false)`)
 
 func TestCurl(t *testing.T) {
+	testkit.Need(t, "curl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	header := func(revision string) string {
@@ -82,6 +83,7 @@ func TestCurl(t *testing.T) {
 
 // TestCurlWatch reads a watch line by line, as it comes.
 func TestCurlWatch(t *testing.T) {
+	testkit.Need(t, "curl")
 	p := testkit.NewProcess(t)
 	p.Start()
 	curl(t, p, "/v3/kv/put", "-d", `{"key":"Zm9v","value":"YQ=="}`)

@@ -32,7 +32,7 @@ func Here(place string) error {
 func Buggify(path string) bool { return plan.Buggify != nil && plan.Buggify(path) }
 
 // Mutant reports whether a deliberate bug is switched on.
-func Mutant(bug string) bool { return bug == plan.Bug }
+func Mutant(bug string) bool { return bug != "" && bug == plan.Bug }
 
 // Sometimes marks a state that the tests must have seen with cond true.
 func Sometimes(state string, cond bool) {

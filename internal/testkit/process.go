@@ -87,6 +87,14 @@ func NewProcess(t testing.TB, extraArgs ...string) *Process {
 	return p
 }
 
+// Need skips the test if a program that it runs is not installed.
+func Need(t testing.TB, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skipf("%s is not installed", program)
+	}
+}
+
 // FreeAddress returns a loopback address that was free a moment ago.
 func FreeAddress(t testing.TB) string {
 	t.Helper()

@@ -373,39 +373,6 @@ func TestAcceptErrors(t *testing.T) {
 	}
 }
 
-func TestPipe(t *testing.T) {
-	p := NewPipe()
-	go func() {
-		conn, err := p.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		io.Copy(conn, io.LimitReader(conn, 5))
-	}()
-	conn, err := p.Dial(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, "hello"[:1]); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 1)
-	if _, err := io.ReadFull(conn, b); err != nil || b[0] != 'h' {
-		t.Errorf("%q, %v", b, err)
-	}
-	conn.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := p.Dial(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Dial with nobody there: %v", err)
-	}
-	p.Close()
-	if _, err := p.Dial(context.Background()); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Dial after Close: %v", err)
-	}
-}
-
 func TestCounted(t *testing.T) {
 	var traffic Traffic
 	l := Counted(listen(t), &traffic)

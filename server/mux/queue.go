@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"context"
 	"net"
 	"sync"
 )
@@ -61,27 +60,3 @@ func (q *queue) Close() error {
 
 // Addr is the address of the listener in front.
 func (q *queue) Addr() net.Addr { return q.address }
-
-// Pipe is a listener inside the process: Dial connects to it.
-type Pipe struct{ *queue }
-
-// NewPipe makes a listener that only Dial reaches.
-func NewPipe() Pipe { return Pipe{newQueue(pipeAddress{})} }
-
-// Dial opens a connection, once it is accepted. Errors: net.ErrClosed, and those of ctx.
-func (p Pipe) Dial(ctx context.Context) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case p.offers <- offer{theirs, func() bool { return true }}:
-		return ours, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-type pipeAddress struct{}
-
-func (pipeAddress) Network() string { return "pipe" }
-func (pipeAddress) String() string  { return "pipe" }

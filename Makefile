@@ -1,0 +1,75 @@
+# One command each, the same by hand and in .ci/run. Plain `make` lists them.
+
+VERSION ?= 0.1.0-dev
+GIT_SHA := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X keelson/config.Version=$(VERSION) -X keelson/config.GitSHA=$(GIT_SHA)
+
+# Packages whose goroutines or locks deserve the race detector; the rest is single-threaded by design.
+RACE := ./api/... ./internal/logging/... ./leader/... ./node/... ./raftlog/... ./replica/... ./server/... ./state/... ./storage/... ./watch/...
+
+SEED ?= 0
+SEEDS ?= 12
+STEPS ?= 3000
+FUZZTIME ?= 5s
+DATA_DIR ?= default.etcd
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := list
+
+.PHONY: list
+list: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/keelson, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
+	ln -sf keelson bin/etcd
+
+.PHONY: run
+run: build ## Run one member on 127.0.0.1:2379, data in DATA_DIR
+	@echo "serving on 127.0.0.1:2379, data in $(DATA_DIR); stop with Ctrl-C"
+	bin/keelson serve --data-dir $(DATA_DIR) --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
+
+.PHONY: test
+test: build ## Run all tests, those that compare with etcd itself included
+	go test ./...
+	cd peer && go test ./...
+
+.PHONY: race
+race: ## Run the tests of concurrent packages under the race detector
+	go test -race $(RACE)
+
+.PHONY: sim
+sim: ## Simulate whole members under faults (SEED=, SEEDS=, STEPS=)
+	go test ./sim -run 'TestSim$$' -v -count=1 -seed=$(SEED) -seeds=$(SEEDS) -steps=$(STEPS)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME each
+	@go list ./... | while read -r package; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks of all packages
+	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./...
+
+.PHONY: bench-etcd
+bench-etcd: build ## Compare with etcd on this machine
+	cd peer && go run ./benchetcd -keelson ../bin/keelson
+
+.PHONY: lint
+lint: ## Check form, conventions and common mistakes
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go test -count=1 ./internal/lint
+	go run $(STATICCHECK) ./...
+
+.PHONY: cross
+cross: ## Build for the other platforms
+	@for platform in linux/amd64 linux/arm64 darwin/arm64 freebsd/amd64 openbsd/amd64 netbsd/amd64; do \
+		echo "$$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go build -trimpath -o /dev/null ./cmd/keelson || exit 1; \
+	done

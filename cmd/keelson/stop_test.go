@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/status"
+
+	"keelson/internal/testkit"
+)
+
+// stopSoon stops the member and fails if that took as long as the grace that calls under way are given: a request
+// timeout of 7 s. What is open ends at once, not by running out of that.
+func stopSoon(t *testing.T, p *testkit.Process) {
+	t.Helper()
+	begun := time.Now()
+	state := p.Stop()
+	if took := time.Since(begun); took >= 7*time.Second {
+		t.Errorf("stopping took %v: the whole grace", took)
+	}
+	if !strings.Contains(state.String(), "terminated") {
+		t.Errorf("ended by %v, want by the signal", state)
+	}
+	if !strings.Contains(p.Log(), "closed etcd server") {
+		t.Errorf("no word of a clean end:\n%s", p.Log())
+	}
+}
+
+// TestStopEndsStreams: whatever streams clients have open when a member stops, they are told that it stops, and do not
+// hold it up.
+func TestStopEndsStreams(t *testing.T) {
+	p := testkit.NewProcess(t)
+	p.Start()
+	ctx := testContext(t)
+	c := p.Client()
+	lease, err := c.Grant(ctx, 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.KeepAlive(ctx, lease.ID); err != nil { // comes back by itself, for as long as it takes
+		t.Fatal(err)
+	}
+	watch, err := pb.NewWatchClient(c.ActiveConnection()).Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+		CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := watch.Recv(); err != nil || !r.Created {
+		t.Fatal(r, err)
+	}
+	alive, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease.ID)}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := alive.Recv(); err != nil || r.TTL != 600 {
+		t.Fatal(r, err)
+	}
+	stopSoon(t, p)
+	want := status.Convert(rpctypes.ErrGRPCStopped)
+	for what, recv := range map[string]func() error{
+		"watch":      func() error { _, err := watch.Recv(); return err },
+		"keep-alive": func() error { _, err := alive.Recv(); return err },
+	} {
+		got := status.Convert(recv())
+		if got.Code() != want.Code() || got.Message() != want.Message() {
+			t.Errorf("%s ends with %v %q, want %v %q", what, got.Code(), got.Message(), want.Code(), want.Message())
+		}
+	}
+}
+
+// TestStopEndsGatewayWatch: a watch over HTTP ends with the same error, as its last line.
+func TestStopEndsGatewayWatch(t *testing.T) {
+	p := testkit.NewProcess(t)
+	p.Start()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "POST", "http://"+p.Endpoint+"/v3/watch",
+		strings.NewReader(`{"create_request":{"key":"Zm9v"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	created := make([]byte, 4096)
+	n, err := reply.Body.Read(created)
+	if err != nil || !bytes.Contains(created[:n], []byte("created")) {
+		t.Fatalf("%q, %v", created[:n], err)
+	}
+	stopSoon(t, p)
+	rest, err := io.ReadAll(reply.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	want := fmt.Sprintf(`{"error":{"code":14,"message":"%s"}}`, "etcdserver: server stopped")
+	if got := strings.TrimSpace(spaces.ReplaceAllString(string(rest), "$1$2")); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
