@@ -23,9 +23,7 @@ func (b *Batch) Iter(s Space, lower, upper []byte) (*Iter, error) {
 }
 
 // PointIter is DB.PointIter with the batch as it is at this moment on top.
-func (b *Batch) PointIter(s Space) (*Iter, error) {
-	return newIter(b.b, s, nil, nil, pebble.IterOptions{UseL6Filters: true})
-}
+func (b *Batch) PointIter(s Space) (*Iter, error) { return newPointIter(b.b, s) }
 
 // Set writes an unversioned key. It copies key and value.
 func (b *Batch) Set(s Space, key, value []byte) {

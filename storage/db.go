@@ -48,11 +48,9 @@ func (db *DB) Iter(s Space, lower, upper []byte) (*Iter, error) {
 	return newIter(db.p, s, lower, upper, pebble.IterOptions{})
 }
 
-// PointIter iterates over a whole space for SeekVersionOf. It asks the bloom filters of every level, the last one too:
-// a key that is not there seldom costs a block.
-func (db *DB) PointIter(s Space) (*Iter, error) {
-	return newIter(db.p, s, nil, nil, pebble.IterOptions{UseL6Filters: true})
-}
+// PointIter is an iterator for SeekVersionOf alone. It asks the bloom filters of every level, the last one too: a key
+// that is not there seldom costs a block.
+func (db *DB) PointIter(s Space) (*Iter, error) { return newPointIter(db.p, s) }
 
 // Durable reads only what no crash can take away any more: what has been flushed to tables.
 func (db *DB) Durable() Reader { return durable{db} }

@@ -35,6 +35,15 @@ func newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.IterOptions
 	return &Iter{it: it, space: s}, nil
 }
 
+// newPointIter makes an iterator without bounds: a seek for one key can't leave the space.
+func newPointIter(r pebble.Reader, s Space) (*Iter, error) {
+	it, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err != nil {
+		return nil, fmt.Errorf("storage: look up in space %c: %w", s, err)
+	}
+	return &Iter{it: it, space: s}, nil
+}
+
 // First goes to the first entry within the bounds.
 func (i *Iter) First() bool { return i.it.First() }
 

@@ -34,6 +34,9 @@ func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
 	if len(reference.Messages) != 1 || len(candidate.Messages) != 1 {
 		return used
 	}
+	if r.acceptStreamTarget(op, reference, candidate) {
+		used = append(used, "stream-target")
+	}
 	switch request := op.Request.(type) {
 	case *pb.RangeRequest:
 		return append(used, acceptRange(request, reference.Messages[0], candidate.Messages[0])...)
@@ -47,11 +50,34 @@ func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
 	return used
 }
 
+// streamPageMin is how many pairs etcd sends at least in the first chunk of a stream that has more.
+const streamPageMin = 10
+
+// acceptStreamTarget puts the reference's unary answer in the place of its streamed one, if that was sorted chunk by
+// chunk. Nothing was written since.
+func (r *Run) acceptStreamTarget(op Op, reference, candidate *Answer) bool {
+	request, ok := op.Request.(*pb.RangeRequest)
+	if !ok || op.Kind != KindRangeStream || request.SortTarget == pb.RangeRequest_KEY || proto.Equal(reference.Messages[0], candidate.Messages[0]) ||
+		reference.Messages[0].(*pb.RangeResponse).Count <= streamPageMin {
+		return false
+	}
+	unary := r.again(Op{Kind: KindRange, Request: request, Meta: op.Meta})
+	if len(unary.Messages) != 1 {
+		return false
+	}
+	acceptRange(request, unary.Messages[0], candidate.Messages[0])
+	if !proto.Equal(unary.Messages[0], candidate.Messages[0]) {
+		return false
+	}
+	*reference = unary
+	return true
+}
+
 // acceptHashAtFloor takes over the candidate's hash at a floor, present or past, if the two were taken in different ways
 // and each in one of the right ones.
 func (r *Run) acceptHashAtFloor(request *pb.HashKVRequest, reference, candidate *Answer) bool {
 	revision := request.Revision
-	if revision <= 0 {
+	if revision == 0 {
 		revision = r.revision
 	}
 	i := slices.Index(r.floors, revision)

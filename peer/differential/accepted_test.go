@@ -51,6 +51,8 @@ func TestAcceptedRules(t *testing.T) {
 	}
 	hash := func(revision int64) Op { return Op{Kind: KindHashKV, Request: &pb.HashKVRequest{Revision: revision}} }
 	refused := func(code codes.Code, text string) Answer { return Answer{Code: code, Text: text} }
+	streamed := Op{Kind: KindRangeStream, Request: &pb.RangeRequest{SortTarget: pb.RangeRequest_VERSION}}
+	streamedByKey := Op{Kind: KindRangeStream, Request: &pb.RangeRequest{}}
 
 	used := map[string]bool{}
 	for _, c := range []struct {
@@ -68,6 +70,12 @@ func TestAcceptedRules(t *testing.T) {
 		{"our ties out of key order", byVersion, ranged(13, false, "a=1 b=1"), ranged(13, false, "b=1 a=1"), ""},
 		{"not sorted", byVersion, ranged(13, false, "c=2 a=1"), ranged(13, false, "a=1 c=2"), ""},
 
+		{"stream sorted chunk by chunk", streamed, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "a=1 b=2 c=3"), "stream-target"},
+		{"stream sorted in our own way", streamed, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "b=2 a=1 c=3"), ""},
+		{"stream of one chunk", streamed, ranged(10, false, "a=1 c=2 c=2"), ranged(10, false, "a=1 b=2 c=3"), ""},
+		{"stream by key", streamedByKey, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "a=1 b=2 c=3"), ""},
+		{"range", byVersion, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "a=1 b=2 c=3"), ""},
+
 		{"code by the table", hash(1), refused(codes.Unknown, "etcdserver: too many requests"), refused(codes.ResourceExhausted, "etcdserver: too many requests"), "status-unknown"},
 		{"code not by the table", hash(1), refused(codes.Unknown, "etcdserver: too many requests"), refused(codes.Internal, "etcdserver: too many requests"), ""},
 		{"another text", hash(1), refused(codes.Unknown, "x"), refused(codes.ResourceExhausted, "x"), ""},
@@ -78,9 +86,13 @@ func TestAcceptedRules(t *testing.T) {
 		{"a hash between floors", hash(30), hashed(30, 20, 1), hashed(30, 10, 1), ""},
 		{"remembered below the floor", hash(10), hashed(10, -1, 1), refused(codes.OutOfRange, compactedText), "hash-at-floor"},
 		{"compacted at the floor", hash(20), hashed(20, 10, 1), refused(codes.OutOfRange, compactedText), ""},
+		{"before all revisions", hash(-1), hashed(-1, 10, 1), hashed(50, 10, 1), ""},
 		{"refused otherwise", hash(10), hashed(10, -1, 1), refused(codes.Unavailable, "x"), ""},
 	} {
 		r := &Run{revision: 50, compacted: 20, floors: []int64{10, 20}}
+		r.again = func(Op) Answer {
+			return ranged(c.reference.Messages[0].(*pb.RangeResponse).Count, false, "a=1 b=2 c=3")
+		}
 		a, b := c.reference, c.candidate
 		rules := r.accept(c.op, &a, &b)
 		if (c.rule == "" || c.rule == "-") != (len(rules) == 0) || (len(rules) > 0 && rules[0] != c.rule) {

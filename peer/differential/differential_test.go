@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +27,20 @@ var (
 	open        = flag.Bool("open-duplicates", false, "also transactions whose duplicate check the specification leaves open; etcd may crash on them")
 	restarts    = flag.Bool("restarts", true, "stop and start the candidate in between")
 	shrinkTries = flag.Int("shrink", 60, "replays spent on shortening a disagreement; 0: none")
+	workers     = flag.Int("workers", 4, "how many seeds run at a time, each on servers of its own; most of a seed is waiting")
+	dataParent  = flag.String("dir", memoryDir(), "`directory` for the servers' data; empty: the one for temporary files")
 	serverArgs  = flag.String("keelson-args", "", "further `flags` for the binary under test, blank-separated")
 )
+
+// memoryDir is where files cost no disk, if there is such a place. What a killed process wrote is there all the same, and
+// nothing here cuts the power.
+func memoryDir() string {
+	const dir = "/dev/shm"
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return ""
+	}
+	return dir
+}
 
 func envOr(name, otherwise string) string {
 	if value := os.Getenv(name); value != "" {
@@ -58,8 +72,13 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// servers starts a reference and a candidate on empty directories. end stops them; it is safe to call twice.
-func servers(dir string, kind process.Kind, dial ...grpc.DialOption) (reference, candidate *Side, end func(), err error) {
+// servers starts a reference and a candidate on empty directories. end stops them and removes what they wrote; it is safe
+// to call twice.
+func servers(kind process.Kind, dial ...grpc.DialOption) (reference, candidate *Side, end func(), err error) {
+	dir, err := os.MkdirTemp(*dataParent, "differential-")
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	var started []*process.Server
 	var sides []*Side
 	end = func() {
@@ -69,6 +88,7 @@ func servers(dir string, kind process.Kind, dial ...grpc.DialOption) (reference,
 		for _, s := range started {
 			s.Kill()
 		}
+		os.RemoveAll(dir)
 	}
 	binary, args := etcdBinary, []string(nil)
 	if kind == process.Keelson {
@@ -118,32 +138,39 @@ func TestAgreement(t *testing.T) {
 	for _, kind := range strings.Split(*without, ",") {
 		options.Without[Kind(kind)] = true
 	}
-	total, begin := 0, time.Now()
-	for i := range *seeds {
-		options.Seed = seed + uint64(i)
-		t.Logf("seed %d: replay with -seeds 1 -seed %d -ops %d", options.Seed, options.Seed, options.Ops)
-		total += agree(t, kind, options)
-		if t.Failed() {
-			break
-		}
+	var next, total atomic.Int64
+	begin := time.Now()
+	var all sync.WaitGroup
+	for range min(*workers, *seeds) {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(*seeds) && !t.Failed(); i = next.Add(1) - 1 {
+				options := options
+				options.Seed = seed + uint64(i)
+				t.Logf("seed %d: replay with -seeds 1 -seed %d -ops %d", options.Seed, options.Seed, options.Ops)
+				total.Add(int64(agree(t, kind, options)))
+			}
+		})
 	}
+	all.Wait()
 	elapsed := time.Since(begin)
-	t.Logf("%d operations in %v: %.0f operations/s", total, elapsed.Round(time.Millisecond), float64(total)/elapsed.Seconds())
+	t.Logf("%d operations in %v: %.0f operations/s", total.Load(), elapsed.Round(time.Millisecond), float64(total.Load())/elapsed.Seconds())
 }
 
 // agree runs one seed on fresh servers and returns how many operations it took.
 func agree(t *testing.T, kind process.Kind, options Options) int {
-	reference, candidate, end, err := servers(t.TempDir(), kind)
+	reference, candidate, end, err := servers(kind)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0
 	}
 	defer end()
 	recording, err := Record(options, reference, candidate)
 	if err != nil {
-		t.Fatalf("seed %d: %v", options.Seed, err)
+		t.Errorf("seed %d: %v", options.Seed, err)
+		return len(recording.Ops)
 	}
 	if recording.Disagreement == nil {
-		t.Logf("seed %d: %d events; %v", options.Seed, recording.Events, recording.Tally)
+		t.Logf("seed %d: %d events; %v; %v", options.Seed, recording.Events, recording.Tally, recording.Spent)
 		return len(recording.Ops)
 	}
 	end()
@@ -152,7 +179,7 @@ func agree(t *testing.T, kind process.Kind, options Options) int {
 		return len(recording.Ops)
 	}
 	shortest, err := Shrink(recording.Ops, *shrinkTries, time.Now().Add(2*time.Minute), func(ops []Op) (*Disagreement, error) {
-		reference, candidate, end, err := servers(t.TempDir(), kind)
+		reference, candidate, end, err := servers(kind)
 		if err != nil {
 			return nil, err
 		}

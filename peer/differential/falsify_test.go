@@ -191,7 +191,7 @@ func TestFalsehoodIsNoticed(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	lie := &falsifier{rng: rand.New(rand.NewPCG(seed, 1)), skip: -1}
-	reference, candidate, end, err := servers(t.TempDir(), process.Etcd, lie.dial()...)
+	reference, candidate, end, err := servers(process.Etcd, lie.dial()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,9 @@ type Options struct {
 }
 
 const (
-	callTimeout = 30 * time.Second       // for one call
-	waitTimeout = 20 * time.Second       // for watch replies and events that must come
-	resendAfter = 250 * time.Millisecond // a progress request may go unanswered while a watcher catches up: ask again
+	callTimeout = 30 * time.Second      // for one call
+	waitTimeout = 20 * time.Second      // for watch replies and events that must come
+	resendAfter = 25 * time.Millisecond // a progress request may go unanswered while a watcher catches up: ask again
 
 	// ttlLong is the shortest TTL given to a lease that has to outlive the run, in seconds, and ttlSlack how much of it
 	// may have passed when the remaining time is asked for.

@@ -16,6 +16,8 @@ import (
 type Run struct {
 	sides [2]*Side // reference, candidate
 
+	again func(Op) Answer // asks the reference alone, for a rule that has to know more
+
 	revision  int64            // current, from the headers
 	compacted int64            // the floor; 0: never compacted
 	floors    []int64          // every floor there was, in order
@@ -31,6 +33,9 @@ type Run struct {
 	// Tally counts operations by kind and the reference's code. It shows whether the generator still reaches what it is
 	// meant to reach.
 	Tally map[string]int
+
+	// Spent is how long the operations of each kind took together.
+	Spent map[Kind]time.Duration
 }
 
 // lease is what the model knows of a live lease.
@@ -62,12 +67,14 @@ func (d *Disagreement) String() string {
 func NewRun(reference, candidate *Side) (*Run, *Disagreement, error) {
 	r := &Run{
 		sides:    [2]*Side{reference, candidate},
+		again:    reference.do,
 		revision: 1,
 		leases:   map[int64]*lease{},
 		pairs:    map[int]*pair{},
 		wake:     make(chan struct{}, 1),
 		patience: waitTimeout,
 		Tally:    map[string]int{},
+		Spent:    map[Kind]time.Duration{},
 	}
 	fault, err := r.watchHistory()
 	if fault != "" {
@@ -89,6 +96,8 @@ func (r *Run) Close() {
 func (r *Run) Step(op Op) (*Disagreement, error) {
 	index := r.done
 	r.done++
+	begin := time.Now()
+	defer func() { r.Spent[op.Kind] += time.Since(begin) }()
 	var difference string
 	var answers [2]string
 	var err error
@@ -135,9 +144,6 @@ func (r *Run) ask(op Op) (difference string, printed [2]string, err error) {
 	}
 	answers := r.both(op)
 	r.Tally[fmt.Sprintf("%s %v", op.Kind, answers[0].Code)]++
-	for i := range answers {
-		printed[i] = answers[i].String()
-	}
 	if op.Kind == KindLeases {
 		for i := range answers {
 			answers[i].Fault = r.leaseOrder(answers[i])
@@ -145,6 +151,9 @@ func (r *Run) ask(op Op) (difference string, printed [2]string, err error) {
 	}
 	r.learn(op, answers[0])
 	if difference = r.compare(op, answers[0], answers[1]); difference != "" {
+		for i := range answers {
+			printed[i] = answers[i].String()
+		}
 		return difference, printed, nil
 	}
 	if code := answers[0].Code; code == codes.Unavailable || code == codes.DeadlineExceeded {

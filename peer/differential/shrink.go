@@ -10,6 +10,7 @@ type Recording struct {
 	Ops          []Op
 	Disagreement *Disagreement // nil: the sides agreed
 	Tally        map[string]int
+	Spent        map[Kind]time.Duration
 	Events       int // watch events in the history
 }
 
@@ -26,7 +27,7 @@ func Record(options Options, reference, candidate *Side) (*Recording, error) {
 		return recording, err
 	}
 	err = recording.extend(run, options, NewGenerator(options, run))
-	recording.Tally, recording.Events = run.Tally, len(run.history)
+	recording.Tally, recording.Spent, recording.Events = run.Tally, run.Spent, len(run.history)
 	return recording, err
 }
 

@@ -1,11 +1,13 @@
 package differential
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -236,8 +238,14 @@ func (st *stream) watcherAt(i int) *watcher {
 
 // count returns how many events up to a revision the history holds for a watcher.
 func (r *Run) count(e *expectation, upTo int64) (n int) {
-	for _, event := range r.history {
-		if revision := event.Kv.ModRevision; revision >= e.start && revision <= upTo && selects(e.request, event) {
+	from, _ := slices.BinarySearchFunc(r.history, e.start, func(event *mvccpb.Event, start int64) int {
+		return cmp.Compare(event.Kv.ModRevision, start)
+	})
+	for _, event := range r.history[from:] {
+		if event.Kv.ModRevision > upTo {
+			break
+		}
+		if selects(e.request, event) {
 			n++
 		}
 	}

@@ -20,13 +20,20 @@ type gate struct {
 // enter lets a reader in; what it returns goes to leave.
 func (g *gate) enter() (epoch uint64) {
 	for {
-		e := g.epoch.Load()
-		g.in[e&1].n.Add(1)
-		if g.epoch.Load() == e {
+		if e := g.epoch.Load(); g.join(e) {
 			return e
 		}
-		g.in[e&1].n.Add(-1)
 	}
+}
+
+// join counts a reader under an epoch, unless that has ended.
+func (g *gate) join(epoch uint64) bool {
+	g.in[epoch&1].n.Add(1)
+	if g.epoch.Load() == epoch {
+		return true
+	}
+	g.in[epoch&1].n.Add(-1)
+	return false
 }
 
 func (g *gate) leave(epoch uint64) { g.in[epoch&1].n.Add(-1) }

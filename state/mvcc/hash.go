@@ -38,9 +38,10 @@ const (
 	hashEntriesMax = 1 << 20
 )
 
-// HashKV hashes the pairs as of rev (<= 0: the newest), byte for byte as etcd does. The result is a function of rev, the
+// HashKV hashes the pairs as of rev (0: the newest), byte for byte as etcd does. The result is a function of rev, the
 // floor and what was written: it is the same before, during and after the removal of compacted versions, on every
-// member, and after a restart. It takes a scan of all versions or, for more than a million of them, several.
+// member, and after a restart. It takes a scan of all versions or, for more than a million of them, several. Before
+// the first revision there is nothing, which has a hash too, whatever the floor.
 //
 // Errors: ErrCompacted, ErrFuture.
 // Source: etcd v3 API, Maintenance.HashKV; compared with etcd 3.7.1.
@@ -49,6 +50,9 @@ func (s *Store) HashKV(rev Revision) (Hash, error) { return s.hashKV(rev, hashEn
 func (s *Store) hashKV(rev Revision, entriesMax int) (Hash, error) {
 	v := s.View()
 	defer v.Close()
+	if rev < 0 {
+		return Hash{Hash: crc32.Checksum(hashSeed, castagnoli), Compacted: v.at.floor, Revision: rev, Current: v.at.revision}, nil
+	}
 	rev, err := v.at.resolve(rev)
 	if err != nil {
 		return Hash{}, err
@@ -111,7 +115,7 @@ func hashVersions(it *storage.Iter, rev, floor Revision, entriesMax int) (uint32
 	} else if !live {
 		g.keepAt = floor
 	}
-	sum := crc32.Checksum([]byte("key"), castagnoli)
+	sum := crc32.Checksum(hashSeed, castagnoli)
 	for {
 		if err := g.collect(); err != nil {
 			return 0, err
@@ -125,6 +129,9 @@ func hashVersions(it *storage.Iter, rev, floor Revision, entriesMax int) (uint32
 		g.after = g.entries[len(g.entries)-1].at
 	}
 }
+
+// hashSeed goes into every hash first: the name of etcd's bucket.
+var hashSeed = []byte("key")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

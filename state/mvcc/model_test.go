@@ -226,7 +226,7 @@ func (m *model) events(from, to, floor Revision, lower, upper []byte) (events []
 
 // hashKV follows the description of etcd's hash word by word.
 func (m *model) hashKV(rev Revision) uint32 {
-	if rev <= 0 {
+	if rev == 0 {
 		rev = m.rev
 	}
 	keepAt := rev

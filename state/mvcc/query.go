@@ -55,7 +55,7 @@ func readInOrder(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (s
 	for ok := c.first(lower); ok; ok = c.next() {
 		sum.Count++
 		switch {
-		case sum.More || !passes(&c.kv, q):
+		case !passes(&c.kv, q):
 		case q.Limit > 0 && given == q.Limit:
 			sum.More = true
 		default:

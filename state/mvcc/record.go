@@ -34,11 +34,10 @@ const (
 	kindChangePut    = 1
 	kindChangeDelete = 2
 
-	metaVersion      = 1
-	revisionsSize    = 1 + 3*8
-	removalSize      = 1 + 3*8 + 4
-	changeKeySize    = 8 + 4
-	versionHeadSpace = 1 + 3*binary.MaxVarintLen64
+	metaVersion   = 1
+	revisionsSize = 1 + 3*8
+	removalSize   = 1 + 3*8 + 4
+	changeKeySize = 8 + 4
 )
 
 var (

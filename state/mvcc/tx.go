@@ -43,7 +43,7 @@ type touchedKey struct {
 }
 
 // touchedKeep bounds the keys of a run whose memory is kept for the next one.
-const touchedKeep = 1 << 14
+const touchedKeep = 1 << 12
 
 // Begin starts a run of commands that are written to b, which must be a batch that can be read through.
 func (s *Store) Begin(b *storage.Batch) *Tx {
