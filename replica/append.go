@@ -5,6 +5,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/internal/fault"
 )
 
 // appends is the queue towards the log.
@@ -78,6 +80,7 @@ func (r *Replica) handOutAppends() {
 	q := &r.appends
 	for len(q.behind) > 0 && q.installing == nil {
 		if in, ok := q.behind[0].(*Install); ok {
+			fault.Sometimes("a snapshot waits for applies", !r.applies.idle())
 			if !r.applies.idle() {
 				return
 			}

@@ -16,8 +16,8 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "seed of the random test; 0: a new one each time")
-	seedsFlag = flag.Int("seeds", 40, "number of seeds, counted up from -seed")
-	stepsFlag = flag.Int("steps", 1500, "steps per seed before the network heals")
+	seedsFlag = flag.Int("seeds", 15, "number of seeds, counted up from -seed")
+	stepsFlag = flag.Int("steps", 1200, "steps per seed before the network heals")
 )
 
 // TestRandomSchedules runs clusters through seeded schedules in which messages are lost, repeated and reordered, appends

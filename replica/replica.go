@@ -309,6 +309,7 @@ func (r *Replica) advanceReads() bool {
 		r.rn.ReadIndex(q.begin())
 		return true
 	case !r.committedInTerm():
+		fault.Sometimes("a leader's reads wait for its term", true)
 		return false
 	case r.status.Lone:
 		r.emit(&ReadReady{Through: q.finish(), Index: r.status.Committed})

@@ -1,0 +1,28 @@
+package sim_test
+
+import (
+	"testing"
+
+	"keelson/sim"
+)
+
+// TestBugsAreFound switches every deliberate bug on, one after the other: a simulation that does not see one of them has
+// gone blind. Each search begins at a seed that is known to see it, so that it takes no time as long as the simulation
+// stays as it is; after a change it may take some more.
+//
+// With the build tag sim there are more bugs, which live in the code under test: go run ./sim/mutants runs them all.
+func TestBugsAreFound(t *testing.T) {
+	const most, steps = 200, 1500
+	for _, bug := range sim.Bugs {
+		t.Run(bug.Name, func(t *testing.T) {
+			for seed := bug.Seed; seed < bug.Seed+most; seed++ {
+				r := simulate(t, sim.Options{Seed: seed, Steps: steps, Bug: bug.Name})
+				if r.Failure != nil {
+					t.Logf("seed %d, after %v: %v", seed, r.Time, r.Failure)
+					return
+				}
+			}
+			t.Errorf("%d seeds from %d on do not see it", most, bug.Seed)
+		})
+	}
+}

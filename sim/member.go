@@ -1,0 +1,384 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/command"
+	"keelson/leader"
+	"keelson/raftlog"
+	"keelson/replica"
+	"keelson/state"
+	"keelson/state/members"
+	"keelson/state/mvcc"
+	"keelson/storage"
+)
+
+const (
+	memberDir = "/member"
+	logDir    = "/member/log"
+	storeDir  = "/member/store"
+
+	memberID  = 0x8e9e05c52164694d
+	clusterID = 0xcdf818194e3a8c32
+)
+
+func inLog(name string) bool { return strings.HasPrefix(name, logDir) }
+
+// member is one run of a member: from the start of its process to its end. It is what package node is in production,
+// with the moves carried out one at a time, whenever the world says so.
+type member struct {
+	w    *world
+	run  int
+	disk *disk
+
+	db      *storage.DB
+	machine *state.Machine
+	log     *raftlog.Log
+	replica *replica.Replica
+	lessor  *leader.Lessor
+
+	appends   []*replica.Append // handed out, not begun
+	applies   []*replica.Apply
+	appending bool // an append is scheduled or under way
+	applying  bool
+	lastTold  time.Duration // when the last completion reaches the replica
+
+	proposals map[uint64]bool // batches, by sequence, that clients wait for
+	sequence  uint64          // of the last batch
+	reads     []*read
+	ticket    uint64 // of the last read
+	views     []heldView
+	unflushed int           // bytes applied since the last flush, about
+	seen      mvcc.Revision // the newest revision published so far
+	leading   uint64        // the term this member leads in; 0: none
+	promoted  uint64        // the term that the lessor has been promoted in
+	up        bool          // it has applied an entry of its term
+}
+
+// start starts the member from what its disk holds, the way a process does.
+func (m *member) start() error {
+	steps := []func() error{m.openStore, m.openLog, m.openReplica}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+		if m.disk.crashed() {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (m *member) openStore() (err error) {
+	if err := m.makeDirectories(); err != nil {
+		return err
+	}
+	m.db, err = storage.Open(storage.Options{
+		FS: m.disk, Dir: storeDir, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
+		Fatal: func(reason string) { panic("sim: the store gives up, though its disk has not failed: " + reason) },
+	})
+	if err != nil {
+		return err
+	}
+	done, err := state.Bootstrapped(m.db)
+	if err != nil {
+		return err
+	}
+	if !done {
+		if m.w.born {
+			m.w.violate("the state is gone")
+		}
+		if err := m.bootstrap(); err != nil {
+			return err
+		}
+	}
+	m.machine, err = state.Open(m.db, state.Options{NewestCacheBytes: m.w.cacheBytes})
+	return err
+}
+
+// makeDirectories makes the directories that the packages expect to exist, durably.
+func (m *member) makeDirectories() error {
+	if err := m.disk.MkdirAll(storeDir, 0o700); err != nil {
+		return err
+	}
+	for _, parent := range []string{memberDir, "/"} {
+		dir, err := m.disk.OpenDir(parent)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bootstrap makes the state of a new cluster.
+func (m *member) bootstrap() error {
+	conf, err := proto.MarshalOptions{Deterministic: true}.Marshal(&raftpb.ConfState{Voters: []uint64{memberID}})
+	if err != nil {
+		return err
+	}
+	err = state.Bootstrap(m.db, state.Identity{
+		ClusterID: clusterID,
+		Members:   []members.Member{{ID: memberID, Name: "lone", PeerURLs: []string{"http://127.0.0.1:2380"}}},
+		ConfState: conf,
+	})
+	if err != nil {
+		return err
+	}
+	return m.db.Flush()
+}
+
+func (m *member) logOptions() raftlog.Options {
+	return raftlog.Options{
+		FS: m.disk, Dir: logDir, ClusterID: clusterID, MemberID: memberID,
+		SegmentBytes: m.w.segmentBytes, TailBytes: m.w.tailBytes,
+	}
+}
+
+func (m *member) openLog() error {
+	durable, err := m.machine.DurableApplied()
+	if err != nil {
+		return err
+	}
+	at := raftlog.Position(durable)
+	l, rec, err := raftlog.Open(m.logOptions(), at)
+	if errors.Is(err, raftlog.ErrNoLog) && !m.w.born {
+		l, err = raftlog.Create(m.logOptions(), at)
+	}
+	if err != nil && m.w.o.Bug == "cut-at-first-bad-checksum" {
+		l, err = m.cutAndOpen(err, at)
+	}
+	if err != nil {
+		return err
+	}
+	m.log = l
+	m.w.reach("an unfinished append was cut off", rec.Cut != nil)
+	return nil
+}
+
+// cutAndOpen is the bug of a log that takes every damage for the end of the log.
+func (m *member) cutAndOpen(err error, at raftlog.Position) (*raftlog.Log, error) {
+	for range 100 {
+		var damage *raftlog.CorruptError
+		if !errors.As(err, &damage) {
+			return nil, err
+		}
+		m.disk.zero(damage.File, damage.Offset)
+		var l *raftlog.Log
+		if l, _, err = raftlog.Open(m.logOptions(), at); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
+}
+
+func (m *member) openReplica() (err error) {
+	view := m.machine.View()
+	conf := new(raftpb.ConfState)
+	err = proto.Unmarshal(view.Members().ConfState(), conf)
+	view.Close()
+	if err != nil {
+		return err
+	}
+	m.lessor = leader.NewLessor(leader.LessorOptions{Extension: time.Second, CheckpointInterval: m.w.checkpoints})
+	m.replica, err = replica.New(replica.Options{
+		ID: memberID, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: conf,
+		Applied: m.w.appliedAtStart(m), ApplyBytesMax: m.w.applyBytes, UncommittedBytesMax: m.w.uncommittedBytes,
+	})
+	return err
+}
+
+// close puts away what is left of a run. After a crash nothing of it reaches the disk that is looked at.
+func (m *member) close() {
+	for _, v := range m.views {
+		v.view.Close()
+	}
+	m.views = nil
+	if m.log != nil {
+		_ = m.log.Close()
+	}
+	if m.db != nil {
+		_ = m.db.Close()
+	}
+}
+
+// step gives the replica events and queues what it wants.
+func (m *member) step(events ...replica.Event) {
+	for _, e := range m.replica.Step(events...) {
+		switch e := e.(type) {
+		case *replica.Append:
+			m.appends = append(m.appends, e)
+			m.w.appendHandedOut(m, e)
+		case *replica.Apply:
+			m.applies = append(m.applies, e)
+		case *replica.ReadReady:
+			m.readsReady(e.Through, e.Index)
+		case *replica.ProposalDropped:
+			delete(m.proposals, e.ID)
+			m.w.reach("a proposal was dropped", true)
+		case *replica.LeaderChanged:
+			m.leading = 0
+			if e.Leading {
+				m.leading = e.Term
+			}
+			if m.lessor.Leading() != m.leading {
+				m.lessor.Demote()
+			}
+		case *replica.ReadsDropped, *replica.Send, *replica.Install:
+			m.w.violate("a lone member wants %T", e)
+		}
+	}
+	m.schedule()
+	m.serveReads()
+}
+
+// schedule puts the next append and the next apply into the world's calendar.
+func (m *member) schedule() {
+	if !m.appending && len(m.appends) > 0 {
+		m.appending = true
+		m.w.after(m.w.delay(), "append", m, m.append)
+	}
+	if !m.applying && len(m.applies) > 0 {
+		m.applying = true
+		m.w.after(m.w.delay(), "apply", m, m.apply)
+	}
+}
+
+// tell lets the replica know, after a while, that something is done. What was told first arrives first.
+func (m *member) tell(what string, events ...replica.Event) {
+	m.lastTold = max(m.lastTold, m.w.now) + m.w.delay()
+	m.w.at(m.lastTold, what, m, func() { m.step(events...) })
+}
+
+// append is the append move: one or more Appends under one sync.
+func (m *member) append() {
+	n := 1 + m.w.rng.IntN(len(m.appends))
+	var batches []raftlog.Batch
+	var done []replica.Event
+	for _, a := range m.appends[:n] {
+		batches = append(batches, raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync && m.w.rng.IntN(4) == 0})
+		done = append(done, replica.AppendDone{Append: a})
+	}
+	m.appends = m.appends[n:]
+	m.w.reach("several appends under one sync", n > 1)
+	m.w.reach("an append while an apply is under way", m.applying)
+	m.appending = false
+	if err := m.log.Append(batches...); err != nil {
+		m.w.diskFailed(m, err)
+		return
+	}
+	if m.disk.crashed() {
+		return
+	}
+	m.tell("append done", done...)
+	m.schedule()
+}
+
+// apply is the apply move: some Applies, in one or several runs of the machine.
+func (m *member) apply() {
+	n := 1 + m.w.rng.IntN(len(m.applies))
+	var entries []state.Entry
+	var done []replica.Event
+	for _, a := range m.applies[:n] {
+		for _, e := range a.Entries {
+			entries = append(entries, state.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
+		}
+		done = append(done, replica.ApplyDone{Apply: a})
+	}
+	m.applies = m.applies[n:]
+	m.applying = false
+	m.w.reach("several applies at once", n > 1)
+	for len(entries) > 0 {
+		k := 1 + m.w.rng.IntN(len(entries))
+		out, err := m.machine.Apply(entries[:k])
+		if err != nil {
+			m.w.violate("apply: %v", err)
+		}
+		m.w.applied(m, entries[:k], &out)
+		entries = entries[k:]
+	}
+	m.tell("apply done", done...)
+	m.serveReads()
+	m.schedule()
+	if m.unflushed > 100<<10 {
+		m.flush()
+	}
+}
+
+// observeLeases tells the lessor what was applied.
+func (m *member) observeLeases(changes []state.LeaseChange) {
+	for _, c := range changes {
+		if m.lessor.Leading() == 0 {
+			break
+		}
+		switch c.Kind {
+		case state.LeaseGranted:
+			m.lessor.Granted(c.ID, c.TTLSeconds, m.w.now)
+		case state.LeaseRevoked:
+			m.lessor.Revoked(c.ID)
+		case state.LeaseCheckpointed:
+			m.lessor.Checkpointed(c.ID, c.RemainingSeconds)
+		}
+	}
+}
+
+// flush makes the store durable, and then the log shorter.
+func (m *member) flush() {
+	m.unflushed = 0
+	before := m.machine.Applied()
+	if err := m.db.Flush(); err != nil {
+		m.w.violate("flush: %v", err)
+	}
+	if m.disk.crashed() {
+		m.w.reach("a crash within a flush", true)
+		return
+	}
+	durable, err := m.machine.DurableApplied()
+	if err != nil || durable != before {
+		m.w.violate("a flush after %v left %v durable: %v", before, durable, err)
+	}
+}
+
+// truncate makes the log shorter, up to what the store has on disk.
+func (m *member) truncate() {
+	durable, err := m.machine.DurableApplied()
+	if err != nil {
+		m.w.violate("durable position: %v", err)
+	}
+	upTo := durable.Index
+	if m.w.o.Bug == "truncate-to-applied" {
+		upTo = m.machine.Applied().Index
+	}
+	first, _ := m.log.FirstIndex()
+	if err := m.log.Truncate(upTo); err != nil {
+		m.w.diskFailed(m, err)
+		return
+	}
+	again, _ := m.log.FirstIndex()
+	m.w.reach("the log was truncated", again > first)
+	if again > upTo+1 {
+		m.w.violate("the log begins at %d, truncated to %d", again, upTo)
+	}
+}
+
+// propose proposes a batch of commands that clients wait for.
+func (m *member) propose(ops ...command.Op) {
+	m.sequence++
+	m.proposals[m.sequence] = true
+	data := command.BeginBatch(nil, command.BatchID{Origin: uint64(m.run), Sequence: m.sequence})
+	for _, op := range ops {
+		c := command.Command{Time: int64(m.w.now), Op: op}
+		data = command.AppendTo(data, c.Append(nil))
+	}
+	m.step(replica.Propose{ID: m.sequence, Data: data})
+}
+
+func (m *member) String() string { return fmt.Sprintf("run %d", m.run) }

@@ -1,0 +1,345 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"keelson/command"
+	"keelson/leader"
+	"keelson/replica"
+	"keelson/state"
+	"keelson/state/lease"
+)
+
+// load is what clients ask for: how often each kind of request comes.
+type load struct {
+	put, delete, txn, compact, grant, revoke, renew, read int
+	keys                                                  int
+	valueBytes                                            int
+	waitingMax                                            int  // proposals under way
+	quiet                                                 bool // only what the member does by itself
+	written                                               int
+}
+
+func drawLoad(rng *rand.Rand) load {
+	weight := func(most int) int { // of every five kinds, one is left out
+		if rng.IntN(5) == 0 {
+			return 0
+		}
+		return rng.IntN(most) + 1
+	}
+	return load{
+		put: 1 + rng.IntN(100), delete: weight(30), txn: weight(40), compact: weight(8), grant: weight(15), revoke: weight(4),
+		renew: weight(20), read: weight(60),
+		keys: 2 + rng.IntN(20), valueBytes: []int{4, 40, 700}[rng.IntN(3)], waitingMax: 1 + rng.IntN(20),
+	}
+}
+
+// draw draws one kind of request.
+func (l *load) draw(rng *rand.Rand) int {
+	weights := []int{l.put, l.delete, l.txn, l.compact, l.grant, l.revoke, l.renew, l.read}
+	sum := 0
+	for _, w := range weights {
+		sum += w
+	}
+	n := rng.IntN(sum)
+	for i, w := range weights {
+		if n < w {
+			return i
+		}
+		n -= w
+	}
+	panic("sim: weights do not add up")
+}
+
+func (l *load) key(rng *rand.Rand) []byte { return fmt.Appendf(nil, "k%02d", rng.IntN(l.keys)) }
+
+// selector is one key most of the time, sometimes a range, sometimes an empty one, sometimes everything.
+func (l *load) selector(rng *rand.Rand) (key, end []byte) {
+	switch key = l.key(rng); rng.IntN(8) {
+	case 0:
+		return key, []byte{0}
+	case 1, 2:
+		return key, l.key(rng)
+	case 3:
+		return []byte{0}, []byte{0}
+	}
+	return key, nil
+}
+
+// value is unique.
+func (l *load) value(rng *rand.Rand) []byte {
+	l.written++
+	v := fmt.Appendf(nil, "v%d", l.written)
+	for n := rng.IntN(l.valueBytes); len(v) < n; {
+		v = append(v, '.')
+	}
+	return v
+}
+
+func leaseID(rng *rand.Rand) int64 { return []int64{1, 2, 3, -1, 1 << 62}[rng.IntN(5)] }
+
+func (l *load) putOp(rng *rand.Rand) *command.Put {
+	o := &command.Put{Key: l.key(rng), PrevKV: rng.IntN(3) == 0}
+	if rng.IntN(3) == 0 {
+		o.Lease = leaseID(rng)
+	}
+	switch rng.IntN(10) {
+	case 0:
+		o.IgnoreLease, o.Lease = true, 0
+	case 1:
+		o.IgnoreValue = true
+		return o
+	}
+	o.Value = l.value(rng)
+	return o
+}
+
+func (l *load) deleteOp(rng *rand.Rand) *command.DeleteRange {
+	key, end := l.selector(rng)
+	return &command.DeleteRange{Key: key, End: end, PrevKV: rng.IntN(2) == 0}
+}
+
+// rangeOp is a read with any options, as of about now.
+func (l *load) rangeOp(rng *rand.Rand, now int64) *command.Range {
+	o := &command.Range{}
+	o.Key, o.End = l.selector(rng)
+	if rng.IntN(3) == 0 {
+		o.Revision = max(0, now-rng.Int64N(20)+2)
+	}
+	if rng.IntN(3) == 0 {
+		o.Limit = rng.Int64N(5)
+	}
+	if rng.IntN(3) == 0 {
+		o.SortOrder, o.SortTarget = int32(rng.IntN(3)), int32(rng.IntN(5))
+	}
+	o.KeysOnly, o.CountOnly = rng.IntN(8) == 0, rng.IntN(8) == 0
+	if rng.IntN(8) == 0 {
+		o.ModRevisionMin, o.ModRevisionMax = now-rng.Int64N(20), now-rng.Int64N(5)
+	}
+	if rng.IntN(8) == 0 {
+		o.CreateRevisionMin, o.CreateRevisionMax = now-rng.Int64N(20), now-rng.Int64N(5)
+	}
+	return o
+}
+
+func (l *load) compareOp(rng *rand.Rand, now int64) command.Compare {
+	c := command.Compare{Target: int32(rng.IntN(5)), Result: int32(rng.IntN(4))}
+	c.Key, c.End = l.selector(rng)
+	switch c.Target {
+	case 0:
+		c.Number = rng.Int64N(4)
+	case 1, 2:
+		c.Number = max(0, now-rng.Int64N(10))
+	case 3:
+		c.Value = fmt.Appendf(nil, "v%d", max(1, l.written-rng.IntN(10)))
+	case 4:
+		c.Number = leaseID(rng)
+	}
+	return c
+}
+
+func (l *load) txnOp(rng *rand.Rand, now int64, depth int) *command.Txn {
+	o := &command.Txn{}
+	for range rng.IntN(3) {
+		o.Compares = append(o.Compares, l.compareOp(rng, now))
+	}
+	for _, list := range []*[]command.Op{&o.Success, &o.Failure} {
+		for range rng.IntN(4) {
+			*list = append(*list, l.innerOp(rng, now, depth))
+		}
+	}
+	return o
+}
+
+func (l *load) innerOp(rng *rand.Rand, now int64, depth int) command.Op {
+	switch n := rng.IntN(10); {
+	case n < 4:
+		return l.putOp(rng)
+	case n < 6:
+		return l.deleteOp(rng)
+	case n < 8 || depth == 2:
+		return l.rangeOp(rng, now)
+	}
+	return l.txnOp(rng, now, depth+1)
+}
+
+// request is what clients do.
+func (m *member) request() {
+	w, rng, l := m.w, m.w.rng, &m.w.load
+	if l.quiet || len(m.proposals) >= l.waitingMax {
+		return
+	}
+	var ops []command.Op
+	for range 1 + rng.IntN(4) {
+		switch l.draw(rng) {
+		case 0:
+			ops = append(ops, l.putOp(rng))
+		case 1:
+			ops = append(ops, l.deleteOp(rng))
+		case 2:
+			ops = append(ops, l.txnOp(rng, w.model.revision, 0))
+		case 3:
+			ops = append(ops, &command.Compact{Revision: max(0, w.model.revision+1-rng.Int64N(20))})
+		case 4:
+			ops = append(ops, &command.LeaseGrant{ID: leaseID(rng), TTLSeconds: 1 + rng.Int64N(8)})
+		case 5:
+			ops = append(ops, &command.LeaseRevoke{ID: leaseID(rng)})
+		case 6:
+			m.renew(leaseID(rng))
+		case 7:
+			m.read()
+		}
+	}
+	if len(ops) > 0 {
+		m.propose(ops...)
+	}
+}
+
+// renew keeps a lease alive.
+func (m *member) renew(id int64) {
+	ttl, status := m.lessor.Renew(id, m.w.now)
+	switch status {
+	case leader.Renewed:
+		m.w.deadlines[id] = m.w.now + time.Duration(ttl)*time.Second
+		m.w.reach("a lease was renewed", true)
+	case leader.Recorded:
+		m.propose(&command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: id}}})
+	}
+}
+
+// tick lets a tick of raft's time pass, and does what a leader does by the clock.
+func (m *member) tick() {
+	m.step(replica.Tick{})
+	if m.leading == 0 || !m.up {
+		return
+	}
+	if m.promoted != m.leading {
+		m.promoted = m.leading
+		var leases []lease.Lease
+		view := m.machine.View()
+		err := view.Leases(func(l lease.Lease) bool { leases = append(leases, l); return true })
+		view.Close()
+		if err != nil {
+			m.w.violate("leases: %v", err)
+		}
+		m.lessor.Promote(m.w.now, m.leading, leases)
+	}
+	m.lessor.Tick(m.w.now)
+	for _, r := range m.lessor.Expired(m.w.now, 10) {
+		m.propose(r)
+	}
+	if c := m.lessor.Checkpoint(m.w.now); c != nil {
+		m.propose(c)
+	}
+}
+
+// read is a linearizable read of a client.
+type read struct {
+	ticket uint64
+	floor  int64 // the newest revision that anybody knew of when it began
+	index  uint64
+	ready  bool
+}
+
+func (m *member) read() {
+	m.ticket++
+	m.reads = append(m.reads, &read{ticket: m.ticket, floor: m.w.ackedRevision})
+	m.step(replica.ReadIndex{Ticket: m.ticket})
+}
+
+func (m *member) readsReady(through, index uint64) {
+	for _, r := range m.reads {
+		if !r.ready && r.ticket <= through {
+			r.ready, r.index = true, index
+		}
+	}
+}
+
+// serveReads answers the reads whose index is applied.
+func (m *member) serveReads() {
+	at := m.machine.Applied().Index
+	if m.leading != 0 && !m.up {
+		m.up = m.replica.Status().Applied <= at && m.w.records[at].term == m.leading
+	}
+	waiting := m.reads[:0]
+	for _, r := range m.reads {
+		if !r.ready || r.index > at && m.w.o.Bug != "read-before-applied" {
+			waiting = append(waiting, r)
+			continue
+		}
+		view := m.machine.View()
+		rev := view.Revision()
+		if rev < r.floor {
+			m.w.violate("a linearizable read sees revision %d, but %d was known when it began", rev, r.floor)
+		}
+		m.w.ackedRevision = max(m.w.ackedRevision, rev)
+		m.w.served++
+		m.w.tracef("read at %d", rev)
+		m.w.compare(view, m.w.load.rangeOp(m.w.rng, rev))
+		if len(m.views) < 3 && m.w.rng.IntN(10) == 0 {
+			m.views = append(m.views, heldView{view, m.w.now + time.Duration(m.w.rng.Int64N(int64(3*time.Second)))})
+			continue
+		}
+		view.Close()
+	}
+	m.reads = waiting
+}
+
+// heldView is a view that a slow reader keeps open.
+type heldView struct {
+	view  *state.View
+	until time.Duration
+}
+
+// readLocal is everything that reads what this member happens to have.
+func (m *member) readLocal() {
+	w, rng := m.w, m.w.rng
+	view := m.machine.View()
+	w.compare(view, w.load.rangeOp(rng, view.Revision()))
+	view.Close()
+	held := m.views[:0]
+	for _, h := range m.views {
+		w.compare(h.view, w.load.rangeOp(rng, h.view.Revision()))
+		if w.now >= h.until {
+			h.view.Close()
+			w.reach("an old view was read", true)
+			continue
+		}
+		held = append(held, h)
+	}
+	m.views = held
+	now := m.machine.Revision()
+	from := max(1, now-rng.Int64N(15))
+	w.checkHistory(m, from, min(now, from+rng.Int64N(15)), []int{0, 1, 300}[rng.IntN(3)])
+	if rng.IntN(4) == 0 {
+		w.checkHashKV(m, max(1, now-rng.Int64N(6)))
+	}
+}
+
+// compact removes some of what a compaction has left over.
+func (m *member) compact() {
+	removed, more, err := m.machine.CompactStep(1 + m.w.rng.IntN(30))
+	if err != nil {
+		m.w.violate("compact step: %v", err)
+	}
+	m.w.reach("compacted versions were removed", removed > 0)
+	m.w.reach("a compaction took several steps", removed > 0 && more)
+}
+
+// upkeep is what the log wants done now and then.
+func (m *member) upkeep() {
+	var err error
+	switch m.w.rng.IntN(3) {
+	case 0:
+		err = m.log.MarkIdle()
+	case 1:
+		err = m.log.Prepare()
+	case 2:
+		_, err = m.log.Scrub(1 << 12)
+	}
+	if err != nil {
+		m.w.diskFailed(m, err)
+	}
+}
