@@ -8,6 +8,7 @@
 //	applier   applies committed entries, then settles the results, then publishes events to watchers
 //	keeper    what a leader does with the time: expires leases, compacts by schedule
 //	sweeper   removes compacted versions from the store, and truncates the log below what the store has on disk
+//	tender    keeps a spare segment for the log, and reads old segments again to find damage
 //
 // The mover never waits for a disk. Every queue between them is bounded: by what raft lets be in flight, by the bytes
 // of proposals, by one wake-up at most.

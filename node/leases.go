@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"keelson/command"
 	"keelson/leader"
 	"keelson/state"
 	"keelson/state/lease"
@@ -70,7 +71,7 @@ func (l *leases) observe(changes []state.LeaseChange, now time.Duration) {
 	for _, c := range changes {
 		switch c.Kind {
 		case state.LeaseGranted:
-			l.lessor.Granted(c.ID, c.TTLSeconds, now)
+			l.lessor.Granted(c.ID, c.Grant, c.TTLSeconds, now)
 		case state.LeaseRevoked:
 			l.lessor.Revoked(c.ID)
 			l.gone(c.ID)
@@ -93,27 +94,51 @@ type LeaseTimes = leader.Lease
 // RenewLease starts a lease's time again and returns its TTL. A lease that is not there, or that is on its way out, gives
 // state.ErrLeaseNotFound, the latter once it is gone.
 func (n *Node) RenewLease(ctx context.Context, id lease.ID) (ttlSeconds int64, err error) {
+	ttl, status, gone := n.leases.renew(id, n.o.Clock.Monotonic())
+	if status == leader.Renewed { // as nearly always: without the cost of a timeout
+		return ttl, nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
 	defer cancel()
 	for {
-		ttl, status, gone := n.leases.renew(id, n.o.Clock.Monotonic())
 		switch status {
 		case leader.Renewed:
 			return ttl, nil
 		case leader.NotFound:
 			return 0, state.ErrLeaseNotFound
 		case leader.Pending:
-			select {
-			case <-gone:
-			case <-ctx.Done():
-				return 0, context.Cause(ctx)
-			}
+			err = n.waitGone(ctx, gone)
+		case leader.Recorded:
+			err = n.forgetCheckpoint(ctx, id)
 		default: // not sure to lead, or not ready yet
-			if err := n.confirmLease(ctx); err != nil {
-				return 0, err
-			}
+			err = n.confirmLease(ctx)
 		}
+		if err != nil {
+			return 0, err
+		}
+		ttl, status, gone = n.leases.renew(id, n.o.Clock.Monotonic())
 	}
+}
+
+// waitGone waits until a lease that has run out is revoked, or until this member does not lead any more.
+func (n *Node) waitGone(ctx context.Context, gone <-chan struct{}) error {
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.stopped.Done():
+		return ErrStopped
+	}
+}
+
+// forgetCheckpoint has the state forget what is recorded as remaining of a lease, so that it can be renewed.
+func (n *Node) forgetCheckpoint(ctx context.Context, id lease.ID) error {
+	r, err := n.Propose(ctx, &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: id}}})
+	if err != nil {
+		return err
+	}
+	return r.Refusal
 }
 
 func (l *leases) renew(id lease.ID, now time.Duration) (ttl int64, status leader.RenewStatus, gone <-chan struct{}) {
@@ -147,8 +172,10 @@ func (n *Node) confirmLease(ctx context.Context) error {
 	if ready != 0 {
 		return nil
 	}
+	t := n.o.Clock.NewTimer(n.o.Heartbeat / 10)
+	defer t.Stop()
 	select { // the keeper is about to promote
-	case <-n.o.Clock.NewTimer(n.o.Heartbeat / 10).C():
+	case <-t.C():
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -160,17 +187,24 @@ func (n *Node) LeaseTimes(ctx context.Context, id lease.ID) (t LeaseTimes, ok bo
 	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
 	defer cancel()
 	for {
-		n.leases.mu.Lock()
-		ready := n.leases.lessor.Leading() != 0
-		t, ok = n.leases.lessor.Remaining(id, n.o.Clock.Monotonic())
-		n.leases.mu.Unlock()
-		if ready {
+		if t, ok, sure := n.leases.remaining(id, n.o.Clock.Monotonic()); sure {
 			return t, ok, nil
 		}
 		if err := n.confirmLease(ctx); err != nil {
 			return t, false, err
 		}
 	}
+}
+
+// remaining tells how a lease stands; it is not sure of it if this member does not lead, or may not any more.
+func (l *leases) remaining(id lease.ID, now time.Duration) (t LeaseTimes, ok, sure bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lessor.Leading() == 0 || l.lessor.Stalled(now) {
+		return t, false, false
+	}
+	t, ok = l.lessor.Remaining(id, now)
+	return t, ok, true
 }
 
 // Leases tells how all leases stand, the one that runs out first, first. On a member that does not lead it is empty.

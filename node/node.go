@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type Node struct {
 	leases    *leases
 	sweep     chan struct{} // capacity 1: something to remove or to truncate
 	sweeps    *sweeps
+	logged    chan struct{} // capacity 1: the log has grown by a good part of a segment
 
 	status atomic.Pointer[Status]
 	// lonely is the term in which this member leads alone and has committed: then every acknowledged write is applied
@@ -82,11 +84,12 @@ func Start(o Options) (*Node, error) {
 		reads:     newReads(),
 		leases:    newLeases(o.Lessor),
 		sweep:     make(chan struct{}, 1),
-		sweeps:    newSweeps(),
+		sweeps:    newSweeps(o.Machine.Compacted()),
+		logged:    make(chan struct{}, 1),
 	}
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	n.publishStatus()
-	for _, loop := range []func(){n.move, n.append, n.apply, n.keep, n.sweepUp} {
+	for _, loop := range []func(){n.move, n.append, n.apply, n.keep, n.sweepUp, n.tend} {
 		n.done.Add(1)
 		go func() {
 			defer n.done.Done()
@@ -112,7 +115,17 @@ func configuration(m *state.Machine) (*raftpb.ConfState, error) {
 // result; an error says that there is no result, and that the change may still come to pass unless it is one of
 // ErrTooLarge, ErrTooManyRequests and ErrDropped.
 func (n *Node) Propose(ctx context.Context, op command.Op) (state.Result, error) {
-	w, err := n.join(op, false)
+	return n.proposeAndWait(ctx, op, false)
+}
+
+// ProposeOwn is Propose for what the member itself has to say, which is neither too large nor one too many: it gets in
+// when callers are refused.
+func (n *Node) ProposeOwn(ctx context.Context, op command.Op) (state.Result, error) {
+	return n.proposeAndWait(ctx, op, true)
+}
+
+func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (state.Result, error) {
+	w, err := n.join(op, system)
 	if err != nil {
 		return state.Result{}, err
 	}
@@ -122,14 +135,24 @@ func (n *Node) Propose(ctx context.Context, op command.Op) (state.Result, error)
 		w.release()
 		return result, err
 	case <-ctx.Done():
-		if ctx.Err() == context.Canceled {
-			return state.Result{}, ErrCanceled
-		}
-		return state.Result{}, ctx.Err()
+		n.proposals.failed.Add(1)
+		return state.Result{}, givenUp(ctx)
 	}
 }
 
-// propose is Propose for the member's own chores: nobody waits, and it gets in when callers are refused.
+// givenUp is the error of a caller whose write is pending: by its own clock it has timed out like any other.
+func givenUp(ctx context.Context) error {
+	switch cause := context.Cause(ctx); cause {
+	case context.Canceled:
+		return ErrCanceled
+	case context.DeadlineExceeded:
+		return ErrTimeout
+	default:
+		return cause
+	}
+}
+
+// propose is for the member's own chores: nobody waits, and it gets in when callers are refused.
 func (n *Node) propose(op command.Op) error {
 	_, err := n.join(op, true)
 	return err
@@ -187,7 +210,7 @@ func (n *Node) readIndex(ctx context.Context) error {
 		w.release()
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -199,6 +222,9 @@ func (n *Node) Status() Status { return *n.status.Load() }
 
 // PendingProposals is the number of commands that have no result yet.
 func (n *Node) PendingProposals() int { return n.proposals.pending() }
+
+// FailedProposals is how many commands got no result, in total.
+func (n *Node) FailedProposals() uint64 { return n.proposals.failed.Load() }
 
 // Sweep tells the sweeper that there may be something to do: the store has flushed, or a compaction was applied.
 // It does not wait.
@@ -234,6 +260,8 @@ func (n *Node) refuse() {
 
 // move is the mover's loop.
 func (n *Node) move() {
+	defer n.lonely.Store(0) // whatever the last step thought
+	defer n.diskFailure()
 	ticker := n.o.Clock.NewTicker(n.o.Heartbeat)
 	defer ticker.Stop()
 	m := mover{n: n}
@@ -249,13 +277,26 @@ func (n *Node) move() {
 	}
 }
 
+// diskFailure makes an ordinary failure of what replica panics with when it can't read the log. Anything else is a broken
+// invariant, and ends the process.
+func (n *Node) diskFailure() {
+	switch r := recover().(type) {
+	case nil:
+	case runtime.Error:
+		panic(r)
+	case error:
+		n.fail(r)
+	default:
+		panic(r)
+	}
+}
+
 // mover is what the mover's goroutine keeps between two steps.
 type mover struct {
 	n         *Node
 	incoming  []replica.Event
 	events    []replica.Event // of this step: ticks first
-	batches   []*batch
-	appending int // Appends handed out with a sync and not done
+	appending int             // Appends handed out with a sync and not done
 	leading   bool
 }
 
@@ -287,11 +328,7 @@ func (m *mover) step() {
 	}
 	// A batch closes when the log is free to take it: until then commands go on joining it.
 	if led && m.appending == 0 {
-		m.batches = n.proposals.take(m.batches[:0])
-		for _, b := range m.batches {
-			m.events = append(m.events, replica.Propose{ID: b.id.Sequence, Data: b.data})
-		}
-		clear(m.batches)
+		m.events = n.proposals.take(m.events)
 	}
 	effects := n.replica.Step(m.events...)
 	clear(m.events)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type rig struct {
 	node  *Node
 	fatal chan error
 	tune  func(*Options)
+	syncs atomic.Int64 // of the log
 
 	segmentBytes int64
 }
@@ -74,7 +76,8 @@ func (r *rig) found() {
 }
 
 func (r *rig) logOptions() raftlog.Options {
-	return raftlog.Options{SegmentBytes: r.segmentBytes, FS: r.fs, Dir: r.fs.PathJoin(r.root, "wal"), ClusterID: 9, MemberID: testMember}
+	return raftlog.Options{SegmentBytes: r.segmentBytes, FS: r.fs, Dir: r.fs.PathJoin(r.root, "wal"), ClusterID: 9, MemberID: testMember,
+		OnSync: func(int, time.Duration) { r.syncs.Add(1) }}
 }
 
 func (r *rig) start() {
@@ -300,5 +303,75 @@ func TestLogIsTruncated(t *testing.T) {
 	r.start()
 	if got := len(r.get("a")); got != 100<<10 {
 		t.Errorf("value of %d bytes after the restart", got)
+	}
+}
+
+// A lease whose remaining time has gone through the log can be renewed: the record of it is taken back first.
+func TestRenewAfterCheckpoint(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.Lessor.CheckpointInterval = 100 * time.Millisecond
+		o.RequestTimeout = 5 * time.Second
+	})
+	r.propose(&command.LeaseGrant{ID: 5, TTLSeconds: 100})
+	recorded := func() bool {
+		view := r.node.ReadLocal()
+		defer view.Close()
+		l, ok, err := view.Lease(5)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		return l.RemainingSeconds != 0
+	}
+	until(recorded)
+	for range 3 {
+		if ttl, err := r.node.RenewLease(context.Background(), 5); err != nil || ttl != 100 {
+			t.Fatalf("renew: %d, %v", ttl, err)
+		}
+	}
+}
+
+// Whoever waits for a lease to be gone is told when the member stops.
+func TestStopWakesThoseWhoWaitForALease(t *testing.T) {
+	r := newRig(t, nil)
+	woken := make(chan error)
+	go func() { woken <- r.node.waitGone(context.Background(), make(chan struct{})) }()
+	r.node.Stop()
+	if err := <-woken; !errors.Is(err, ErrStopped) {
+		t.Error(err)
+	}
+}
+
+// A write whose caller runs out of time has timed out; a read ends as its context did.
+func TestDeadlines(t *testing.T) {
+	r := newRig(t, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	timeouts := 0
+	for range 50 {
+		switch _, err := r.node.Propose(ctx, &command.Noop{}); {
+		case errors.Is(err, ErrTimeout):
+			timeouts++
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	if timeouts == 0 || r.node.FailedProposals() != uint64(timeouts) {
+		t.Errorf("%d timeouts, %d proposals failed", timeouts, r.node.FailedProposals())
+	}
+	why := errors.New("why")
+	ctx2, cancel2 := context.WithCancelCause(context.Background())
+	cancel2(why)
+	for range 50 {
+		if err := r.node.readIndex(ctx2); err != nil && err != why {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What the member itself has to say is not measured by the limits of callers.
+func TestProposeOwn(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxRequestBytes = 1 })
+	if _, err := r.node.ProposeOwn(context.Background(), &command.ClusterVersion{Version: "3.7.0"}); err != nil {
+		t.Error(err)
 	}
 }

@@ -32,6 +32,7 @@ type Options struct {
 	Lessor    leader.LessorOptions
 	Compactor leader.CompactorOptions
 	Sweep     SweepOptions
+	Scrub     ScrubOptions
 
 	// Fatal is told the error of the log or the state that this member can't survive. It ends the process; a Fatal that
 	// returns (in tests) leaves a member that refuses everything.
@@ -48,6 +49,13 @@ type SweepOptions struct {
 	Pause   time.Duration // between two of them; 0: 10 ms
 }
 
+// ScrubOptions pace the reading of old log segments for damage.
+type ScrubOptions struct {
+	Bytes int64         // read in one go; 0: 64 KiB
+	Pause time.Duration // between two of them; 0: 100 ms
+	Rest  time.Duration // before the first one, and when all have been read; 0: 1 min
+}
+
 // Observer is told what happens. The functions are called by the node's own goroutines and must not wait.
 type Observer struct {
 	// Applied is told of each run of applied entries, and how long it took.
@@ -58,6 +66,8 @@ type Observer struct {
 	Compacted func(floor int64, removed int, took time.Duration)
 	// Truncated is told the index below which the log is gone.
 	Truncated func(index uint64)
+	// NoSpare is told that the disk has no space for the log's next segment. The log goes on until it needs it.
+	NoSpare func(err error)
 	// Expired is told how many revokes were proposed for leases that ran out.
 	Expired func(leases int)
 }
@@ -68,6 +78,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Sweep.Pause <= 0 {
 		o.Sweep.Pause = 10 * time.Millisecond
+	}
+	if o.Scrub.Bytes <= 0 {
+		o.Scrub.Bytes = 64 << 10
+	}
+	if o.Scrub.Pause <= 0 {
+		o.Scrub.Pause = 100 * time.Millisecond
+	}
+	if o.Scrub.Rest <= 0 {
+		o.Scrub.Rest = time.Minute
 	}
 	return o
 }

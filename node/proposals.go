@@ -2,9 +2,11 @@ package node
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keelson/command"
+	"keelson/replica"
 	"keelson/state"
 )
 
@@ -23,7 +25,8 @@ const (
 //
 // Safe for concurrent use. Invariant: bytes is the size of all batches that are not settled.
 type proposals struct {
-	origin uint64 // this incarnation: batches of other origins are not ours to settle
+	origin uint64        // this incarnation: batches of other origins are not ours to settle
+	failed atomic.Uint64 // commands that nobody got a result of, in total
 
 	mu       sync.Mutex
 	sequence uint64
@@ -109,14 +112,15 @@ func (p *proposals) openBatch(now time.Duration) {
 	p.queue = append(p.queue, b)
 }
 
-// take moves all queued batches to the proposed ones and appends them to dst.
-func (p *proposals) take(dst []*batch) []*batch {
+// take moves all queued batches to the proposed ones and appends to dst what is to be proposed. The batches themselves
+// stay here: they may be failed at any time.
+func (p *proposals) take(dst []replica.Event) []replica.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range p.queue {
 		p.proposed[b.id.Sequence] = b
+		dst = append(dst, replica.Propose{ID: b.id.Sequence, Data: b.data})
 	}
-	dst = append(dst, p.queue...)
 	clear(p.queue)
 	p.queue = p.queue[:0]
 	return dst
@@ -143,6 +147,7 @@ func (p *proposals) fail(id command.BatchID, err error) {
 	if b == nil {
 		return
 	}
+	p.failed.Add(uint64(len(b.waiters)))
 	for _, w := range b.waiters {
 		w.settle(state.Result{}, err)
 	}

@@ -9,12 +9,16 @@ import (
 
 // sweeps lets callers wait until everything below a floor has been removed.
 type sweeps struct {
+	inherited int64 // the floor that this run has started with
+
 	mu    sync.Mutex
 	floor int64         // everything below is gone
 	moved chan struct{} // closed when floor moves
 }
 
-func newSweeps() *sweeps { return &sweeps{floor: -1, moved: make(chan struct{})} }
+func newSweeps(inherited int64) *sweeps {
+	return &sweeps{inherited: inherited, floor: -1, moved: make(chan struct{})}
+}
 
 func (s *sweeps) finish(floor int64) {
 	s.mu.Lock()
@@ -72,8 +76,9 @@ func (n *Node) sweepUp() {
 }
 
 func (n *Node) removeCompacted() error {
-	start, floor := n.o.Clock.Monotonic(), n.o.Machine.Compacted()
+	start := n.o.Clock.Monotonic()
 	for total := 0; ; {
+		floor := n.o.Machine.Compacted() // it may have moved on meanwhile: the step goes by a newer one, if any
 		removed, more, err := n.o.Machine.CompactStep(n.o.Sweep.Records)
 		if err != nil {
 			return err
@@ -86,12 +91,22 @@ func (n *Node) removeCompacted() error {
 		if !n.wait(n.o.Sweep.Pause) {
 			return nil
 		}
+		select { // a long removal must not let the log grow for as long
+		case <-n.sweep:
+			if err := n.truncate(); err != nil {
+				return err
+			}
+		default:
+		}
 	}
 }
 
 func (n *Node) swept(floor int64, removed int, took time.Duration) {
 	before, _ := n.sweeps.at()
 	n.sweeps.finish(floor)
+	if floor == n.sweeps.inherited && removed == 0 {
+		return // an earlier run has done it all
+	}
 	if floor > before && n.o.Observe.Compacted != nil {
 		n.o.Observe.Compacted(floor, removed, took)
 	}

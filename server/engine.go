@@ -35,6 +35,12 @@ type hooks struct {
 	synced  func(raftlog.Options) raftlog.Options
 }
 
+// end ends the member because of its store, which must not go on: it does not return. The process is about to end.
+func (h hooks) end(reason string) {
+	h.fatal(errors.New("storage engine: " + reason))
+	select {}
+}
+
 // openEngine opens the data directory, founding the cluster in it if it is empty.
 func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hooks) (_ *engine, err error) {
 	fs := env.SystemFS()
@@ -52,8 +58,9 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 		logger.Warn("found invalid file under data directory",
 			zap.String("filename", name), zap.String("data-dir", c.Member.DataDir))
 	}
+	logger.Info(config.StartMessage, c.StartFields(!dir.Fresh)...)
 	if dir.Fresh {
-		if err := found(ctx, c, dir, fs); err != nil {
+		if err := found(ctx, c, dir, fs, h); err != nil {
 			return nil, err
 		}
 	} else {
@@ -67,12 +74,12 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 }
 
 // found writes the first state of a new cluster.
-func found(ctx context.Context, c *config.Config, dir *datadir.Dir, fs env.FS) error {
+func found(ctx context.Context, c *config.Config, dir *datadir.Dir, fs env.FS, h hooks) error {
 	f, err := c.Founding(ctx, net.DefaultResolver)
 	if err != nil {
 		return err
 	}
-	db, err := storage.Open(storage.Options{FS: fs, Dir: dir.State()})
+	db, err := storage.Open(storage.Options{FS: fs, Dir: dir.State(), Fatal: h.end})
 	if err != nil {
 		return err
 	}
@@ -131,13 +138,8 @@ func logOptions(dir *datadir.Dir, fs env.FS, cluster, member uint64) raftlog.Opt
 
 func (e *engine) open(fs env.FS, logger *zap.Logger, h hooks) (err error) {
 	e.db, err = storage.Open(storage.Options{
-		FS: fs, Dir: e.dir.State(),
-		Fatal: func(reason string) {
-			h.fatal(errors.New(reason))
-			select {} // the engine must not go on; the process is about to end
-		},
-		Flushed: h.flushed,
-		Warn:    func(message string) { logger.Warn("storage engine", zap.String("message", message)) },
+		FS: fs, Dir: e.dir.State(), Fatal: h.end, Flushed: h.flushed,
+		Warn: func(message string) { logger.Warn("storage engine", zap.String("message", message)) },
 	})
 	if err != nil {
 		return err

@@ -28,12 +28,13 @@ type measures struct {
 
 // counts are running totals of state.Counts, and of lease changes.
 type counts struct {
-	puts, deletes, txns, putBytes, granted, revoked, failed atomic.Uint64
+	puts, deletes, txns, putBytes, granted, revoked atomic.Uint64
 }
 
 // observer is what the node is given to report to.
 func (m *measures) observer() node.Observer {
-	return node.Observer{Applied: m.noteApplied, Leader: m.noteLeader, Compacted: m.noteCompacted, Expired: m.noteExpired}
+	return node.Observer{Applied: m.noteApplied, Leader: m.noteLeader, Compacted: m.noteCompacted, Expired: m.noteExpired,
+		NoSpare: m.noteNoSpare}
 }
 
 func (m *measures) noteApplied(out *state.Outcome, entries int, took time.Duration) {
@@ -78,6 +79,11 @@ func (m *measures) noteCompacted(floor int64, removed int, took time.Duration) {
 		zap.Duration("took", took), zap.Int("removed", removed))
 }
 
+// noteNoSpare is told that the disk is full while the log still has space of its own.
+func (m *measures) noteNoSpare(err error) {
+	m.logger.Warn("no disk space for the raft log's next segment; free some before it is needed", zap.Error(err))
+}
+
 func (m *measures) noteExpired(leases int) { m.expired.Add(uint64(leases)) }
 
 // noteSync is told of each sync of the raft log.
@@ -99,8 +105,8 @@ const slowSync = time.Second
 func (s *Server) readings() ops.Readings {
 	m, machine := s.measures, s.engine.machine
 	r := ops.Readings{
-		LeaderChanges: m.leaders.Load(), ProposalsFailed: m.applied.failed.Load(),
-		Keys: machine.LiveKeys(), Revision: machine.Revision(), CompactRevision: machine.Compacted(),
+		LeaderChanges: m.leaders.Load(),
+		Keys:          machine.LiveKeys(), Revision: machine.Revision(), CompactRevision: machine.Compacted(),
 		Puts: m.applied.puts.Load(), Deletes: m.applied.deletes.Load(), Txns: m.applied.txns.Load(),
 		Ranges: s.calls.ranges.Load(), PutBytes: m.applied.putBytes.Load(),
 		WatchStreams: int64(s.hub.Streams()), Watchers: int64(s.hub.Watchers()), SlowWatchers: int64(s.hub.SlowWatchers()),
@@ -120,7 +126,7 @@ func (s *Server) readings() ops.Readings {
 		status := n.Status()
 		r.HasLeader, r.IsLeader, r.IsLearner = status.Leader != 0, status.Leading, status.Learner
 		r.ProposalsCommitted, r.ProposalsApplied = status.Committed, status.Applied
-		r.ProposalsPending = uint64(n.PendingProposals())
+		r.ProposalsPending, r.ProposalsFailed = uint64(n.PendingProposals()), n.FailedProposals()
 	}
 	return r
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -11,11 +12,19 @@ import (
 	"keelson/config"
 )
 
+// sizeLookInterval is how long a look at the store's size counts: it is far dearer than what is asked of the quota.
+const sizeLookInterval = 100 * time.Millisecond
+
 // quota refuses what would grow the store beyond a size, and then raises the alarm that refuses it everywhere.
 type quota struct {
 	limitBytes int64
-	s          *Server
-	raising    atomic.Bool
+	size       func() int64 // of the store, as it is
+	now        func() time.Duration
+	over       func() // called for each refusal
+
+	lookAt atomic.Int64 // when to look at the size again, on the clock of now
+	known  atomic.Int64 // the size at the last look
+	since  atomic.Int64 // bytes admitted after it
 }
 
 // newQuota makes the quota that was asked for by a flag; without one there is none.
@@ -23,31 +32,66 @@ func newQuota(l config.Limits, s *Server) v3.Quota {
 	if !l.QuotaEnforced {
 		return nil
 	}
-	return &quota{limitBytes: l.QuotaBytes, s: s}
+	a := &spaceAlarm{s: s}
+	size := func() int64 { total, _ := s.sizes(); return total }
+	q := &quota{limitBytes: l.QuotaBytes, size: size, now: s.clock.Monotonic, over: a.raiseOnce}
+	q.look()
+	return q
 }
 
-// Admit implements v3.Quota.
+// Admit implements v3.Quota. What the size was a moment ago may let a request in, but only a new look refuses one.
 func (q *quota) Admit(costBytes int64) bool {
-	total, _ := q.s.sizes()
-	if total+costBytes < q.limitBytes {
+	due, now := q.lookAt.Load(), int64(q.now())
+	if now >= due && q.lookAt.CompareAndSwap(due, now+int64(sizeLookInterval)) {
+		q.look()
+	}
+	if q.fits(costBytes) {
 		return true
 	}
-	if q.raising.CompareAndSwap(false, true) {
-		go q.raise()
+	q.look()
+	if q.fits(costBytes) {
+		return true
 	}
+	q.over()
 	return false
 }
 
+func (q *quota) look() {
+	q.since.Store(0)
+	q.known.Store(q.size())
+}
+
+func (q *quota) fits(costBytes int64) bool {
+	if q.known.Load()+q.since.Load()+costBytes >= q.limitBytes {
+		return false
+	}
+	q.since.Add(costBytes)
+	return true
+}
+
+// spaceAlarm raises the alarm of a full store.
+type spaceAlarm struct {
+	s       *Server
+	raising atomic.Bool
+}
+
+// raiseOnce raises the alarm unless that is under way. It does not wait.
+func (a *spaceAlarm) raiseOnce() {
+	if a.raising.CompareAndSwap(false, true) {
+		go a.raise()
+	}
+}
+
 // raise puts the alarm into the log. It ends within the request timeout.
-func (q *quota) raise() {
-	defer q.raising.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), q.s.config.Member.RequestTimeout())
+func (a *spaceAlarm) raise() {
+	defer a.raising.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), a.s.config.Member.RequestTimeout())
 	defer cancel()
-	id := q.s.engine.dir.Identity.MemberID
-	if _, err := q.s.node.Propose(ctx, &command.Alarm{Member: id, Type: int32(noSpace), Raise: true}); err != nil {
-		q.s.logger.Warn("failed to raise alarm", zap.String("alarm", "NOSPACE"), zap.Error(err))
+	id := a.s.engine.dir.Identity.MemberID
+	if _, err := a.s.node.ProposeOwn(ctx, &command.Alarm{Member: id, Type: int32(noSpace), Raise: true}); err != nil {
+		a.s.logger.Warn("failed to raise alarm", zap.String("alarm", "NOSPACE"), zap.Error(err))
 		return
 	}
-	q.s.logger.Warn("alarm raised", hexID("alarm-member-id", id), zap.String("alarm", "NOSPACE"),
-		zap.Int64("quota-size-bytes", q.limitBytes))
+	a.s.logger.Warn("alarm raised", hexID("alarm-member-id", id), zap.String("alarm", "NOSPACE"),
+		zap.Int64("quota-size-bytes", a.s.config.Limits.QuotaBytes))
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 
 	"keelson/config"
 	"keelson/internal/logging"
+	"keelson/node"
 )
 
 // Run is the main job of the program: it serves one member until a signal or a failure ends it, and returns the exit
@@ -40,7 +42,7 @@ func Run(program string, args []string) (code int) {
 	logNotes(logger, notes)
 	received, err := serveUntilDone(c, logger)
 	if err != nil {
-		logger.Error("member ended", zap.Error(err))
+		logger.WithOptions(zap.WithFatalHook(noExit{})).Fatal("member ended", zap.Error(err))
 		return 1
 	}
 	if received != nil && os.Getpid() != 1 {
@@ -76,8 +78,12 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 	case received := <-signals:
 		logger.Info("received signal; shutting down", zap.String("signal", received.String()))
 		cancel()
-		if got := <-start; got.server != nil {
-			return received, got.server.Stop()
+		got := <-start
+		switch {
+		case got.server != nil:
+			return received, stopLogged(got.server, c, logger)
+		case !errors.Is(got.err, context.Canceled) && !errors.Is(got.err, node.ErrCanceled):
+			return received, got.err
 		}
 		return received, nil
 	}
@@ -86,8 +92,8 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 	case received := <-signals:
 		logger.Info("received signal; shutting down", zap.String("signal", received.String()))
 		return received, stopLogged(s, c, logger)
-	case err := <-s.Failed():
-		return nil, err
+	case <-s.Failed():
+		return nil, s.Stop() // which says why
 	}
 }
 
@@ -98,9 +104,11 @@ func stopLogged(s *Server, c *config.Config, logger *zap.Logger) error {
 		zap.Strings("advertise-client-urls", c.Cluster.AdvertiseClientURLs.Strings()),
 	}
 	logger.Info("closing etcd server", fields...)
-	err := s.Stop()
+	if err := s.Stop(); err != nil {
+		return err
+	}
 	logger.Info("closed etcd server", fields...)
-	return err
+	return nil
 }
 
 // exit carries out how the configuration wants the process to end.

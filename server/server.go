@@ -46,55 +46,70 @@ type Server struct {
 	services *v3.Services
 	front    *front
 
-	failed   chan error  // capacity 1: what ends the member from inside
-	broken   atomic.Bool // it has failed: its files are left as a crash would leave them
+	failed   failure
 	stopOnce sync.Once
 	stopErr  error
 }
 
 // Start runs a member and returns when it serves clients: the cluster knows it, and its listeners accept. If ctx ends
-// before that, or anything fails, everything that was started is stopped again.
-func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (_ *Server, err error) {
-	s := &Server{config: c, logger: logger, clock: env.SystemClock(), failed: make(chan error, 1)}
-	defer func() {
+// before that, or anything goes wrong, everything that was started is stopped again; but if the member has failed, its
+// files are left as a crash would leave them, and the process should end.
+func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, error) {
+	s := newServer(c, logger)
+	started := make(chan error, 1)
+	go func() { started <- s.start(ctx) }()
+	select {
+	case err := <-started:
 		if err != nil {
-			err = errors.Join(err, s.Stop())
+			return nil, s.giveUp(err)
 		}
-	}()
+		return s, nil
+	case <-s.failed.happened: // start may never come back from where it happened
+		return nil, s.failed.err
+	}
+}
+
+// giveUp stops what a start has left, and returns what was the matter: of a member that has failed, start itself knows
+// only that it has stopped.
+func (s *Server) giveUp(err error) error {
+	stopped := s.Stop()
+	if s.failed.is() {
+		return s.failed.err
+	}
+	return errors.Join(err, stopped)
+}
+
+func newServer(c *config.Config, logger *zap.Logger) *Server {
+	return &Server{config: c, logger: logger, clock: env.SystemClock(), failed: failure{happened: make(chan struct{})}}
+}
+
+func (s *Server) start(ctx context.Context) error {
+	c, logger := s.config, s.logger
 	listeners, err := listen(ctx, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.front = newFront(listeners, logger, &s.calls.traffic, s.fail)
+	s.front = newFront(listeners, logger, &s.calls.traffic, s.failed.note)
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now}
-	if s.engine, err = openEngine(ctx, c, logger, hooks{fatal: s.fail, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
-		return nil, err
+	if s.engine, err = openEngine(ctx, c, logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+		return err
 	}
 	if err := s.startNode(); err != nil {
-		return nil, err
+		return err
 	}
 	s.buildServices()
 	if err := s.front.serve(s); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.publish(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	s.front.announce()
-	return s, nil
+	return nil
 }
 
-// Failed delivers what ended the member from inside: its disk, or a listener.
-func (s *Server) Failed() <-chan error { return s.failed }
-
-// fail is told of an error that the member can't survive.
-func (s *Server) fail(err error) {
-	s.broken.Store(true)
-	select {
-	case s.failed <- err:
-	default:
-	}
-}
+// Failed is closed when something has ended the member from inside: its disk, or a listener. Stop then tells what.
+func (s *Server) Failed() <-chan struct{} { return s.failed.happened }
 
 // flushed is told that the store has put more on disk.
 func (s *Server) flushed() {
@@ -115,7 +130,7 @@ func (s *Server) startNode() error {
 		ProgressInterval: c.Watch.ProgressInterval,
 		FragmentBytes:    int(c.Limits.MaxRequestBytes) + grpcOverheadBytes,
 		Clock:            s.clock, Chance: env.SystemChance(),
-		Failed: s.fail,
+		Failed: s.failed.note,
 	})
 	s.metrics = ops.NewMetrics(c.Ops, ops.Identity{
 		MemberID: s.engine.dir.Identity.MemberID, Version: version.Version, Own: config.Version,
@@ -135,7 +150,7 @@ func (s *Server) startNode() error {
 		},
 		Compactor: compactorOptions(auto),
 		Sweep:     node.SweepOptions{Records: c.Compaction.BatchLimit, Pause: c.Compaction.SleepInterval},
-		Fatal:     s.fail,
+		Fatal:     s.failed.note,
 		Logger:    raftLogger{s.logger.Named("raft").WithOptions(zap.AddCallerSkip(1)).Sugar()},
 		Observe:   s.measures.observer(),
 	})
@@ -190,9 +205,12 @@ func (s *Server) publish(ctx context.Context) error {
 	return nil
 }
 
+// publishPause lies between two tries to publish.
+const publishPause = 100 * time.Millisecond
+
 func (s *Server) proposeUntilDone(ctx context.Context, op command.Op) error {
 	for {
-		r, err := s.node.Propose(ctx, op)
+		r, err := s.node.ProposeOwn(ctx, op)
 		if err == nil {
 			return r.Refusal
 		}
@@ -200,24 +218,40 @@ func (s *Server) proposeUntilDone(ctx context.Context, op command.Op) error {
 			return err
 		}
 		s.logger.Warn("failed to publish local member to cluster through raft", zap.Error(err))
+		select {
+		case <-time.After(publishPause):
+		case <-ctx.Done():
+		}
 	}
 }
 
-// Stop stops serving, then the member, then closes its files. It may be called more than once.
+// Stop stops serving, then the member, then closes its files. It may be called more than once. If the member fails, before
+// or meanwhile, Stop returns at once with what it has failed of, and does not wait for what may never end.
 func (s *Server) Stop() error {
 	s.stopOnce.Do(func() { s.stopErr = s.stop() })
 	return s.stopErr
 }
 
 func (s *Server) stop() error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stopAll() }()
+	select {
+	case err := <-stopped:
+		if s.failed.is() {
+			return s.failed.err
+		}
+		return err
+	case <-s.failed.happened:
+		return s.failed.err
+	}
+}
+
+func (s *Server) stopAll() error {
 	if s.front != nil {
 		s.front.stopAccepting()
 	}
-	if s.services != nil {
-		s.services.Shutdown()
-	}
 	if s.front != nil {
-		s.front.stop(s.config.Member.RequestTimeout())
+		s.front.stop(s.services.Shutdown, s.config.Member.RequestTimeout())
 	}
 	if s.node != nil {
 		s.node.Stop()
@@ -228,7 +262,7 @@ func (s *Server) stop() error {
 	if s.services != nil {
 		s.services.Close()
 	}
-	if s.engine == nil || s.broken.Load() {
+	if s.engine == nil || s.failed.is() {
 		return nil
 	}
 	return s.engine.close()

@@ -33,10 +33,7 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 		if err != nil {
 			return err
 		}
-		if !needsLeader {
-			return next(srv, stream)
-		}
-		return s.leaders.run(stream, func(stream grpc.ServerStream) error { return next(srv, stream) })
+		return s.streams.run(stream, needsLeader, func(stream grpc.ServerStream) error { return next(srv, stream) })
 	}
 }
 

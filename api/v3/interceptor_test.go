@@ -105,18 +105,26 @@ func TestLearnerServes(t *testing.T) {
 	}
 }
 
-// TestLeaderWatch: section 1.5. Three looks in a row without a leader end a stream, two do not.
+// receiving is a handler that never ends by itself.
+func receiving(s grpc.ServerStream) error { return s.RecvMsg(new(pb.WatchRequest)) }
+
+// TestLeaderWatch: section 1.5. Three looks in a row without a leader end a stream that insists on one, two do not, and
+// others go on.
 func TestLeaderWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var leader, ended atomic.Bool
+		call, hangUp := context.WithCancel(t.Context())
+		var leader, ended, otherEnded atomic.Bool
 		leader.Store(true)
 		w := newLeaderWatch(env.SystemClock(), time.Second, leader.Load)
+		o := newOpenStreams(w)
 		var end error
 		go func() {
-			end = w.run(&serverStream{ctx: t.Context()}, func(s grpc.ServerStream) error {
-				return s.RecvMsg(new(pb.WatchRequest))
-			})
+			end = o.run(&serverStream{ctx: call}, true, receiving)
 			ended.Store(true)
+		}()
+		go func() {
+			o.run(&serverStream{ctx: call}, false, receiving)
+			otherEnded.Store(true)
 		}()
 		time.Sleep(10*time.Second + time.Second/2)
 		leader.Store(false)
@@ -134,41 +142,110 @@ func TestLeaderWatch(t *testing.T) {
 		if !ended.Load() || end != rpctypes.ErrGRPCNoLeader {
 			t.Fatalf("ended %v: %v", ended.Load(), end)
 		}
-		if w.stop != nil || len(w.streams) != 0 {
+		if otherEnded.Load() {
+			t.Error("a stream that does not insist on a leader has ended")
+		}
+		hangUp()
+		o.shutdown()
+		o.wait()
+		if w.stop != nil || len(w.streams) != 0 || len(o.open) != 0 {
 			t.Error("it goes on looking for nobody")
 		}
 	})
 }
 
-// TestLeaderWatchKeepsOtherEnds: a stream that ends by itself keeps its own outcome.
-func TestLeaderWatchKeepsOtherEnds(t *testing.T) {
-	w := newLeaderWatch(env.SystemClock(), time.Hour, func() bool { return true })
+// TestStreamsKeepOtherEnds: a stream that ends by itself keeps its own outcome.
+func TestStreamsKeepOtherEnds(t *testing.T) {
+	o := newOpenStreams(newLeaderWatch(env.SystemClock(), time.Hour, func() bool { return true }))
 	for _, want := range []error{nil, rpctypes.ErrGRPCWatchCanceled} {
-		if err := w.run(&serverStream{ctx: t.Context()}, func(grpc.ServerStream) error { return want }); err != want {
-			t.Errorf("got %v, want %v", err, want)
+		for _, insists := range []bool{true, false} {
+			got := o.run(&serverStream{ctx: t.Context()}, insists, func(grpc.ServerStream) error { return want })
+			if got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
 		}
 	}
-	w.close()
+	o.shutdown()
+	o.wait()
 }
 
-func TestLeaderWatchCloses(t *testing.T) {
+// TestShutdownEndsStreams: streams end at once, whatever their handlers are doing, and no more begin; wait waits for the
+// handlers.
+func TestShutdownEndsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newLeaderWatch(env.SystemClock(), time.Second, func() bool { return true })
-		var end error
+		call, hangUp := context.WithCancel(t.Context())
+		o := newOpenStreams(newLeaderWatch(env.SystemClock(), time.Second, func() bool { return true }))
+		ends := make(chan error, 3)
+		for _, insists := range []bool{true, false} {
+			go func() { ends <- o.run(&serverStream{ctx: call}, insists, receiving) }()
+		}
 		go func() {
-			end = w.run(&serverStream{ctx: t.Context()}, func(s grpc.ServerStream) error {
+			ends <- o.run(&serverStream{ctx: call}, false, func(s grpc.ServerStream) error {
 				<-s.Context().Done()
 				return rpctypes.ErrGRPCWatchCanceled
 			})
 		}()
 		synctest.Wait()
-		w.close()
+		o.shutdown()
 		synctest.Wait()
-		if end != rpctypes.ErrGRPCStopped {
-			t.Errorf("an open stream ends with %v", end)
+		for range 3 {
+			select {
+			case err := <-ends:
+				if err != rpctypes.ErrGRPCStopped {
+					t.Errorf("an open stream ends with %v", err)
+				}
+			default:
+				t.Error("a stream goes on")
+			}
 		}
-		if err := w.run(&serverStream{ctx: t.Context()}, nil); err != rpctypes.ErrGRPCStopped {
+		if err := o.run(&serverStream{ctx: call}, false, nil); err != rpctypes.ErrGRPCStopped {
 			t.Errorf("a late stream gets %v", err)
 		}
+		var waited atomic.Bool
+		go func() {
+			o.wait()
+			waited.Store(true)
+		}()
+		synctest.Wait()
+		if waited.Load() {
+			t.Error("handlers are still receiving, and nobody waits for them")
+		}
+		hangUp() // as the server does once the call has ended
+		synctest.Wait()
+		if !waited.Load() {
+			t.Error("wait goes on without handlers")
+		}
 	})
+}
+
+// TestShutdownOverTheWire: sections 1.5 and 3.7. Whatever a client has open ends with the error that makes it go elsewhere.
+func TestShutdownOverTheWire(t *testing.T) {
+	s := serve(t, nil)
+	w, insisting := s.open(t), s.open(t, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	for _, w := range []*watcher{w, insisting} {
+		w.create(&pb.WatchCreateRequest{Key: []byte("k")})
+		if r, err := w.stream.Recv(); err != nil || !r.Created {
+			t.Fatal(r, err)
+		}
+	}
+	alive, err := s.lease.LeaseKeepAlive(ctx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alive.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.services.Shutdown()
+	for what, recv := range map[string]func() error{
+		"watch":       func() error { _, err := w.stream.Recv(); return err },
+		"with leader": func() error { _, err := insisting.stream.Recv(); return err },
+		"keep-alive":  func() error { _, err := alive.Recv(); return err },
+	} {
+		wantError(t, what, recv(), rpctypes.ErrGRPCStopped)
+	}
+	wantError(t, "a late watch", s.open(t).end(), rpctypes.ErrGRPCStopped)
+	s.put(t, "k", "v") // calls go on
 }

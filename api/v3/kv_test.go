@@ -504,6 +504,8 @@ func TestRangeStream(t *testing.T) {
 		{Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true, Limit: 3, KeysOnly: true},
 		{Key: []byte("k"), RangeEnd: []byte("l"), Revision: 60},
 		{Key: []byte("k"), RangeEnd: []byte("l"), SortOrder: pb.RangeRequest_ASCEND, Serializable: true},
+		{Key: []byte("k"), RangeEnd: []byte("l"), SortTarget: pb.RangeRequest_VALUE},
+		{Key: []byte("k"), RangeEnd: []byte("k010"), SortTarget: pb.RangeRequest_MOD, Limit: 4, KeysOnly: true},
 		{Key: []byte("k050")},
 		{Key: []byte("k050"), Revision: 53},
 		{Key: []byte("nothing")},
@@ -521,7 +523,7 @@ func TestRangeStream(t *testing.T) {
 					t.Errorf("chunk %d of %d: header %v, count %d, more %v, %d pairs", i, len(chunks), c.Header, c.Count, c.More, len(c.Kvs))
 				}
 			}
-			if first := len(chunks[0].Kvs); first > streamFirstKeys {
+			if first := len(chunks[0].Kvs); first > streamFirstKeys && r.SortTarget == pb.RangeRequest_KEY {
 				t.Errorf("the first chunk has %d pairs", first)
 			}
 		})

@@ -1,13 +1,10 @@
 package v3
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc"
 
 	"keelson/env"
 )
@@ -15,83 +12,38 @@ import (
 // leaderlessLooksMax is how often in a row no leader is seen before streams that insist on one are ended.
 const leaderlessLooksMax = 3
 
-// leaderWatch ends the streams that insist on a leader when there has been none for a while, or when the services
-// close. While there are such streams, one goroutine looks for the leader once in a period.
+// leaderWatch ends the streams that insist on a leader when there has been none for a while. While there are such
+// streams, one goroutine looks for the leader once in a period.
 type leaderWatch struct {
 	clock  env.Clock
 	period time.Duration
 	leader func() bool // whether one is known
 
 	mu      sync.Mutex
-	streams map[*leaderStream]struct{}
+	streams map[*openStream]struct{}
 	stop    chan struct{} // ends the goroutine; nil: it does not run
 	done    chan struct{} // closed when the goroutine has ended
 	closed  bool
 }
 
 func newLeaderWatch(clock env.Clock, period time.Duration, leader func() bool) *leaderWatch {
-	return &leaderWatch{clock: clock, period: period, leader: leader, streams: map[*leaderStream]struct{}{}}
+	return &leaderWatch{clock: clock, period: period, leader: leader, streams: map[*openStream]struct{}{}}
 }
 
-// leaderStream is a stream whose Context and RecvMsg end when the leader is lost.
-type leaderStream struct {
-	grpc.ServerStream
-	ctx context.Context
-	end context.CancelCauseFunc
-}
-
-// Context implements grpc.ServerStream.
-func (s *leaderStream) Context() context.Context { return s.ctx }
-
-// RecvMsg implements grpc.ServerStream. It receives on a goroutine of its own, which lives on until the stream ends
-// if the leader is lost first.
-func (s *leaderStream) RecvMsg(m any) error {
-	received := make(chan error, 1)
-	go func() { received <- s.ServerStream.RecvMsg(m) }()
-	select {
-	case err := <-received:
-		return err
-	case <-s.ctx.Done():
-		return context.Cause(s.ctx)
-	}
-}
-
-// run calls handler with a stream that ends with the leader. The error that ended it wins over what the handler made
-// of it.
-func (w *leaderWatch) run(stream grpc.ServerStream, handler func(grpc.ServerStream) error) error {
-	ctx, end := context.WithCancelCause(stream.Context())
-	s := &leaderStream{stream, ctx, end}
-	if !w.add(s) {
-		return rpctypes.ErrGRPCStopped
-	}
-	err := handler(s)
-	w.remove(s)
-	if cause := context.Cause(ctx); err != nil && isEnd(cause) {
-		err = cause
-	}
-	end(nil)
-	return err
-}
-
-func isEnd(cause error) bool {
-	return errors.Is(cause, rpctypes.ErrGRPCNoLeader) || errors.Is(cause, rpctypes.ErrGRPCStopped)
-}
-
-func (w *leaderWatch) add(s *leaderStream) bool {
+func (w *leaderWatch) add(s *openStream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return false
+		return // the stream is about to be ended
 	}
 	w.streams[s] = struct{}{}
 	if w.stop == nil {
 		w.stop, w.done = make(chan struct{}), make(chan struct{})
 		go w.look(w.stop, w.done)
 	}
-	return true
 }
 
-func (w *leaderWatch) remove(s *leaderStream) {
+func (w *leaderWatch) remove(s *openStream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.streams, s)
@@ -131,13 +83,10 @@ func (w *leaderWatch) endAll(cause error) {
 	}
 }
 
-// close ends all streams and the goroutine, and waits for the latter.
+// close ends the goroutine and waits for it.
 func (w *leaderWatch) close() {
 	w.mu.Lock()
 	w.closed = true
-	for s := range w.streams {
-		s.end(rpctypes.ErrGRPCStopped)
-	}
 	if w.stop != nil {
 		close(w.stop)
 		w.stop = nil

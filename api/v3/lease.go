@@ -32,7 +32,7 @@ func (l *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) 
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
 	if r.TTL > leaseTTLMaxSeconds {
-		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
+		return nil, l.refuseTTL(ctx)
 	}
 	res, err := l.grant(ctx, r.ID, max(r.TTL, l.s.o.LeaseTTLMinSeconds))
 	if err != nil {
@@ -43,6 +43,22 @@ func (l *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) 
 		ID:     int64(res.Lease),
 		TTL:    res.TTLSeconds,
 	}, nil
+}
+
+// refuseTTL is why a lease of too long a life is refused: for an alarm that forbids any lease, or else for that.
+func (l *leaseService) refuseTTL(ctx context.Context) error {
+	v, err := l.s.view(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	switch alarms := v.Alarms(); {
+	case alarms.Corrupt():
+		return rpctypes.ErrGRPCCorrupt
+	case alarms.NoSpace():
+		return rpctypes.ErrGRPCNoSpace
+	}
+	return rpctypes.ErrGRPCLeaseTTLTooLarge
 }
 
 // grant proposes the lease; for id 0 it picks a free one.

@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"keelson/command"
 	"keelson/node"
 	"keelson/state"
 )
@@ -56,6 +58,20 @@ func TestLeaseGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.grant(t, -8, 60)
+}
+
+// TestLeaseGrantUnderAlarm: an alarm is a better reason than a TTL.
+func TestLeaseGrantUnderAlarm(t *testing.T) {
+	s := serve(t, nil)
+	for _, c := range []struct {
+		alarm int32
+		want  error
+	}{{1, rpctypes.ErrGRPCNoSpace}, {2, rpctypes.ErrGRPCCorrupt}} {
+		s.propose(t, &command.Alarm{Type: c.alarm, Raise: true})
+		for _, ttl := range []int64{60, leaseTTLMaxSeconds + 1} {
+			wantError(t, fmt.Sprintf("alarm %d, TTL %d", c.alarm, ttl), s.call(t, &pb.LeaseGrantRequest{ID: 1, TTL: ttl}), c.want)
+		}
+	}
 }
 
 // TestLeaseIDsArePositiveAndFree: an id that chance picks is positive, and another one is picked if it is taken.

@@ -14,8 +14,8 @@ import (
 // nested transaction do not see each other, and both are seen by what follows.
 //
 // This is etcd's rule with its two holes, which clients may rely on: a nested put before a sibling's nested delete
-// passes, and a delete whose end does not lie above its start (such as \x00, "from the key on") counts as deleting its
-// start key alone.
+// passes, and a delete whose end does not lie above its start counts as deleting nothing, even if the end is \x00, "from
+// the key on".
 
 // checkOverlaps checks both branches, which are independent of each other.
 func checkOverlaps(r *pb.TxnRequest) error {
@@ -71,8 +71,10 @@ func flatOverlap(ops []*pb.RequestOp) bool {
 
 // deletes reports whether d counts as deleting key.
 func deletes(d *pb.DeleteRangeRequest, key []byte) bool {
-	c := bytes.Compare(d.Key, key)
-	return c == 0 || c < 0 && bytes.Compare(key, d.RangeEnd) < 0
+	if len(d.RangeEnd) == 0 {
+		return bytes.Equal(d.Key, key)
+	}
+	return bytes.Compare(d.Key, key) <= 0 && bytes.Compare(key, d.RangeEnd) < 0
 }
 
 // overlaps finds overlaps in lists of any size and depth in O(n log² n): it walks through the operations in the order
@@ -166,12 +168,12 @@ func (c *overlaps) find(key []byte) int32 {
 
 func (c *overlaps) span(d *pb.DeleteRangeRequest) sight {
 	lo := c.find(d.Key)
-	hi := c.find(d.RangeEnd)
-	if bytes.Compare(d.RangeEnd, d.Key) <= 0 {
-		hi = lo
-		if int(lo) < len(c.keys) && bytes.Equal(c.keys[lo], d.Key) {
-			hi++
-		}
+	if len(d.RangeEnd) > 0 {
+		return sight{lo, max(lo, c.find(d.RangeEnd))}
+	}
+	hi := lo
+	if int(lo) < len(c.keys) && bytes.Equal(c.keys[lo], d.Key) {
+		hi++
 	}
 	return sight{lo, hi}
 }

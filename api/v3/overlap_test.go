@@ -67,8 +67,9 @@ var overlapCases = []struct {
 	{"put and range of one key", ops{putOp("a"), rangeOp("a", ""), rangeOp("a", "z")}, false},
 	{"delete and range of one key", ops{deleteOp("a", ""), rangeOp("a", "")}, false},
 	{"delete from a key on, put above", ops{deleteOp("a", "\x00"), putOp("b")}, false},
-	{"delete from a key on, put of its start", ops{deleteOp("a", "\x00"), putOp("a")}, true},
-	{"delete of an empty range, put of its start", ops{deleteOp("b", "a"), putOp("b")}, true},
+	{"delete from a key on, put of its start", ops{deleteOp("a", "\x00"), putOp("a")}, false},
+	{"delete of an empty range, put of its start", ops{deleteOp("b", "a"), putOp("b")}, false},
+	{"nested put of the start of an empty range", ops{deleteOp("b", "a"), txnOp(ops{putOp("b"), putOp("a")}, nil)}, false},
 	{"nested put of a key that is put", ops{putOp("a"), txnOp(ops{putOp("a")}, nil)}, true},
 	{"key that is put after a nested put", ops{txnOp(nil, ops{putOp("a")}), putOp("a")}, true},
 	{"nested put of a key that is deleted", ops{txnOp(ops{putOp("b")}, nil), deleteOp("a", "c")}, true},
@@ -119,7 +120,7 @@ func naiveOverlap(list ops) (puts []string, dels []*pb.DeleteRangeRequest, dup b
 		}
 		for _, d := range dels {
 			start, end := string(d.Key), string(d.RangeEnd)
-			if start == key || start < key && key < end {
+			if start == key && end == "" || start <= key && key < end {
 				return true
 			}
 		}

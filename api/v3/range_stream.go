@@ -30,9 +30,11 @@ func (k *kv) RangeStream(r *pb.RangeRequest, stream grpc.ServerStream) error {
 		return err
 	}
 	h := k.s.header(v.Revision())
-	if r.CountOnly {
+	// Without an order, but with something to order by, a range is sorted all the same: a cursor, which knows no order but
+	// that of keys, has no part in it.
+	if r.CountOnly || r.SortTarget != pb.RangeRequest_KEY {
 		defer v.Close()
-		return k.streamCount(ctx, &h, v, r, stream)
+		return k.streamWhole(ctx, &h, v, r, stream)
 	}
 	c, err := v.Cursor(*rangeCommand(r))
 	v.Close() // a slow client must not hold on to it
@@ -52,13 +54,17 @@ func (k *kv) RangeStream(r *pb.RangeRequest, stream grpc.ServerStream) error {
 	return nil
 }
 
-func (k *kv) streamCount(ctx context.Context, h *header, v *state.View, r *pb.RangeRequest, stream grpc.ServerStream) error {
-	reply := k.s.reads.begin(ctx, nil, true)
+// streamWhole sends the answer as one chunk.
+func (k *kv) streamWhole(ctx context.Context, h *header, v *state.View, r *pb.RangeRequest, stream grpc.ServerStream) error {
+	reply := k.s.reads.begin(ctx, nil, false)
 	sum, err := v.Range(*rangeCommand(r), reply.add)
+	if err == nil {
+		err = reply.err
+	}
 	if err != nil {
 		return reply.abort(wireError(err))
 	}
-	e, err := reply.finish(h, false, sum.Count)
+	e, err := reply.finish(h, sum.More, sum.Count)
 	if err != nil {
 		return wireError(err)
 	}

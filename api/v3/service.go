@@ -15,7 +15,7 @@ import (
 type Services struct {
 	o       Options
 	reads   *chunks
-	leaders *leaderWatch
+	streams *openStreams
 	health  *health.Server
 }
 
@@ -25,7 +25,7 @@ func New(o Options) *Services {
 	return &Services{
 		o:       o,
 		reads:   newChunks(newBudget(o.ReadBudgetBytes)),
-		leaders: newLeaderWatch(o.Clock, o.ElectionTimeout, func() bool { return o.Member.Status().Leader != 0 }),
+		streams: newOpenStreams(newLeaderWatch(o.Clock, o.ElectionTimeout, func() bool { return o.Member.Status().Leader != 0 })),
 		health:  health.NewServer(),
 	}
 }
@@ -40,15 +40,20 @@ func (s *Services) Register(r grpc.ServiceRegistrar) {
 	healthpb.RegisterHealthServer(r, s.health)
 }
 
-// Shutdown tells those who ask for health that the member is going away, and ends the streams that insist on a
-// leader. Others end with the server.
+// Shutdown tells those who ask for health that the member is going away, ends all streams with ErrGRPCStopped, and
+// refuses new ones with it. Calls that are no streams go on. Tell the clients first that their connections go away:
+// otherwise they ask for new streams on them.
 func (s *Services) Shutdown() {
 	s.health.Shutdown()
-	s.leaders.close()
+	s.streams.shutdown()
 }
 
-// Close ends what the services run in the background.
-func (s *Services) Close() { s.Shutdown() }
+// Close is Shutdown for good: it waits for the handlers of streams, which use all that is in Options. The server that
+// served them must have stopped.
+func (s *Services) Close() {
+	s.Shutdown()
+	s.streams.wait()
+}
 
 // header is the header of a reply at this moment.
 func (s *Services) header(revision int64) header {

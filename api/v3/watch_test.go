@@ -350,30 +350,23 @@ func TestWatchEndFreesEverything(t *testing.T) {
 	}
 }
 
-// TestIdleWatchGoroutines: an idle stream costs one goroutine of ours, one with hasleader two.
+// TestIdleWatchGoroutines: an idle stream costs gRPC's goroutine for the call and one of ours, with hasleader or without.
 func TestIdleWatchGoroutines(t *testing.T) {
 	s := serve(t, nil)
 	const streams = 50
-	for _, c := range []struct {
-		pairs []string
-		most  int
-	}{{nil, 1}, {[]string{"hasleader", "true"}, 2}} {
+	for _, insists := range []bool{false, true} {
 		before := runtime.NumGoroutine()
 		streamCtx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		for range streams {
 			st := &serverStream{ctx: streamCtx, recv: make(chan error), sent: make(chan *pb.WatchResponse, 10)}
 			go func() {
-				if c.pairs == nil {
-					done <- s.serveWatch(st)
-					return
-				}
-				done <- s.services.leaders.run(st, s.serveWatch)
+				done <- s.services.streams.run(st, insists, s.serveWatch)
 			}()
 			st.recv <- nil
 			<-st.sent
 		}
-		for runtime.NumGoroutine() > before+c.most*streams+2 { // senders are about to end
+		for runtime.NumGoroutine() > before+2*streams+2 { // senders are about to end
 			runtime.Gosched()
 		}
 		cancel()

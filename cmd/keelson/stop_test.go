@@ -5,8 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,5 +115,66 @@ func TestStopEndsGatewayWatch(t *testing.T) {
 	want := fmt.Sprintf(`{"error":{"code":14,"message":"%s"}}`, "etcdserver: server stopped")
 	if got := strings.TrimSpace(spaces.ReplaceAllString(string(rest), "$1$2")); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestStopWithASilentClient: a client that connects and then says nothing does not hold up the end.
+func TestStopWithASilentClient(t *testing.T) {
+	p := testkit.NewProcess(t)
+	p.Start()
+	for _, first := range []string{"", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n"} {
+		conn, err := net.Dial("tcp", p.Endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.Client().Put(testContext(t), "k", "v"); err != nil { // they are accepted in order
+		t.Fatal(err)
+	}
+	p.Stop()
+	if !strings.Contains(p.Log(), "closed etcd server") {
+		t.Errorf("no word of a clean end:\n%s", p.Log())
+	}
+}
+
+// TestDiskFailureEndsTheMember: when the log can't be written any more the process ends at once, non-zero, with a line
+// that says why, and what was acknowledged before is there at the next start.
+func TestDiskFailureEndsTheMember(t *testing.T) {
+	if _, err := exec.LookPath("prlimit"); err != nil {
+		t.Fatal("this test needs prlimit:", err)
+	}
+	p := testkit.NewProcess(t)
+	p.Start()
+	ctx := testContext(t)
+	c := p.Client()
+	if _, err := c.Put(ctx, "k", "acknowledged"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("prlimit", "--fsize=1", "--pid", strconv.Itoa(p.PID())).CombinedOutput(); err != nil {
+		t.Fatalf("prlimit: %v %s", err, out)
+	}
+	if _, err := c.Put(ctx, "k", "lost"); err == nil {
+		t.Error("a write was acknowledged without a log")
+	}
+	for syscall.Kill(p.PID(), 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if state := p.Stop(); state.ExitCode() != 1 {
+		t.Errorf("ended by %v, want exit status 1", state)
+	}
+	var last string
+	for line := range strings.Lines(p.Log()) {
+		last = line
+	}
+	if !strings.Contains(last, `"level":"fatal"`) || !strings.Contains(last, "raftlog: append: write") {
+		t.Errorf("the last line is %s", last)
+	}
+	p.Start()
+	if r, err := c.Get(ctx, "k"); err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != "acknowledged" {
+		t.Errorf("after the restart: %v, %v", r, err)
 	}
 }

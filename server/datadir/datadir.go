@@ -29,6 +29,7 @@ const (
 
 	memberName = "member"
 	freshName  = "member.new"
+	lockName   = "LOCK"
 )
 
 // Dir is an open data directory.
@@ -53,25 +54,29 @@ func (i Identity) text() string {
 }
 
 // Open opens or prepares the data directory at root, and locks it.
-func Open(fs env.FS, root string) (*Dir, error) {
-	if err := fs.MkdirAll(root, 0o700); err != nil {
+func Open(fs env.FS, root string) (_ *Dir, err error) {
+	if err := makeRoot(fs, root); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", root, err)
 	}
 	d := &Dir{fs: fs, root: root, name: memberName}
-	if err := d.look(); err != nil {
+	if err := d.look(); err != nil { // before anything is written to a directory that is not ours
 		return nil, err
 	}
-	if d.Fresh {
-		if err := d.prepare(); err != nil {
-			return nil, err
-		}
-	}
-	lock, err := fs.Lock(d.path("LOCK"))
-	if err != nil {
+	if d.lock, err = fs.Lock(fs.PathJoin(root, lockName)); err != nil {
 		return nil, fmt.Errorf("%w: %s is open in another process (%v); stop that one first, or give this one a --data-dir of its own", ErrInUse, root, err)
 	}
-	d.lock = lock
+	if err := d.lookAndPrepare(); err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
 	return d, nil
+}
+
+// lookAndPrepare is called with the lock held: what was there a moment ago may have been another process's work.
+func (d *Dir) lookAndPrepare() error {
+	if err := d.look(); err != nil || !d.Fresh {
+		return err
+	}
+	return d.prepare()
 }
 
 // look finds out what is at root.
@@ -80,12 +85,12 @@ func (d *Dir) look() error {
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", d.root, err)
 	}
-	d.Fresh = true
+	d.Fresh, d.Strangers = true, nil
 	for _, n := range names {
 		switch n {
 		case memberName:
 			d.Fresh = false
-		case freshName, "fixtures":
+		case freshName, lockName, "fixtures":
 		default:
 			d.Strangers = append(d.Strangers, n)
 		}

@@ -114,6 +114,52 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Of two processes that come to an empty directory at the same time one gets it, from the first step on: the other does
+// not touch what is in the making.
+func TestSecondProcessIsRefusedWhileInitialising(t *testing.T) {
+	fs, root := vfs.Default, t.TempDir()
+	first := mustOpen(t, fs, root)
+	defer first.Close()
+	if _, err := Open(fs, root); !errors.Is(err, ErrInUse) {
+		t.Fatalf("got %v, want %v", err, ErrInUse)
+	}
+	if _, err := fs.Stat(fs.PathJoin(first.Member(), "FORMAT")); err != nil {
+		t.Errorf("the first one's work is gone: %v", err)
+	}
+	if err := first.Commit(identity); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(fs, root); !errors.Is(err, ErrInUse) {
+		t.Fatalf("got %v, want %v", err, ErrInUse)
+	}
+}
+
+// A directory that is refused for what is in it is left as it was.
+func TestRefusalLeavesNoTrace(t *testing.T) {
+	fs, root := vfs.Default, t.TempDir()
+	if err := fs.MkdirAll(fs.PathJoin(root, "member", "snap"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(fs, root); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+	if names, err := fs.List(root); err != nil || len(names) != 1 {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
+// An initialised directory survives a crash together with the directories above it that were made for it.
+func TestCrashKeepsTheDirectoriesAbove(t *testing.T) {
+	for _, root := range []string{"/data", "/var/lib/keelson/data"} {
+		fs := vfs.NewCrashableMem()
+		initialise(t, fs, root)
+		after := fs.CrashClone(vfs.CrashCloneCfg{})
+		if d := mustOpen(t, after, root); d.Fresh || d.Identity != identity {
+			t.Errorf("%s: fresh %v, identity %v", root, d.Fresh, d.Identity)
+		}
+	}
+}
+
 // A crash at any point of the initialisation leaves a directory that is initialised again, or a whole one.
 func TestCrashWhileInitialising(t *testing.T) {
 	const root = "/data"

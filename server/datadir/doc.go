@@ -5,11 +5,11 @@
 //	  member/            mode 0700; there is one if and only if the member has been initialised
 //	    FORMAT           "keelson 1": who wrote this directory, and in which format
 //	    IDENTITY         the ids of the cluster and of the member
-//	    LOCK             held while a process has the directory open
 //	    wal/             the raft log (package raftlog)
 //	    state/           the state machine's database (package storage)
 //	    snap/db          a note for people and tools that look for etcd's backend file here
 //	  member.new/        a directory in the making: whatever a crash left of it is removed
+//	  LOCK               held while a process has the directory open
 //
 // A member directory is made under another name and renamed when it is complete, so that a crash leaves either none
 // or a whole one. Files that the package does not know are left alone.

@@ -1,13 +1,39 @@
 package datadir
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"keelson/env"
 )
+
+// makeRoot makes the data directory, if there is none, durably with all directories above it that are missing too: what
+// is acknowledged must not vanish with a name that a crash takes away.
+//
+// The directory above is synced also if nothing is missing: the run that made it may have crashed before it could. Where
+// directories may be entered but not read, that can't be done, and whoever made them has to answer for them.
+func makeRoot(fs env.FS, root string) error {
+	above := []string{fs.PathDir(root)}
+	for parent := above[0]; fs.PathDir(parent) != parent; parent = fs.PathDir(parent) {
+		if _, err := fs.Stat(parent); err == nil {
+			break
+		}
+		above = append(above, fs.PathDir(parent))
+	}
+	if err := fs.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		if err := syncDirs(fs, dir); err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+	}
+	return nil
+}
 
 // fileBytesMax bounds what is read of a file that should hold a line.
 const fileBytesMax = 4 << 10

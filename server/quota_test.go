@@ -1,0 +1,43 @@
+package server
+
+import (
+	"testing"
+	"time"
+)
+
+// The size is looked up once in a while, not for each request, and before a request is refused.
+func TestQuotaLooksSeldom(t *testing.T) {
+	var now time.Duration
+	size, looks, refused := int64(100), 0, 0
+	q := &quota{
+		limitBytes: 1000,
+		size:       func() int64 { looks++; return size },
+		now:        func() time.Duration { return now },
+		over:       func() { refused++ },
+	}
+	for range 80 {
+		if !q.Admit(10) {
+			t.Fatal("refused what fits")
+		}
+	}
+	if looks != 1 {
+		t.Errorf("%d looks for 80 requests at one time", looks)
+	}
+	size = 950 // most of what was admitted is there, but not all
+	if !q.Admit(10) || looks > 2 {
+		t.Errorf("after %d looks", looks)
+	}
+	if q.Admit(200) || refused != 1 {
+		t.Errorf("admitted what does not fit, or told nobody: %d", refused)
+	}
+	size = 100 // deleted, and removed
+	if !q.Admit(200) {
+		t.Error("refused by a size that is not true any more")
+	}
+	before := looks
+	now += sizeLookInterval
+	q.Admit(1)
+	if looks != before+1 {
+		t.Errorf("%d looks after a while", looks-before)
+	}
+}
