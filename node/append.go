@@ -8,51 +8,74 @@ import (
 	"keelson/replica"
 )
 
-// append is the appender's loop: everything that queued up while the last sync ran is written under one sync.
-func (n *Node) append() {
-	var effects []replica.Effect
-	var batches []raftlog.Batch
-	var done []replica.Event
-	grown := 0 // bytes of entries since the tender was told
-	idle := newIdleTimer(n.o.Clock)
-	defer idle.timer.Stop()
+// appender makes the append move: everything that queued up while the last sync ran is written under one sync. Its fields
+// belong to the one whose turn it is.
+type appender struct {
+	turn turn
+	move func() // round
+	n    *Node
+
+	effects []replica.Effect
+	batches []raftlog.Batch
+	done    []replica.Event
+	grown   int // bytes of entries since the tender was told
+	idle    *idleTimer
+}
+
+func newAppender(n *Node) *appender {
+	a := &appender{n: n, idle: newIdleTimer(n.o.Clock)}
+	a.move = a.round
+	return a
+}
+
+// loop makes the move whenever there is something to append, and marks the log when there has been nothing for a while.
+func (a *appender) loop() {
+	defer a.idle.timer.Stop()
 	for {
-		effects = n.appends.take(effects)
-		if len(effects) == 0 {
-			select {
-			case <-n.appends.wake:
-				continue
-			case <-idle.timer.C():
-				if !idle.elapsed() {
-					continue
-				}
-				if err := n.o.Log.MarkIdle(); err != nil {
-					n.fail(err)
-					return
-				}
-				continue
-			case <-n.stopped.Done():
-				return
-			}
-		}
-		batches, done = batches[:0], done[:0]
-		for _, e := range effects {
-			a := e.(*replica.Append)
-			batches = append(batches, raftlog.Batch{HardState: a.HardState, Entries: a.Entries})
-			done = append(done, replica.AppendDone{Append: a})
-			for _, e := range a.Entries {
-				grown += len(e.GetData())
-			}
-		}
-		if err := n.o.Log.Append(batches...); err != nil {
-			n.fail(err)
+		a.turn.take(a.move)
+		a.n.events.nudge()
+		select {
+		case <-a.n.appends.wake:
+		case <-a.idle.timer.C():
+			a.turn.take(a.markIdle)
+		case <-a.n.stopped.Done():
 			return
 		}
-		n.events.put(done...)
-		idle.worked()
-		if grown >= spareLookBytes {
-			grown = 0
-			n.tellTender()
+	}
+}
+
+// round makes one move. Who is to be told of it is the caller's business.
+func (a *appender) round() {
+	n := a.n
+	a.effects = n.appends.take(a.effects)
+	if len(a.effects) == 0 {
+		return
+	}
+	a.batches, a.done = a.batches[:0], a.done[:0]
+	for _, e := range a.effects {
+		e := e.(*replica.Append)
+		a.batches = append(a.batches, raftlog.Batch{HardState: e.HardState, Entries: e.Entries})
+		a.done = append(a.done, replica.AppendDone{Append: e})
+		for _, entry := range e.Entries {
+			a.grown += len(entry.GetData())
+		}
+	}
+	if err := n.o.Log.Append(a.batches...); err != nil {
+		n.fail(err)
+		return
+	}
+	n.events.put(a.done...)
+	a.idle.worked()
+	if a.grown >= spareLookBytes {
+		a.grown = 0
+		n.tellTender()
+	}
+}
+
+func (a *appender) markIdle() {
+	if a.idle.elapsed() {
+		if err := a.n.o.Log.MarkIdle(); err != nil {
+			a.n.fail(err)
 		}
 	}
 }

@@ -11,36 +11,55 @@ import (
 // applyBytesMax bounds the entries applied in one storage batch, so that results do not wait for too many others.
 const applyBytesMax = 4 << 20
 
-// apply is the applier's loop.
-func (n *Node) apply() {
-	var queued []*replica.Apply
-	var entries []state.Entry
+// applier makes the apply move: committed entries go to the machine, as many as have come, and then everybody is told.
+// Its fields belong to the one whose turn it is.
+type applier struct {
+	turn turn
+	move func() // round
+	n    *Node
+
+	queued  []*replica.Apply
+	entries []state.Entry
+}
+
+func newApplier(n *Node) *applier {
+	a := &applier{n: n}
+	a.move = a.round
+	return a
+}
+
+// loop makes the move whenever there is something to apply.
+func (a *applier) loop() {
 	for {
-		queued = n.applies.take(queued)
-		if len(queued) == 0 {
-			select {
-			case <-n.applies.wake:
-				continue
-			case <-n.stopped.Done():
-				return
-			}
+		a.turn.take(a.move)
+		a.n.events.nudge()
+		select {
+		case <-a.n.applies.wake:
+		case <-a.n.stopped.Done():
+			return
 		}
-		for rest := queued; len(rest) > 0; {
-			var run []*replica.Apply
-			run, rest = splitRun(rest)
-			entries = entries[:0]
-			for _, a := range run {
-				entries = appendEntries(entries, a)
-			}
-			if err := n.applyRun(entries); err != nil {
-				n.fail(err)
-				return
-			}
-			for _, a := range run {
-				n.events.put(replica.ApplyDone{Apply: a})
-			}
-			clear(entries)
+	}
+}
+
+// round makes one move.
+func (a *applier) round() {
+	n := a.n
+	a.queued = n.applies.take(a.queued)
+	for rest := a.queued; len(rest) > 0; {
+		var run []*replica.Apply
+		run, rest = splitRun(rest)
+		a.entries = a.entries[:0]
+		for _, e := range run {
+			a.entries = appendEntries(a.entries, e)
 		}
+		if err := n.applyRun(a.entries); err != nil {
+			n.fail(err)
+			return
+		}
+		for _, e := range run {
+			n.events.put(replica.ApplyDone{Apply: e})
+		}
+		clear(a.entries)
 	}
 }
 

@@ -10,6 +10,9 @@
 //	sweeper   removes compacted versions from the store, and truncates the log below what the store has on disk
 //	tender    keeps a spare segment for the log, and reads old segments again to find damage
 //
+// The first three make replica's three moves, each of which one goroutine makes at a time: see turn. A request that finds
+// nobody at a move makes it itself, so that a write that comes alone waits for the disk and for no other goroutine.
+//
 // The mover never waits for a disk. Every queue between them is bounded: by what raft lets be in flight, by the bytes
 // of proposals, by one wake-up at most.
 //

@@ -2,8 +2,8 @@ package node
 
 import "sync"
 
-// inbox is a queue that many fill and one empties, all at once. It is unbounded by itself: each user says in its own
-// comment what bounds it.
+// inbox is a queue that many fill and one at a time empties, all at once. It is unbounded by itself: each user says in
+// its own comment what bounds it.
 type inbox[T any] struct {
 	mu    sync.Mutex
 	items []T
@@ -12,14 +12,24 @@ type inbox[T any] struct {
 
 func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
 
+// put wakes nobody: whoever puts sees to it that the queue is emptied, by itself or by signal.
 func (q *inbox[T]) put(items ...T) {
 	q.mu.Lock()
 	q.items = append(q.items, items...)
 	q.mu.Unlock()
-	q.signal()
 }
 
-// signal wakes the reader even if there is nothing.
+// nudge wakes the goroutine that empties the queue, if there is something in it.
+func (q *inbox[T]) nudge() {
+	q.mu.Lock()
+	something := len(q.items) > 0
+	q.mu.Unlock()
+	if something {
+		q.signal()
+	}
+}
+
+// signal wakes the goroutine that empties the queue, even if there is nothing.
 func (q *inbox[T]) signal() {
 	select {
 	case q.wake <- struct{}{}:

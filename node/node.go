@@ -3,12 +3,10 @@ package node
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -21,7 +19,9 @@ import (
 type Node struct {
 	o Options
 
-	replica   *replica.Replica // the mover's own
+	mover     *mover
+	appender  *appender
+	applier   *applier
 	events    *inbox[replica.Event]
 	appends   *inbox[replica.Effect] // bounded by what raft lets be uncommitted
 	applies   *inbox[*replica.Apply] // bounded by replica's ApplyBytesMax
@@ -76,7 +76,6 @@ func Start(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o:         o,
-		replica:   r,
 		events:    newInbox[replica.Event](),
 		appends:   newInbox[replica.Effect](),
 		applies:   newInbox[*replica.Apply](),
@@ -88,8 +87,9 @@ func Start(o Options) (*Node, error) {
 		logged:    make(chan struct{}, 1),
 	}
 	n.stopped, n.stop = context.WithCancel(context.Background())
-	n.publishStatus()
-	for _, loop := range []func(){n.move, n.append, n.apply, n.keep, n.sweepUp, n.tend} {
+	n.mover, n.appender, n.applier = newMover(n, r), newAppender(n), newApplier(n)
+	n.publishStatus(r)
+	for _, loop := range []func(){n.mover.loop, n.appender.loop, n.applier.loop, n.keep, n.sweepUp, n.tend} {
 		n.done.Add(1)
 		go func() {
 			defer n.done.Done()
@@ -180,7 +180,7 @@ func (n *Node) join(op command.Op, system bool) (*waiter, error) {
 		return nil, err
 	}
 	if first {
-		n.events.signal()
+		n.help()
 	}
 	return w, nil
 }
@@ -240,6 +240,9 @@ func (n *Node) Stop() {
 	n.refuse()
 	n.stop()
 	n.done.Wait()
+	for _, t := range []*turn{&n.mover.turn, &n.appender.turn, &n.applier.turn} {
+		t.close() // requests may be making moves
+	}
 	n.refuse() // what joined meanwhile
 }
 
@@ -256,156 +259,6 @@ func (n *Node) refuse() {
 	n.lonely.Store(0)
 	n.proposals.close(ErrStopped)
 	n.reads.close(ErrStopped)
-}
-
-// move is the mover's loop.
-func (n *Node) move() {
-	defer n.lonely.Store(0) // whatever the last step thought
-	defer n.diskFailure()
-	ticker := n.o.Clock.NewTicker(n.o.Heartbeat)
-	defer ticker.Stop()
-	m := mover{n: n}
-	for {
-		m.step()
-		select {
-		case <-n.events.wake:
-		case <-ticker.C():
-			m.tick()
-		case <-n.stopped.Done():
-			return
-		}
-	}
-}
-
-// diskFailure makes an ordinary failure of what replica panics with when it can't read the log. Anything else is a broken
-// invariant, and ends the process.
-func (n *Node) diskFailure() {
-	switch r := recover().(type) {
-	case nil:
-	case runtime.Error:
-		panic(r)
-	case error:
-		n.fail(r)
-	default:
-		panic(r)
-	}
-}
-
-// mover is what the mover's goroutine keeps between two steps.
-type mover struct {
-	n         *Node
-	incoming  []replica.Event
-	events    []replica.Event // of this step: ticks first
-	appending int             // Appends handed out with a sync and not done
-	leading   bool
-}
-
-// tick counts time: raft's, and that of those who wait.
-func (m *mover) tick() {
-	n := m.n
-	m.events = append(m.events, replica.Tick{})
-	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
-	n.proposals.expire(before, ErrTimeout)
-	n.reads.expire(before, ErrTimeout)
-}
-
-// step gives the replica everything that has come in, and carries out what it wants.
-func (m *mover) step() {
-	n := m.n
-	m.incoming = n.events.take(m.incoming)
-	m.events = append(m.events, m.incoming...)
-	for _, ev := range m.incoming {
-		if done, ok := ev.(replica.AppendDone); ok && len(done.Entries) > 0 {
-			m.appending--
-		}
-	}
-	// Without a leader, requests wait for one, within their time.
-	led := n.status.Load().Leader != 0
-	if led {
-		if ticket, ok := n.reads.begin(); ok {
-			m.events = append(m.events, replica.ReadIndex{Ticket: ticket})
-		}
-	}
-	// A batch closes when the log is free to take it: until then commands go on joining it.
-	if led && m.appending == 0 {
-		m.events = n.proposals.take(m.events)
-	}
-	effects := n.replica.Step(m.events...)
-	clear(m.events)
-	m.events = m.events[:0]
-	status := n.publishStatus()
-	if !status.Lone || !m.leading {
-		n.lonely.Store(0)
-	}
-	for _, e := range effects {
-		m.carryOut(e, status)
-	}
-	n.reads.applied(status.Applied)
-}
-
-func (m *mover) carryOut(e replica.Effect, status replica.Status) {
-	n := m.n
-	switch e := e.(type) {
-	case *replica.Append:
-		if len(e.Entries) > 0 {
-			m.appending++
-		}
-		n.appends.put(e)
-	case *replica.Apply:
-		n.applies.put(e)
-	case *replica.ReadReady:
-		n.reads.ready(e.Through, e.Index, status.Applied)
-		if status.Lone && m.leading && status.Applied >= e.Index {
-			n.lonely.Store(status.Term)
-		}
-	case *replica.ReadsDropped:
-		n.reads.drop(e.Through, readError(e.Err))
-	case *replica.ProposalDropped:
-		n.proposals.fail(command.BatchID{Origin: n.proposals.origin, Sequence: e.ID}, proposalError(e.Err))
-	case *replica.LeaderChanged:
-		m.leading = e.Leading
-		n.lonely.Store(0)
-		n.leases.lead(e.Term, e.Leading)
-		n.events.signal() // for those who waited for a leader
-		if n.o.Observe.Leader != nil {
-			n.o.Observe.Leader(e.Leader, e.Term, e.Leading)
-		}
-	case *replica.Send:
-		// There is nobody to send to: a cluster of one.
-	default:
-		n.fail(fmt.Errorf("node: no way to carry out %T", e))
-	}
-}
-
-func readError(err error) error {
-	if err == replica.ErrLeaderChanged {
-		return ErrLeaderChanged
-	}
-	return ErrNoLeader
-}
-
-func proposalError(err error) error {
-	switch err {
-	case replica.ErrNoLeader:
-		return ErrNoLeader
-	case replica.ErrBusy:
-		return ErrTooManyRequests
-	}
-	return fmt.Errorf("%w: %w", ErrDropped, err)
-}
-
-// publishStatus shows the replica's status to everybody.
-func (n *Node) publishStatus() replica.Status {
-	s := n.replica.Status()
-	shown := Status{
-		ClusterID: n.o.ClusterID, MemberID: n.o.MemberID,
-		Leader: s.Leader, Term: s.Term, Committed: s.Committed, Applied: s.Applied,
-		Learner: s.Learner, Leading: s.Role == raft.StateLeader,
-	}
-	if old := n.status.Load(); old == nil || *old != shown {
-		n.status.Store(&shown)
-	}
-	return s
 }
 
 // wait sleeps for d, or until the node stops: then it reports false.

@@ -1,0 +1,203 @@
+package node
+
+import (
+	"fmt"
+	"runtime"
+
+	"go.etcd.io/raft/v3"
+
+	"keelson/command"
+	"keelson/replica"
+)
+
+// mover makes the step move: it tells the replica what has come in and hands out what the replica wants. Its fields, and
+// the replica, belong to the one whose turn it is.
+type mover struct {
+	turn    turn
+	move    func() // step
+	n       *Node
+	replica *replica.Replica
+
+	incoming  []replica.Event
+	events    []replica.Event // of this step: ticks first
+	appending int             // Appends with entries that were handed out and are not done
+	leading   bool
+}
+
+func newMover(n *Node, r *replica.Replica) *mover {
+	m := &mover{n: n, replica: r}
+	m.move = m.step
+	return m
+}
+
+// loop makes the move whenever something has come in, and with every tick.
+func (m *mover) loop() {
+	n := m.n
+	defer n.lonely.Store(0) // whatever the last step thought
+	ticker := n.o.Clock.NewTicker(n.o.Heartbeat)
+	defer ticker.Stop()
+	for {
+		m.turn.take(m.move)
+		n.appends.nudge()
+		n.applies.nudge()
+		select {
+		case <-n.events.wake:
+		case <-ticker.C():
+			m.turn.take(m.tick)
+		case <-n.stopped.Done():
+			return
+		}
+	}
+}
+
+// help makes the moves that a new request needs, as far as nobody else is at them; where somebody is, that one or the
+// move's own goroutine goes on.
+func (n *Node) help() {
+	if !n.mover.turn.try(n.mover.move) {
+		n.events.signal()
+		return
+	}
+	n.applies.nudge()
+	if !n.appender.turn.try(n.appender.move) {
+		n.appends.signal()
+		return
+	}
+	if !n.mover.turn.try(n.mover.move) {
+		n.events.signal()
+		return
+	}
+	n.appends.nudge() // the next batch does not wait for the application of this one
+	if !n.applier.turn.try(n.applier.move) {
+		n.applies.signal()
+		return
+	}
+	if !n.mover.turn.try(n.mover.move) {
+		n.events.signal()
+		return
+	}
+	n.appends.nudge()
+	n.applies.nudge()
+}
+
+// tick counts time: raft's, and that of those who wait.
+func (m *mover) tick() {
+	n := m.n
+	m.events = append(m.events, replica.Tick{})
+	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
+	n.proposals.expire(before, ErrTimeout)
+	n.reads.expire(before, ErrTimeout)
+}
+
+// step gives the replica everything that has come in, and carries out what it wants.
+func (m *mover) step() {
+	n := m.n
+	defer n.diskFailure()
+	m.incoming = n.events.take(m.incoming)
+	m.events = append(m.events, m.incoming...)
+	for _, ev := range m.incoming {
+		if done, ok := ev.(replica.AppendDone); ok && len(done.Entries) > 0 {
+			m.appending--
+		}
+	}
+	// Without a leader, requests wait for one, within their time.
+	led := n.status.Load().Leader != 0
+	if led {
+		if ticket, ok := n.reads.begin(); ok {
+			m.events = append(m.events, replica.ReadIndex{Ticket: ticket})
+		}
+	}
+	// A batch closes when the log is free to take it: until then commands go on joining it.
+	if led && m.appending == 0 {
+		m.events = n.proposals.take(m.events)
+	}
+	effects := m.replica.Step(m.events...)
+	clear(m.events)
+	m.events = m.events[:0]
+	status := n.publishStatus(m.replica)
+	if !status.Lone || !m.leading {
+		n.lonely.Store(0)
+	}
+	for _, e := range effects {
+		m.carryOut(e, status)
+	}
+	n.reads.applied(status.Applied)
+}
+
+func (m *mover) carryOut(e replica.Effect, status replica.Status) {
+	n := m.n
+	switch e := e.(type) {
+	case *replica.Append:
+		if len(e.Entries) > 0 {
+			m.appending++
+		}
+		n.appends.put(e)
+	case *replica.Apply:
+		n.applies.put(e)
+	case *replica.ReadReady:
+		n.reads.ready(e.Through, e.Index, status.Applied)
+		if status.Lone && m.leading && status.Applied >= e.Index {
+			n.lonely.Store(status.Term)
+		}
+	case *replica.ReadsDropped:
+		n.reads.drop(e.Through, readError(e.Err))
+	case *replica.ProposalDropped:
+		n.proposals.fail(command.BatchID{Origin: n.proposals.origin, Sequence: e.ID}, proposalError(e.Err))
+	case *replica.LeaderChanged:
+		m.leading = e.Leading
+		n.lonely.Store(0)
+		n.leases.lead(e.Term, e.Leading)
+		n.events.signal() // for those who waited for a leader
+		if n.o.Observe.Leader != nil {
+			n.o.Observe.Leader(e.Leader, e.Term, e.Leading)
+		}
+	case *replica.Send:
+		// There is nobody to send to: a cluster of one.
+	default:
+		n.fail(fmt.Errorf("node: no way to carry out %T", e))
+	}
+}
+
+// diskFailure makes an ordinary failure of what replica panics with when it can't read the log. Anything else is a broken
+// invariant, and ends the process.
+func (n *Node) diskFailure() {
+	switch r := recover().(type) {
+	case nil:
+	case runtime.Error:
+		panic(r)
+	case error:
+		n.fail(r)
+	default:
+		panic(r)
+	}
+}
+
+func readError(err error) error {
+	if err == replica.ErrLeaderChanged {
+		return ErrLeaderChanged
+	}
+	return ErrNoLeader
+}
+
+func proposalError(err error) error {
+	switch err {
+	case replica.ErrNoLeader:
+		return ErrNoLeader
+	case replica.ErrBusy:
+		return ErrTooManyRequests
+	}
+	return fmt.Errorf("%w: %w", ErrDropped, err)
+}
+
+// publishStatus shows the replica's status to everybody.
+func (n *Node) publishStatus(r *replica.Replica) replica.Status {
+	s := r.Status()
+	shown := Status{
+		ClusterID: n.o.ClusterID, MemberID: n.o.MemberID,
+		Leader: s.Leader, Term: s.Term, Committed: s.Committed, Applied: s.Applied,
+		Learner: s.Learner, Leading: s.Role == raft.StateLeader,
+	}
+	if old := n.status.Load(); old == nil || *old != shown {
+		n.status.Store(&shown)
+	}
+	return s
+}
