@@ -7,6 +7,7 @@ LDFLAGS := -s -w -X keelson/config.Version=$(VERSION) -X keelson/config.GitSHA=$
 # Packages whose goroutines or locks deserve the race detector; the rest is single-threaded by design.
 RACE := ./api/... ./internal/logging/... ./leader/... ./node/... ./raftlog/... ./replica/... ./server/... ./state/... ./storage/... ./watch/...
 
+TESTFLAGS ?=
 SEED ?= 0
 SEEDS ?= 12
 STEPS ?= 3000
@@ -32,8 +33,8 @@ run: build ## Run one member on 127.0.0.1:2379, data in DATA_DIR
 
 .PHONY: test
 test: build ## Run all tests, those that compare with etcd itself included
-	go test ./...
-	cd peer && go test ./...
+	go test $(TESTFLAGS) ./...
+	cd peer && go test $(TESTFLAGS) ./...
 
 .PHONY: race
 race: ## Run the tests of concurrent packages under the race detector

@@ -105,6 +105,10 @@ type LeaseRevoke struct {
 	// Term is the term of the leader that saw the lease expire; a revoke from an older term than the entry's is
 	// void. 0: a client asked for it, whatever the term.
 	Term uint64
+	// GrantIndex and GrantOrdinal say which grant of the id the leader saw expire (see lease.Grant): once that lease is
+	// gone, a later one of the same id is not meant. GrantIndex 0: whichever lease has the id.
+	GrantIndex   uint64
+	GrantOrdinal uint32
 }
 
 // LeaseCheckpoint records how long leases still have to live.

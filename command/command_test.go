@@ -66,8 +66,16 @@ func everyOp() []command.Command {
 	return list
 }
 
+// expiries are revokes that name the grant they are about.
+func expiries() []command.Command {
+	return []command.Command{
+		{Op: &command.LeaseRevoke{ID: -1, Term: 7, GrantIndex: 300}},
+		{Op: &command.LeaseRevoke{ID: 1, Term: 1, GrantIndex: math.MaxUint64, GrantOrdinal: math.MaxUint32}},
+	}
+}
+
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
-	for _, c := range everyOp() {
+	for _, c := range append(everyOp(), expiries()...) {
 		got, err := command.Decode(c.Append(nil))
 		if err != nil {
 			t.Fatalf("%T: %v", c.Op, err)
@@ -165,7 +173,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestNumbersOutOfRangeStayUnknown(t *testing.T) {
-	// An alarm type of 2^32 + 1 must not turn into type 1.
+	// An alarm type of 2^32 + 1 must not turn into type 1, nor such an ordinal into ordinal 1.
 	c, err := command.Decode([]byte{0xe2, 0x01, 0x06, 0x10, 0x81, 0x80, 0x80, 0x80, 0x10})
 	if err != nil {
 		t.Fatal(err)
@@ -173,13 +181,23 @@ func TestNumbersOutOfRangeStayUnknown(t *testing.T) {
 	if got := c.Op.(*command.Alarm).Type; got != math.MaxInt32 {
 		t.Errorf("type %d", got)
 	}
+	c, err = command.Decode([]byte{0xba, 0x01, 0x06, 0x20, 0x81, 0x80, 0x80, 0x80, 0x10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Op.(*command.LeaseRevoke).GrantOrdinal; got != math.MaxUint32 {
+		t.Errorf("ordinal %d", got)
+	}
 }
 
-// The golden file holds format 1 for ever: later code has to read it, and to write it the same.
-func TestGoldenBatch(t *testing.T) {
-	path := filepath.Join("testdata", "batch.v1.hex")
+// The golden files hold format 1 for ever: later code has to read them, and to write them the same.
+func TestGoldenBatch(t *testing.T)    { testGolden(t, "batch.v1.hex", everyOp()) }
+func TestGoldenExpiries(t *testing.T) { testGolden(t, "expiries.v1.hex", expiries()) }
+
+func testGolden(t *testing.T, name string, want []command.Command) {
+	path := filepath.Join("testdata", name)
 	batch := command.BeginBatch(nil, command.BatchID{Origin: 0x0123456789abcdef, Sequence: 42})
-	for _, c := range everyOp() {
+	for _, c := range want {
 		batch = command.AppendTo(batch, c.Append(nil))
 	}
 	if *rewriteFlag {
@@ -198,7 +216,6 @@ func TestGoldenBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := everyOp()
 	if b.Count() != len(want) {
 		t.Errorf("%d commands, want %d", b.Count(), len(want))
 	}
@@ -289,7 +306,7 @@ func TestAllocationsOfAPut(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, c := range everyOp() {
+	for _, c := range append(everyOp(), expiries()...) {
 		f.Add(c.Append(nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

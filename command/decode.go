@@ -259,6 +259,10 @@ func decodeLeaseRevoke(b []byte) (*LeaseRevoke, error) {
 			o.ID = f.asInt()
 		case 2:
 			o.Term = f.asUint()
+		case 3:
+			o.GrantIndex = f.asUint()
+		case 4:
+			o.GrantOrdinal = f.asUint32()
 		default:
 			f.unknown()
 		}

@@ -87,6 +87,8 @@ func appendFields(dst []byte, op Op) []byte {
 	case *LeaseRevoke:
 		dst = appendInt(dst, 1, o.ID)
 		dst = appendInt(dst, 2, int64(o.Term))
+		dst = appendInt(dst, 3, int64(o.GrantIndex))
+		dst = appendInt(dst, 4, int64(o.GrantOrdinal))
 	case *LeaseCheckpoint:
 		for _, l := range o.Leases {
 			dst = protowire.AppendTag(dst, 1, protowire.BytesType)

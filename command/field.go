@@ -104,6 +104,9 @@ func (f *fields) asBool() bool { return f.asUint() != 0 }
 // asInt32 is the number, or the nearest there is: an enum number out of range is as unknown as its neighbour.
 func (f *fields) asInt32() int32 { return int32(min(max(f.asInt(), math.MinInt32), math.MaxInt32)) }
 
+// asUint32 is the number, or the nearest there is.
+func (f *fields) asUint32() uint32 { return uint32(min(f.asUint(), math.MaxUint32)) }
+
 // Both stand apart so that the quick way is short enough to be inlined.
 
 func (f *fields) notBytes() []byte {

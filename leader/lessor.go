@@ -44,7 +44,6 @@ type Lessor struct {
 
 	leases map[lease.ID]*running
 	queue  queue
-	grants uint64 // counts up: the order of grants
 
 	lastTick time.Duration
 	stalled  bool
@@ -59,7 +58,7 @@ type running struct {
 	ttl        int64 // seconds, as granted
 	longest    int64 // the most that may be reported as remaining, seconds
 	recorded   bool  // the state has, or is about to have, a checkpoint of it
-	grant      uint64
+	grant      lease.Grant
 	expiry     time.Duration
 	revoking   bool          // a revoke was given out
 	due        time.Duration // key in the queue. Invariant: due <= expiry unless revoking
@@ -88,14 +87,9 @@ func (l *Lessor) Promote(now time.Duration, term uint64, leases []lease.Lease) {
 	l.lastTick, l.stalled = now, false
 	l.nextPass = after(now, l.o.CheckpointInterval)
 	l.leases = make(map[lease.ID]*running, len(leases))
-	leases = slices.Clone(leases)
-	slices.SortFunc(leases, func(a, b lease.Lease) int {
-		return cmp.Or(cmp.Compare(a.Grant.Index, b.Grant.Index), cmp.Compare(a.Grant.Ordinal, b.Grant.Ordinal),
-			cmp.Compare(a.ID, b.ID))
-	})
 	all := make([]*running, 0, len(leases))
 	for _, g := range leases {
-		r := l.add(g.ID, g.TTLSeconds)
+		r := l.add(g.ID, g.Grant, g.TTLSeconds)
 		if g.RemainingSeconds > 0 {
 			r.longest, r.recorded = min(r.longest, g.RemainingSeconds), true
 		}
@@ -113,7 +107,7 @@ func (l *Lessor) spread(all []*running) {
 	}
 	sorted := slices.Clone(all)
 	slices.SortFunc(sorted, func(a, b *running) int {
-		return cmp.Or(cmp.Compare(a.expiry, b.expiry), cmp.Compare(a.grant, b.grant))
+		return cmp.Or(cmp.Compare(a.expiry, b.expiry), a.grant.Compare(b.grant))
 	})
 	step := time.Second / time.Duration(l.o.RevokesPerSecond)
 	var free time.Duration // when the next revoke has room
@@ -137,23 +131,22 @@ func (l *Lessor) Leading() (term uint64) { return l.term }
 func (l *Lessor) Len() int { return len(l.leases) }
 
 // add makes a lease that is not queued yet. What was known of the id before is forgotten.
-func (l *Lessor) add(id lease.ID, ttlSeconds int64) *running {
+func (l *Lessor) add(id lease.ID, grant lease.Grant, ttlSeconds int64) *running {
 	if old, ok := l.leases[id]; ok && old.queueIndex >= 0 {
 		l.queue.remove(old)
 	}
 	ttl := max(ttlSeconds, 0)
-	l.grants++
-	r := &running{id: id, ttl: ttl, longest: ttl, grant: l.grants, queueIndex: -1}
+	r := &running{id: id, ttl: ttl, longest: ttl, grant: grant, queueIndex: -1}
 	l.leases[id] = r
 	return r
 }
 
-// Granted tells of a lease that was granted. Telling twice is telling the later time.
-func (l *Lessor) Granted(id lease.ID, ttlSeconds int64, now time.Duration) {
+// Granted tells of a lease that was granted, and by which grant. Telling twice is telling the later time.
+func (l *Lessor) Granted(id lease.ID, grant lease.Grant, ttlSeconds int64, now time.Duration) {
 	if l.term == 0 {
 		return
 	}
-	r := l.add(id, ttlSeconds)
+	r := l.add(id, grant, ttlSeconds)
 	r.expiry = after(now, seconds(r.ttl))
 	l.queue.push(r, r.expiry)
 }
@@ -265,8 +258,8 @@ func (l *Lessor) Renew(id lease.ID, now time.Duration) (ttl int64, status RenewS
 	return r.ttl, Renewed
 }
 
-// Expired returns revokes for leases whose time is up, the longest overdue first, at most limit. They carry the term.
-// A lease that is not told to be Revoked is returned again after RetryInterval.
+// Expired returns revokes for leases whose time is up, the longest overdue first, at most limit. They carry the
+// term, and the grant that has run out: an id may have another lease by the time they are applied. A lease that is not told to be Revoked is returned again after RetryInterval.
 func (l *Lessor) Expired(now time.Duration, limit int) []*command.LeaseRevoke {
 	if l.term == 0 || l.Stalled(now) {
 		return nil
@@ -283,7 +276,9 @@ func (l *Lessor) Expired(now time.Duration, limit int) []*command.LeaseRevoke {
 		}
 		r.revoking = true
 		l.queue.move(r, after(now, l.o.RetryInterval))
-		due = append(due, &command.LeaseRevoke{ID: r.id, Term: l.term})
+		due = append(due, &command.LeaseRevoke{
+			ID: r.id, Term: l.term, GrantIndex: r.grant.Index, GrantOrdinal: r.grant.Ordinal,
+		})
 	}
 	return due
 }
@@ -322,7 +317,7 @@ func (l *Lessor) All(now time.Duration) []Lease {
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b *running) int {
-		return cmp.Or(cmp.Compare(a.expiry, b.expiry), cmp.Compare(a.grant, b.grant))
+		return cmp.Or(cmp.Compare(a.expiry, b.expiry), a.grant.Compare(b.grant))
 	})
 	list := make([]Lease, len(all))
 	for i, r := range all {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keelson/command"
 	"keelson/state/lease"
 )
 
@@ -22,7 +23,6 @@ type model struct {
 	o      LessorOptions
 	term   uint64
 	leases map[lease.ID]*modelLease
-	grants int
 }
 
 type modelLease struct {
@@ -30,19 +30,18 @@ type modelLease struct {
 	ttl      int64
 	expiry   time.Duration
 	retry    time.Duration // 0: no revoke was given out
-	grant    int
+	grant    lease.Grant
 	recorded bool
 }
 
-func (m *model) granted(id lease.ID, ttl int64, now time.Duration) {
+func (m *model) granted(id lease.ID, grant lease.Grant, ttl int64, now time.Duration) {
 	if m.term == 0 {
 		return
 	}
-	m.grants++
-	m.leases[id] = &modelLease{id: id, ttl: ttl, expiry: now + time.Duration(ttl)*time.Second, grant: m.grants}
+	m.leases[id] = &modelLease{id: id, ttl: ttl, expiry: now + time.Duration(ttl)*time.Second, grant: grant}
 }
 
-func (m *model) expired(now time.Duration, limit int) []lease.ID {
+func (m *model) expired(now time.Duration, limit int) []command.LeaseRevoke {
 	var due []*modelLease
 	for _, l := range m.leases {
 		if l.retry == 0 && l.expiry <= now || l.retry != 0 && l.retry <= now {
@@ -50,14 +49,16 @@ func (m *model) expired(now time.Duration, limit int) []lease.ID {
 		}
 	}
 	slices.SortFunc(due, func(a, b *modelLease) int {
-		return cmp.Or(cmp.Compare(a.due(), b.due()), cmp.Compare(a.grant, b.grant))
+		return cmp.Or(cmp.Compare(a.due(), b.due()), a.grant.Compare(b.grant))
 	})
-	var ids []lease.ID
+	var revokes []command.LeaseRevoke
 	for _, l := range due[:min(limit, len(due))] {
 		l.retry = now + m.o.RetryInterval
-		ids = append(ids, l.id)
+		revokes = append(revokes, command.LeaseRevoke{
+			ID: l.id, Term: m.term, GrantIndex: l.grant.Index, GrantOrdinal: l.grant.Ordinal,
+		})
 	}
-	return ids
+	return revokes
 }
 
 func (l *modelLease) due() time.Duration {
@@ -90,7 +91,7 @@ func (m *model) promote(now time.Duration, term uint64, leases []lease.Lease) {
 		if g.RemainingSeconds > 0 {
 			left = min(left, g.RemainingSeconds)
 		}
-		m.granted(g.ID, g.TTLSeconds, now)
+		m.granted(g.ID, g.Grant, g.TTLSeconds, now)
 		m.leases[g.ID].expiry = now + m.o.Extension + time.Duration(left)*time.Second
 		m.leases[g.ID].recorded = g.RemainingSeconds > 0
 	}
@@ -127,6 +128,7 @@ type history struct {
 	ids  int64
 	now  time.Duration
 	term uint64
+	log  lease.Grant // the newest place in the log
 }
 
 func (h *history) step() {
@@ -135,18 +137,18 @@ func (h *history) step() {
 	switch n := h.r.IntN(100); {
 	case n < 30:
 		ttl := h.r.Int64N(20)
-		h.l.Granted(id, ttl, h.now)
-		h.m.granted(id, ttl, h.now)
+		grant := h.place()
+		h.l.Granted(id, grant, ttl, h.now)
+		h.m.granted(id, grant, ttl, h.now)
 	case n < 60:
 		ttl, status := h.l.Renew(id, h.now)
 		wantTTL, want := h.m.renew(id, h.now)
 		h.check("renew", [2]any{ttl, status}, [2]any{wantTTL, want})
 	case n < 80:
 		limit := 1 + h.r.IntN(5)
-		var got []lease.ID
+		var got []command.LeaseRevoke
 		for _, r := range h.l.Expired(h.now, limit) {
-			h.check("term of revoke", r.Term, h.term)
-			got = append(got, r.ID)
+			got = append(got, *r)
 		}
 		h.check("expired", got, h.m.expired(h.now, limit))
 	case n < 90:
@@ -169,6 +171,14 @@ func (h *history) step() {
 	h.check("number", h.l.Len(), len(h.m.leases))
 }
 
+// place is where the next grant is in the log: in the same entry as the one before, or in a later one.
+func (h *history) place() lease.Grant {
+	if h.log.Ordinal++; h.r.IntN(2) == 0 {
+		h.log = lease.Grant{Index: h.log.Index + 1 + h.r.Uint64N(3)}
+	}
+	return h.log
+}
+
 func (h *history) promote() {
 	h.term++
 	var leases []lease.Lease
@@ -176,7 +186,7 @@ func (h *history) promote() {
 		if h.r.IntN(2) == 0 {
 			leases = append(leases, lease.Lease{
 				ID: i - h.ids/2, TTLSeconds: h.r.Int64N(20), RemainingSeconds: h.r.Int64N(10),
-				Grant: lease.Grant{Index: uint64(i)},
+				Grant: h.place(),
 			})
 		}
 	}
@@ -229,6 +239,33 @@ func TestEveryLeaseExpiresEventually(t *testing.T) {
 	}
 }
 
+// A revoke says which grant has run out: of an id that is granted again, each lease has revokes of its own, whether the
+// lessor was told of the grant or found it when it was promoted.
+func TestRevokesNameTheGrant(t *testing.T) {
+	l := NewLessor(LessorOptions{RetryInterval: time.Second})
+	first, second, third := lease.Grant{Index: 3, Ordinal: 1}, lease.Grant{Index: 3, Ordinal: 4}, lease.Grant{Index: 9}
+	want := func(now time.Duration, term uint64, g lease.Grant) {
+		t.Helper()
+		got := l.Expired(now, 10)
+		if len(got) != 1 || *got[0] != (command.LeaseRevoke{ID: 7, Term: term, GrantIndex: g.Index, GrantOrdinal: g.Ordinal}) {
+			t.Fatalf("at %v: %v, want one of %v", now, got, g)
+		}
+	}
+	l.Promote(0, 5, []lease.Lease{{ID: 7, TTLSeconds: 10, Grant: first}})
+	want(10*time.Second, 5, first)
+	want(11*time.Second, 5, first) // again, the first may be lost
+	l.Revoked(7)
+	l.Granted(7, second, 10, 11*time.Second)
+	if got := l.Expired(21*time.Second-1, 10); got != nil {
+		t.Fatalf("the new lease ends with the old one: %v", got)
+	}
+	want(21*time.Second, 5, second)
+	l.Granted(7, third, 10, 21*time.Second) // in place of the lease that is being revoked
+	want(31*time.Second, 5, third)
+	l.Promote(40*time.Second, 6, []lease.Lease{{ID: 7, TTLSeconds: 10, Grant: third}})
+	want(50*time.Second, 6, third)
+}
+
 func manyLeases(n int) []lease.Lease {
 	leases := make([]lease.Lease, n)
 	for i := range leases {
@@ -262,7 +299,7 @@ func BenchmarkExpireOneOf200000(b *testing.B) {
 		now += 200 * time.Microsecond
 		for _, r := range l.Expired(now, 1) {
 			l.Revoked(r.ID)
-			l.Granted(r.ID, 600, now)
+			l.Granted(r.ID, lease.Grant{Index: r.GrantIndex + n}, 600, now)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import "time"
 type queue struct{ heap []*running }
 
 func less(a, b *running) bool {
-	return a.due < b.due || a.due == b.due && a.grant < b.grant
+	return a.due < b.due || a.due == b.due && a.grant.Less(b.grant)
 }
 
 // init fills an empty queue, each lease due at its expiry.

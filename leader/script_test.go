@@ -15,6 +15,7 @@ import (
 func TestLessorScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/lessor", func(t *testing.T, path string) {
 		l := NewLessor(LessorOptions{})
+		granted := uint64(100) // entries, after those of the leases that Promote finds
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			var now float64
 			var id, ttl, term int64
@@ -46,7 +47,8 @@ func TestLessorScripts(t *testing.T) {
 				l.Demote()
 				return fmt.Sprintf("%d leases in term %d\n", l.Len(), l.Leading())
 			case "grant":
-				l.Granted(id, ttl, at)
+				granted++
+				l.Granted(id, lease.Grant{Index: granted}, ttl, at)
 				return ""
 			case "revoked":
 				l.Revoked(id)

@@ -200,7 +200,6 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.MaxRecvMsgSize(int(l.MaxRequestBytes) + grpcOverheadBytes),
 		grpc.MaxSendMsgSize(1<<31 - 1),
 		grpc.MaxConcurrentStreams(l.MaxConcurrentStreams),
-		grpc.SharedWriteBuffer(true),
 		// Goroutines that live on keep their stacks grown: without them growing costs a put 6 % of its time.
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(handshakeTimeout),

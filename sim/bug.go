@@ -16,6 +16,7 @@ var Bugs = []Bug{
 	{"applied-index-apart", 19},      // the applied index lives apart from what it stands for
 	{"truncate-to-applied", 13},      // the log is cut up to what is applied, not up to what is flushed
 	{"cut-at-first-bad-checksum", 7}, // all damage is taken for the end of the log
+	{"expiry-names-id-alone", 24},    // an expiry ends whichever lease has the id by then
 	{"read-before-applied", 10},      // a read does not wait until its index is applied
 }
 
@@ -33,6 +34,7 @@ var RareStates = []string{
 	"a lease was renewed",
 	"an append while an apply is under way",
 	"an entry was applied again",
+	"an expiry met a later lease of the same id",
 	"an old view was read",
 	"an unfinished append was cut off",
 	"compacted versions were removed",

@@ -28,8 +28,7 @@ type checker struct {
 	served        int           // linearizable reads
 	events        map[mvcc.Revision][]mvcc.Event
 	hashes        map[hashedAt]uint32
-	granted       map[int64]time.Duration // when a lease was granted last
-	deadlines     map[int64]time.Duration // no lease may run out before
+	deadlines     map[int64]time.Duration // of the leases that there are: none may run out before
 }
 
 type record struct {
@@ -51,7 +50,6 @@ func newChecker(w *world) *checker {
 		model:     newModel(),
 		events:    map[mvcc.Revision][]mvcc.Event{},
 		hashes:    map[hashedAt]uint32{},
-		granted:   map[int64]time.Duration{},
 		deadlines: map[int64]time.Duration{},
 	}
 	// The entry that a bootstrap stands for.
@@ -110,7 +108,7 @@ func (c *checker) applyToModel(e *state.Entry) {
 		c.w.violate("entry %d is applied after %d", e.Index, c.last())
 	}
 	before := c.records[c.last()].leases
-	results, events := c.model.apply(e.Term, e.Data)
+	results, events := c.model.apply(e.Index, e.Term, e.Data)
 	rec := record{
 		term: e.Term, data: checksum(e.Data), results: renderResults(results), events: renderEvents(events),
 		revision: c.model.revision, floor: c.model.floor, leases: before,
@@ -142,26 +140,21 @@ func (c *checker) observeLeases(e *state.Entry, results []state.Result) {
 		}
 		if results[i].Refusal != nil {
 			if o, ok := cmd.Op.(*command.LeaseRevoke); ok {
+				_, there := c.deadlines[o.ID]
 				c.w.reach("an expiry of an older term was void", o.Term != 0 && o.Term < e.Term)
+				c.w.reach("an expiry met a later lease of the same id", there && o.Term >= e.Term)
 			}
 			continue
 		}
 		switch o := cmd.Op.(type) {
 		case *command.LeaseGrant:
-			c.granted[o.ID] = c.w.now
 			c.deadlines[o.ID] = c.w.now + time.Duration(o.TTLSeconds)*time.Second
 		case *command.LeaseRevoke:
 			c.w.reach("a lease ran out", o.Term != 0)
-			if o.Term == 0 {
-				continue
-			}
-			if time.Duration(cmd.Time) < c.granted[o.ID] {
-				// The expiry of a lease that was revoked, and whose id was granted again, while it was under
-				// way. A LeaseRevoke names nothing but the id, so it ends the new lease.
-				c.w.reach("an expiry met a later lease of the same id", true)
-			} else if c.w.now < c.deadlines[o.ID] {
+			if o.Term != 0 && c.w.now < c.deadlines[o.ID] {
 				c.w.violate("lease %d runs out %v early", o.ID, c.deadlines[o.ID]-c.w.now)
 			}
+			delete(c.deadlines, o.ID)
 		}
 	}
 }
@@ -241,7 +234,7 @@ func (c *checker) checkDump(m *member) {
 	}
 	got := map[int64]modelLease{}
 	err := view.Leases(func(l lease.Lease) bool {
-		got[l.ID] = modelLease{ttl: l.TTLSeconds, remaining: l.RemainingSeconds}
+		got[l.ID] = modelLease{ttl: l.TTLSeconds, remaining: l.RemainingSeconds, grant: l.Grant}
 		attached := ""
 		err := view.LeaseKeys(l.ID, func(key []byte) bool { attached += string(key) + " "; return true })
 		want := ""

@@ -321,7 +321,7 @@ func (m *member) observeLeases(changes []state.LeaseChange) {
 		}
 		switch c.Kind {
 		case state.LeaseGranted:
-			m.lessor.Granted(c.ID, c.TTLSeconds, m.w.now)
+			m.lessor.Granted(c.ID, c.Grant, c.TTLSeconds, m.w.now)
 		case state.LeaseRevoked:
 			m.lessor.Revoked(c.ID)
 		case state.LeaseCheckpointed:

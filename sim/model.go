@@ -20,7 +20,8 @@ type model struct {
 	keys     map[string][]version // oldest first
 	leases   map[int64]modelLease
 
-	changed bool // the command under way has changed a pair
+	place   lease.Grant // of the command under way
+	changed bool        // it has changed a pair
 	sub     uint32
 	events  []mvcc.Event // of the entry under way
 }
@@ -30,7 +31,10 @@ type version struct {
 	dead bool
 }
 
-type modelLease struct{ ttl, remaining int64 }
+type modelLease struct {
+	ttl, remaining int64
+	grant          lease.Grant
+}
 
 func newModel() *model {
 	return &model{revision: 1, floor: -1, keys: map[string][]version{}, leases: map[int64]modelLease{}}
@@ -108,13 +112,13 @@ func (m *model) remove(key []byte) {
 }
 
 // apply applies an entry and returns the results of its commands and the events.
-func (m *model) apply(term uint64, data []byte) (results []state.Result, events []mvcc.Event) {
+func (m *model) apply(index, term uint64, data []byte) (results []state.Result, events []mvcc.Event) {
 	m.events = nil
 	if len(data) == 0 {
 		return nil, nil
 	}
 	b, err := command.OpenBatch(data)
-	for err == nil {
+	for m.place = (lease.Grant{Index: index}); err == nil; m.place.Ordinal++ {
 		var c command.Command
 		var ok bool
 		if c, ok, err = b.Next(); !ok {
@@ -159,7 +163,7 @@ func (m *model) execute(term uint64, op command.Op, r *state.Result) error {
 		if _, ok := m.leases[o.ID]; ok || o.ID == 0 {
 			return state.ErrLeaseExists
 		}
-		m.leases[o.ID] = modelLease{ttl: o.TTLSeconds}
+		m.leases[o.ID] = modelLease{ttl: o.TTLSeconds, grant: m.place}
 		r.Lease, r.TTLSeconds = o.ID, o.TTLSeconds
 	case *command.LeaseRevoke:
 		return m.revoke(term, o, r)
@@ -235,7 +239,8 @@ func (m *model) revoke(term uint64, o *command.LeaseRevoke, r *state.Result) err
 	if o.Term != 0 && o.Term < term {
 		return state.ErrStaleTerm
 	}
-	if _, ok := m.leases[o.ID]; !ok {
+	l, ok := m.leases[o.ID]
+	if named := (lease.Grant{Index: o.GrantIndex, Ordinal: o.GrantOrdinal}); !ok || o.GrantIndex != 0 && l.grant != named {
 		return state.ErrLeaseNotFound
 	}
 	for _, kv := range m.selected([]byte{0}, []byte{0}, m.current()) {

@@ -209,6 +209,15 @@ func (m *member) renew(id int64) {
 	}
 }
 
+// replace is, now and then, a client that replaces a lease by a new one of the same id, just before its expiry is proposed.
+func (m *member) replace(id int64) {
+	rng, l := m.w.rng, &m.w.load
+	if l.quiet || len(m.proposals) >= l.waitingMax || rng.IntN(4) > 0 {
+		return
+	}
+	m.propose(&command.LeaseRevoke{ID: id}, &command.LeaseGrant{ID: id, TTLSeconds: 1 + rng.Int64N(8)})
+}
+
 // tick lets a tick of raft's time pass, and does what a leader does by the clock.
 func (m *member) tick() {
 	m.step(replica.Tick{})
@@ -228,6 +237,10 @@ func (m *member) tick() {
 	}
 	m.lessor.Tick(m.w.now)
 	for _, r := range m.lessor.Expired(m.w.now, 10) {
+		m.replace(r.ID)
+		if m.w.o.Bug == "expiry-names-id-alone" {
+			r.GrantIndex, r.GrantOrdinal = 0, 0
+		}
 		m.propose(r)
 	}
 	if c := m.lessor.Checkpoint(m.w.now); c != nil {

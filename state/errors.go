@@ -16,7 +16,8 @@ var (
 	ErrNoSpace = errors.New("database space exceeded")
 	// ErrCorrupt refuses every change of pairs and leases while a CORRUPT alarm is raised.
 	ErrCorrupt = errors.New("corrupt cluster")
-	// ErrLeaseNotFound refuses to attach to, or to revoke, a lease that there is not.
+	// ErrLeaseNotFound refuses to attach to, or to revoke, a lease that there is not, or not any more: an expiry names the
+	// grant it is about, and a later lease of the same id is another.
 	ErrLeaseNotFound = errors.New("requested lease not found")
 	// ErrLeaseExists refuses to grant a lease under an id that is taken.
 	ErrLeaseExists = errors.New("lease already exists")

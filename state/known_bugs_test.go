@@ -268,6 +268,47 @@ func TestL1RevokesOfAFormerLeaderAreVoid(t *testing.T) {
 	}
 }
 
+// An expiry that was under way while its lease was revoked, and the id granted again, ended the new lease.
+func TestExpiryNamesItsGrant(t *testing.T) {
+	x := newMember(t)
+	grant := func() (LeaseChange, command.LeaseRevoke) {
+		t.Helper()
+		at := x.m.Applied()
+		// Twice the same id in one entry: the ordinal tells the two apart.
+		out := x.apply(entryAfter(at, &command.LeaseGrant{ID: 1, TTLSeconds: 5}, &command.LeaseRevoke{ID: 1},
+			&command.LeaseGrant{ID: 1, TTLSeconds: 9}, &command.Put{Key: key("a"), Lease: 1}))
+		first, last := out.Leases[0], out.Leases[2]
+		want := LeaseChange{Kind: LeaseGranted, ID: 1, TTLSeconds: 9, Grant: lease.Grant{Index: at.Index + 1, Ordinal: 2}}
+		if last != want || first.Grant != (lease.Grant{Index: at.Index + 1}) {
+			t.Fatalf("told of %+v, then %+v, want %+v", first, last, want)
+		}
+		return last, command.LeaseRevoke{ID: 1, Term: at.Term, GrantIndex: first.Grant.Index, GrantOrdinal: first.Grant.Ordinal}
+	}
+	expiry := func(c LeaseChange) *command.LeaseRevoke {
+		return &command.LeaseRevoke{ID: c.ID, Term: x.m.Applied().Term, GrantIndex: c.Grant.Index, GrantOrdinal: c.Grant.Ordinal}
+	}
+	old, sibling := grant()
+	x.do(&command.LeaseRevoke{ID: 1})
+	if res := x.do(expiry(old))[0]; res.Refusal != ErrLeaseNotFound {
+		t.Errorf("expiry of what is gone: %+v", res)
+	}
+	present, sameEntry := grant()
+	x.flush()
+	x.reopen() // a grant is part of the state
+	for _, o := range []*command.LeaseRevoke{expiry(old), &sibling, &sameEntry} {
+		if res := x.do(o)[0]; res.Refusal != ErrLeaseNotFound || len(x.pairs()) != 1 {
+			t.Errorf("%+v: %+v, %d pairs left", o, res, len(x.pairs()))
+		}
+	}
+	if res := x.do(expiry(present))[0]; res.Refusal != nil || res.Deleted != 1 || len(x.pairs()) != 0 {
+		t.Errorf("expiry of the lease there is: %+v", res)
+	}
+	grant()
+	if res := x.do(&command.LeaseRevoke{ID: 1})[0]; res.Refusal != nil || res.Deleted != 1 {
+		t.Errorf("a client's revoke: %+v", res)
+	}
+}
+
 // L8: a huge TTL overflowed.
 func TestL8HugeTTL(t *testing.T) {
 	x := newMember(t)

@@ -19,13 +19,10 @@ func (r *run) applyLeaseGrant(o *command.LeaseGrant, res *Result) error {
 	if exists {
 		return ErrLeaseExists
 	}
-	r.leases.Grant(lease.Lease{
-		ID:         o.ID,
-		TTLSeconds: o.TTLSeconds,
-		Grant:      lease.Grant{Index: r.at.Index, Ordinal: r.ordinal},
-	})
+	grant := lease.Grant{Index: r.at.Index, Ordinal: r.ordinal}
+	r.leases.Grant(lease.Lease{ID: o.ID, TTLSeconds: o.TTLSeconds, Grant: grant})
 	res.Lease, res.TTLSeconds = o.ID, o.TTLSeconds
-	r.out.Leases = append(r.out.Leases, LeaseChange{Kind: LeaseGranted, ID: o.ID, TTLSeconds: o.TTLSeconds})
+	r.out.Leases = append(r.out.Leases, LeaseChange{Kind: LeaseGranted, ID: o.ID, TTLSeconds: o.TTLSeconds, Grant: grant})
 	r.out.Counts.LeasesGranted++
 	return nil
 }
@@ -35,11 +32,11 @@ func (r *run) applyLeaseRevoke(o *command.LeaseRevoke, res *Result) error {
 	if o.Term != 0 && o.Term < r.at.Term {
 		return ErrStaleTerm
 	}
-	exists, err := r.leases.Exists(o.ID)
+	there, err := r.isThere(o)
 	if err != nil {
 		return err
 	}
-	if !exists {
+	if !there {
 		return ErrLeaseNotFound
 	}
 	keys, err := r.leases.Keys(o.ID)
@@ -59,6 +56,15 @@ func (r *run) applyLeaseRevoke(o *command.LeaseRevoke, res *Result) error {
 		r.out.Counts.LeasesRevokedByTime++
 	}
 	return nil
+}
+
+// isThere reports whether there is the lease that a revoke is about.
+func (r *run) isThere(o *command.LeaseRevoke) (bool, error) {
+	if o.GrantIndex == 0 {
+		return r.leases.Exists(o.ID)
+	}
+	l, ok, err := r.leases.Get(o.ID)
+	return ok && l.Grant == lease.Grant{Index: o.GrantIndex, Ordinal: o.GrantOrdinal}, err
 }
 
 func (r *run) deleteLeased(id lease.ID, key []byte) error {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -126,7 +127,8 @@ func (m *model) execute(op command.Op, term uint64, res *Result) error {
 		if o.Term > 0 && o.Term < term {
 			return ErrStaleTerm
 		}
-		if _, ok := m.leases[o.ID]; !ok {
+		l, ok := m.leases[o.ID]
+		if named := (lease.Grant{Index: o.GrantIndex, Ordinal: o.GrantOrdinal}); !ok || o.GrantIndex > 0 && l.Grant != named {
 			return ErrLeaseNotFound
 		}
 		delete(m.leases, o.ID)
@@ -393,6 +395,22 @@ func sprintResult(res *Result) string {
 	return b.String()
 }
 
+// aim lets most expiries be of the present term, and name the grant that their lease has before the entry, or a place
+// next to it.
+func (m *model) aim(r *rand.Rand, op command.Op, term uint64) command.Op {
+	if o, ok := op.(*command.LeaseRevoke); ok && o.GrantIndex > 0 && r.IntN(4) > 0 {
+		at := m.leases[o.ID].Grant
+		o.Term, o.GrantIndex, o.GrantOrdinal = term, at.Index, at.Ordinal
+		switch r.IntN(6) {
+		case 0:
+			o.GrantIndex++
+		case 1:
+			o.GrantOrdinal++
+		}
+	}
+	return op
+}
+
 // Random commands, in random batches, over restarts and compactions: every result is the model's.
 func TestApplyAgainstModel(t *testing.T) {
 	r := random(t)
@@ -407,7 +425,7 @@ func TestApplyAgainstModel(t *testing.T) {
 			var ops []command.Op
 			for range 1 + r.IntN(6) {
 				g.Revision = m.revision
-				ops = append(ops, g.Op())
+				ops = append(ops, m.aim(r, g.Op(), term))
 			}
 			at := x.m.Applied()
 			at.Term = term

@@ -110,8 +110,9 @@ const (
 type LeaseChange struct {
 	Kind LeaseChangeKind
 	ID   lease.ID
-	// TTLSeconds is the TTL of a lease that was granted.
+	// TTLSeconds and Grant are of a lease that was granted.
 	TTLSeconds int64
+	Grant      lease.Grant
 	// RemainingSeconds is the checkpointed remainder; 0: the full TTL counts.
 	RemainingSeconds int64
 }

@@ -270,7 +270,9 @@ func (p *parser) op(w []string, indent int) command.Op {
 	case "grant":
 		return &command.LeaseGrant{ID: a.number(0), TTLSeconds: a.int("ttl")}
 	case "revoke":
-		return &command.LeaseRevoke{ID: a.number(0), Term: uint64(a.int("term"))}
+		return &command.LeaseRevoke{
+			ID: a.number(0), Term: uint64(a.int("term")), GrantIndex: uint64(a.int("index")), GrantOrdinal: uint32(a.int("ordinal")),
+		}
 	case "checkpoint":
 		return &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: a.number(0), RemainingSeconds: a.int("remaining")}}}
 	case "publish":

@@ -1,4 +1,3 @@
-// Package commandtest makes random commands for tests. What it makes depends on the given source alone.
 package commandtest
 
 import (
@@ -48,7 +47,7 @@ func (g *Generator) Op() command.Op {
 	case n < 80:
 		return &command.LeaseGrant{ID: g.lease(), TTLSeconds: g.int(1000)}
 	case n < 87:
-		return &command.LeaseRevoke{ID: g.lease(), Term: g.R.Uint64N(4)}
+		return g.LeaseRevoke()
 	case n < 90:
 		c := &command.LeaseCheckpoint{}
 		for range g.R.IntN(4) {
@@ -66,6 +65,18 @@ func (g *Generator) Op() command.Op {
 		return &command.Alarm{Member: g.R.Uint64N(3), Type: int32(g.R.IntN(3)), Raise: g.chance(3)}
 	}
 	return &command.Noop{}
+}
+
+// LeaseRevoke makes a LeaseRevoke, as a client or as a leader asks for it. It hardly ever names a grant that there is.
+func (g *Generator) LeaseRevoke() *command.LeaseRevoke {
+	o := &command.LeaseRevoke{ID: g.lease(), Term: g.R.Uint64N(4)}
+	if g.chance(2) {
+		o.GrantIndex, o.GrantOrdinal = g.R.Uint64N(50), g.R.Uint32N(3)
+	}
+	if g.Wild && g.chance(6) {
+		o.GrantIndex, o.GrantOrdinal = g.R.Uint64(), g.R.Uint32()
+	}
+	return o
 }
 
 // Put makes a Put.

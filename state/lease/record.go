@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 )
@@ -26,8 +27,11 @@ type Grant struct {
 }
 
 // Less orders grants from old to new.
-func (g Grant) Less(h Grant) bool {
-	return g.Index < h.Index || g.Index == h.Index && g.Ordinal < h.Ordinal
+func (g Grant) Less(h Grant) bool { return g.Compare(h) < 0 }
+
+// Compare is -1, 0 or 1: g is older than h, the same, newer.
+func (g Grant) Compare(h Grant) int {
+	return cmp.Or(cmp.Compare(g.Index, h.Index), cmp.Compare(g.Ordinal, h.Ordinal))
 }
 
 // The record of a lease:

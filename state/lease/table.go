@@ -44,6 +44,9 @@ func (tx *Tx) Exists(id ID) (bool, error) {
 	return ok, err
 }
 
+// Get returns a lease as the batch leaves it; ok is false if there is none.
+func (tx *Tx) Get(id ID) (l Lease, ok bool, err error) { return Get(tx.b, id) }
+
 // Grant stores a lease; there must be none of its id.
 func (tx *Tx) Grant(l Lease) {
 	tx.store(l)

@@ -260,11 +260,3 @@ func mustHash(t testing.TB, s *Store) uint32 {
 	return h
 }
 
-func mustHashKV(t testing.TB, s *Store, rev Revision) Hash {
-	t.Helper()
-	h, err := s.HashKV(rev)
-	if err != nil {
-		t.Fatalf("hash at %d: %v", rev, err)
-	}
-	return h
-}
