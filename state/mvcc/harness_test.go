@@ -259,4 +259,3 @@ func mustHash(t testing.TB, s *Store) uint32 {
 	}
 	return h
 }
-
