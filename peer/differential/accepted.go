@@ -21,7 +21,7 @@ var unknownTexts = map[string]codes.Code{
 	"etcdserver: re-configuration failed due to not enough started members": codes.FailedPrecondition,
 }
 
-// accept rewrites the candidate's answer to the reference's wherever accepted.md says that the difference is one we
+// accept rewrites the candidate's answer to the reference's wherever docs/differences.md says that the difference is one we
 // stand by. It returns the rules that were used. Both answers may be changed.
 func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
 	if code, ok := unknownTexts[reference.Text]; ok && reference.Code == codes.Unknown && candidate.Text == reference.Text && candidate.Code == code {
@@ -50,19 +50,22 @@ func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
 	return used
 }
 
-// streamPageMin is how many pairs etcd sends at least in the first chunk of a stream that has more.
-const streamPageMin = 10
+// streamPage is how many pairs etcd reads for the first chunk of a stream, if the request has no smaller limit.
+const streamPage = 10
 
 // acceptStreamTarget puts the reference's unary answer in the place of its streamed one, if that was sorted chunk by
 // chunk. Nothing was written since.
 func (r *Run) acceptStreamTarget(op Op, reference, candidate *Answer) bool {
 	request, ok := op.Request.(*pb.RangeRequest)
-	if !ok || op.Kind != KindRangeStream || request.SortTarget == pb.RangeRequest_KEY || proto.Equal(reference.Messages[0], candidate.Messages[0]) ||
-		reference.Messages[0].(*pb.RangeResponse).Count <= streamPageMin {
+	if !ok || op.Kind != KindRangeStream || request.SortTarget == pb.RangeRequest_KEY || proto.Equal(reference.Messages[0], candidate.Messages[0]) {
 		return false
 	}
+	page := int64(streamPage)
+	if request.Limit > 0 {
+		page = min(page, request.Limit)
+	}
 	unary := r.again(Op{Kind: KindRange, Request: request, Meta: op.Meta})
-	if len(unary.Messages) != 1 {
+	if len(unary.Messages) != 1 || unary.Messages[0].(*pb.RangeResponse).Count <= page {
 		return false
 	}
 	acceptRange(request, unary.Messages[0], candidate.Messages[0])

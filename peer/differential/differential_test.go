@@ -20,14 +20,14 @@ var (
 	keelsonPath = flag.String("keelson", envOr("KEELSON", "../../bin/keelson"), "`path` of the binary under test; also from $KEELSON")
 	etcdPath    = flag.String("etcd", os.Getenv("ETCD_PEER"), "`path` of etcd-peer; empty: build it; also from $ETCD_PEER")
 	against     = flag.String("against", "keelson", "the candidate: keelson, or etcd for the harness against itself")
-	seeds       = flag.Int("seeds", 3, "how many seeds to run")
+	seeds       = flag.Int("seeds", 6, "how many seeds to run")
 	firstSeed   = flag.Uint64("seed", 0, "the first seed; 0: from the clock")
-	opsPerSeed  = flag.Int("ops", 2500, "operations per seed")
+	opsPerSeed  = flag.Int("ops", 4000, "operations per seed")
 	without     = flag.String("without", "", "comma-separated `kinds` of operations to leave out")
 	open        = flag.Bool("open-duplicates", false, "also transactions whose duplicate check the specification leaves open; etcd may crash on them")
 	restarts    = flag.Bool("restarts", true, "stop and start the candidate in between")
 	shrinkTries = flag.Int("shrink", 60, "replays spent on shortening a disagreement; 0: none")
-	workers     = flag.Int("workers", 4, "how many seeds run at a time, each on servers of its own; most of a seed is waiting")
+	workers     = flag.Int("workers", 6, "how many seeds run at a time, each on servers of its own; most of a seed is waiting")
 	dataParent  = flag.String("dir", memoryDir(), "`directory` for the servers' data; empty: the one for temporary files")
 	serverArgs  = flag.String("keelson-args", "", "further `flags` for the binary under test, blank-separated")
 )
@@ -138,7 +138,8 @@ func TestAgreement(t *testing.T) {
 	for _, kind := range strings.Split(*without, ",") {
 		options.Without[Kind(kind)] = true
 	}
-	var next, total atomic.Int64
+	var next atomic.Int64
+	sum := &totals{tally: map[string]int{}, spent: map[Kind]time.Duration{}}
 	begin := time.Now()
 	var all sync.WaitGroup
 	for range min(*workers, *seeds) {
@@ -147,36 +148,60 @@ func TestAgreement(t *testing.T) {
 				options := options
 				options.Seed = seed + uint64(i)
 				t.Logf("seed %d: replay with -seeds 1 -seed %d -ops %d", options.Seed, options.Seed, options.Ops)
-				total.Add(int64(agree(t, kind, options)))
+				sum.add(agree(t, kind, options))
 			}
 		})
 	}
 	all.Wait()
 	elapsed := time.Since(begin)
-	t.Logf("%d operations in %v: %.0f operations/s", total.Load(), elapsed.Round(time.Millisecond), float64(total.Load())/elapsed.Seconds())
+	t.Logf("answers: %v", sum.tally)
+	t.Logf("time by kind: %v", sum.spent)
+	t.Logf("%d operations and %d events in %v: %.0f operations/s", sum.ops, sum.events, elapsed.Round(time.Millisecond), float64(sum.ops)/elapsed.Seconds())
 }
 
-// agree runs one seed on fresh servers and returns how many operations it took.
-func agree(t *testing.T, kind process.Kind, options Options) int {
+// totals adds up what the seeds did. Safe for concurrent use.
+type totals struct {
+	mu     sync.Mutex
+	ops    int
+	events int
+	tally  map[string]int
+	spent  map[Kind]time.Duration // over all workers
+}
+
+func (s *totals) add(r *Recording) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ops += len(r.Ops)
+	s.events += r.Events
+	for name, n := range r.Tally {
+		s.tally[name] += n
+	}
+	for kind, d := range r.Spent {
+		s.spent[kind] += d
+	}
+}
+
+// agree runs one seed on fresh servers and returns what it came to.
+func agree(t *testing.T, kind process.Kind, options Options) *Recording {
 	reference, candidate, end, err := servers(kind)
 	if err != nil {
 		t.Error(err)
-		return 0
+		return &Recording{}
 	}
 	defer end()
 	recording, err := Record(options, reference, candidate)
 	if err != nil {
 		t.Errorf("seed %d: %v", options.Seed, err)
-		return len(recording.Ops)
+		return recording
 	}
 	if recording.Disagreement == nil {
-		t.Logf("seed %d: %d events; %v; %v", options.Seed, recording.Events, recording.Tally, recording.Spent)
-		return len(recording.Ops)
+		t.Logf("seed %d: %d operations and %d events agree", options.Seed, len(recording.Ops), recording.Events)
+		return recording
 	}
 	end()
 	t.Errorf("seed %d: %v", options.Seed, recording.Disagreement)
 	if *shrinkTries == 0 {
-		return len(recording.Ops)
+		return recording
 	}
 	shortest, err := Shrink(recording.Ops, *shrinkTries, time.Now().Add(2*time.Minute), func(ops []Op) (*Disagreement, error) {
 		reference, candidate, end, err := servers(kind)
@@ -191,12 +216,12 @@ func agree(t *testing.T, kind process.Kind, options Options) int {
 	}
 	if shortest == nil {
 		t.Log("not seen again when replayed: it depends on timing")
-		return len(recording.Ops)
+		return recording
 	}
 	t.Logf("%d of %d operations suffice:", len(shortest.Ops), len(recording.Ops))
 	for i, op := range shortest.Ops[max(0, len(shortest.Ops)-60):] {
 		t.Logf("  %d %.700v", max(0, len(shortest.Ops)-60)+i, op)
 	}
 	t.Logf("end in %v", shortest.Disagreement)
-	return len(recording.Ops)
+	return recording
 }

@@ -2,7 +2,7 @@
 // and demands the same answers.
 //
 // It owns the operations and their generator, the two sides, the comparison, the table of accepted differences
-// (accepted.md, with its rules in accepted.go) and the shrinking of a failure. It leaves running the processes to
+// (docs/differences.md, with its rules in accepted.go) and the shrinking of a failure. It leaves running the processes to
 // package process, and says nothing about speed.
 //
 //	seed ─► generator ─op─┬─► reference (etcd) ──answer──┐
@@ -19,6 +19,7 @@
 // itself: revisions in order, none split over responses unless fragmented, nothing after a cancel, progress never ahead
 // of events.
 //
-// Everything here runs on the goroutine of the test but the receivers of the watch streams, one each, which end with
-// their stream's context.
+// A seed runs on one goroutine but for the receivers of its watch streams, one each, which end with their stream's
+// context. Most of a seed is waiting: for the other process, for a lease to expire, for a restart. So several seeds run at
+// a time (-workers), each on two processes of its own, with their files in memory if there is a place for that.
 package differential

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -23,7 +24,10 @@ func (r *Run) answerable(p *pair) bool {
 
 func (r *Run) progress(p *pair, send func() error) (string, error) {
 	if !r.answerable(p) {
-		return "", send()
+		if err := send(); err != nil {
+			return "", err
+		}
+		return r.dealtWith(p)
 	}
 	p.asked++
 	if err := send(); err != nil {
@@ -63,6 +67,18 @@ func (r *Run) progress(p *pair, send func() error) (string, error) {
 		e.caughtUp = true
 	}
 	return "", nil
+}
+
+// dealtWith waits until both sides have taken note of all requests on a stream: a create request that is refused is
+// answered behind them. Otherwise a progress request could be looked at late, when the revision that some watcher waits
+// for has come, and be answered after all.
+func (r *Run) dealtWith(p *pair) (string, error) {
+	if !slices.ContainsFunc(p.expected, func(e *expectation) bool { return !e.rejected && !e.cancelled && e.future(r.revision) }) {
+		return "", nil
+	}
+	refused := &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: -1}
+	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: refused}}
+	return r.create(Op{Kind: KindWatch, Request: request}, p, refused, func() error { return r.send(p, request) })
 }
 
 func progressRequest() *pb.WatchRequest {

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"fmt"
+	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -12,7 +13,25 @@ func Prologue() (ops []Op) {
 	for _, t := range duplicateMatrix() {
 		ops = append(ops, Op{Kind: KindTxn, Request: t})
 	}
+	ops = append(ops, betterReason()...)
 	return append(ops, largeWatch()...)
+}
+
+// betterReason asks for what is refused for two reasons at a time, under each of two alarms.
+func betterReason() (ops []Op) {
+	for _, kind := range []pb.AlarmType{pb.AlarmType_NOSPACE, pb.AlarmType_CORRUPT} {
+		raise := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: kind}
+		clear := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: kind}
+		ops = append(ops, Op{Kind: KindAlarm, Request: raise},
+			Op{Kind: KindLeaseGrant, Request: &pb.LeaseGrantRequest{ID: 1, TTL: math.MaxInt64}},
+			Op{Kind: KindLeaseRevoke, Request: &pb.LeaseRevokeRequest{ID: 1}},
+			Op{Kind: KindPut, Request: &pb.PutRequest{Key: []byte("a"), Lease: 1}},
+			Op{Kind: KindPut, Request: &pb.PutRequest{Key: []byte("a"), IgnoreValue: true}},
+			Op{Kind: KindTxn, Request: &pb.TxnRequest{Success: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: []byte("a"), Revision: 1 << 40})}}},
+			Op{Kind: KindCompact, Request: &pb.CompactionRequest{Revision: 1 << 40}},
+			Op{Kind: KindAlarm, Request: clear})
+	}
+	return ops
 }
 
 // duplicateMatrix is which keys a transaction may name twice: puts and deletes of one level, of nested transactions and
@@ -39,6 +58,9 @@ func duplicateMatrix() []*pb.TxnRequest {
 		list(del("a", ""), put("a")),
 		list(put("b"), del("a", "c")),
 		list(del("a", "b"), put("b")),
+		list(del("b", "a"), put("b")),
+		list(put("b"), del("b", "b")),
+		list(del("b", "a"), nested(list(put("b"), put("a")), nil)),
 		list(del("a", "c"), del("b", "d"), del("a", "")),
 		list(put("a"), get("a", "b"), get("\x00", "\x00")),
 		list(get("a", ""), del("a", ""), get("a", "")),

@@ -30,8 +30,8 @@ type Run struct {
 
 	patience time.Duration // for watch replies and events that must come
 
-	// Tally counts operations by kind and the reference's code. It shows whether the generator still reaches what it is
-	// meant to reach.
+	// Tally counts operations by kind and the reference's code, and restarts. It shows whether the generator still
+	// reaches what it is meant to reach.
 	Tally map[string]int
 
 	// Spent is how long the operations of each kind took together.
@@ -251,6 +251,7 @@ func (r *Run) restart(op Op) (string, error) {
 		return fault, err
 	}
 	r.Close()
+	r.Tally[fmt.Sprintf("restart kill=%v", op.Kill)]++
 	if op.Both {
 		if err := r.sides[0].restart(op.Kill); err != nil {
 			return "", err

@@ -132,14 +132,7 @@ func (r *Run) watch(op Op) (string, error) {
 	if p.halfClosed {
 		return "", nil // left behind by shrinking
 	}
-	send := func() error {
-		for i, st := range p.sides {
-			if err := st.call.Send(request); err != nil {
-				return fmt.Errorf("watch request to %s: %w", r.sides[i].name, err)
-			}
-		}
-		return nil
-	}
+	send := func() error { return r.send(p, request) }
 	switch {
 	case request.GetCreateRequest() != nil:
 		return r.create(op, p, request.GetCreateRequest(), send)
@@ -149,6 +142,16 @@ func (r *Run) watch(op Op) (string, error) {
 		return r.progress(p, send)
 	}
 	return "", send()
+}
+
+// send hands a request to both sides.
+func (r *Run) send(p *pair, request *pb.WatchRequest) error {
+	for i, st := range p.sides {
+		if err := st.call.Send(request); err != nil {
+			return fmt.Errorf("watch request to %s: %w", r.sides[i].name, err)
+		}
+	}
+	return nil
 }
 
 func (r *Run) create(op Op, p *pair, request *pb.WatchCreateRequest, send func() error) (string, error) {
