@@ -36,6 +36,7 @@ type watched struct {
 	expected  []*mvcc.Event // all that it is ever to receive
 	at        int           // how many of them it has
 	compacted bool
+	told      mvcc.Revision   // by progress
 	open      []*mvccpb.Event // fragments of a response still incomplete
 	// ahead is a progress response that overtook events of this watcher. It did not if it turns out that the client had
 	// cancelled the watcher: then progress no longer spoke for it.
@@ -236,9 +237,14 @@ func (w *watched) progress(rev mvcc.Revision) error {
 		return fmt.Errorf("progress before the start %d", w.Start)
 	case w.at < len(w.expected) && w.expected[w.at].KV.ModRevision <= rev:
 		return fmt.Errorf("progress ahead of the event at %d", w.expected[w.at].KV.ModRevision)
+	case w.at > 0 && rev < w.expected[w.at-1].KV.ModRevision:
+		return fmt.Errorf("progress back behind the event at %d", w.expected[w.at-1].KV.ModRevision)
+	case rev < w.told:
+		return fmt.Errorf("progress back behind progress to %d", w.told)
 	case w.open != nil:
 		return fmt.Errorf("progress amidst fragments")
 	}
+	w.told = rev
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"math"
 	"sync"
 
 	"keelson/state/mvcc"
@@ -10,7 +11,7 @@ import (
 type job struct {
 	kind     jobKind
 	response Response      // reply
-	revision mvcc.Revision // await
+	revision mvcc.Revision // await; deliver: nothing after it
 	watcher  *watcher      // deliver
 	prepared *prepared     // catchUp
 
@@ -112,11 +113,23 @@ func (s *Stream) nextReply() job {
 		if sent.announces != nil {
 			s.announce(sent.announces)
 		}
-		if !sent.void {
-			return job{kind: reply, response: sent.response}
+		if sent.void || (sent.progress || sent.notification) && !s.advances(sent.response.Revision) {
+			continue
 		}
+		return job{kind: reply, response: sent.response}
 	}
 	return job{}
+}
+
+// advances reports whether progress up to rev may still be told: not after events or progress beyond it, because a client
+// that comes back later asks for what follows the last revision it was told. It is dropped then, as if a watcher had been
+// behind. What may be told is taken as sent.
+func (s *Stream) advances(rev mvcc.Revision) bool {
+	if rev < s.sent {
+		return false
+	}
+	s.sent = rev
+	return true
 }
 
 // progressIsDue reports whether everything up to the revision of c, which the hub has dispatched, has been sent. When
@@ -162,7 +175,18 @@ func (s *Stream) nextEvents() job {
 	if w.state == gone {
 		return job{}
 	}
-	return job{kind: deliver, watcher: w}
+	return job{kind: deliver, watcher: w, revision: s.through()}
+}
+
+// through is the revision after which nothing may be sent for now, because a progress reply up to it is waiting: it comes
+// soon, however much happens, and does not lead the client back.
+func (s *Stream) through() mvcc.Revision {
+	if s.control.len() > 0 {
+		if c := s.control.front(); c.armed && !c.void {
+			return c.response.Revision
+		}
+	}
+	return math.MaxInt64
 }
 
 // book takes note of what a job has led to.
@@ -230,7 +254,7 @@ func (s *Stream) becomeLive(w *watcher) {
 func (s *Stream) deliver(d *drainage) error {
 	j, w := &d.job, d.job.watcher
 	limit := s.hub.options.ResponseBytes
-	batches, from, how := w.group.take(w, limit, d.batches[:0])
+	batches, from, how := w.group.take(w, limit, j.revision, d.batches[:0])
 	j.how = how
 	var p parts
 	switch {

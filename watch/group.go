@@ -152,8 +152,9 @@ const (
 )
 
 // take reads w's next batches into the slice given, about limit bytes of them, at least one, and moves w behind them. from
-// is the first revision w wants of them.
-func (g *group) take(w *watcher, limit int, into []*batch) (batches []*batch, from mvcc.Revision, how taking) {
+// is the first revision w wants of them. Batches after the revision through are left for later, even if there are no
+// others: through is one that was dispatched, so that no batch lies across it.
+func (g *group) take(w *watcher, limit int, through mvcc.Revision, into []*batch) (batches []*batch, from mvcc.Revision, how taking) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	from = w.next
@@ -166,6 +167,10 @@ func (g *group) take(w *watcher, limit int, into []*batch) (batches []*batch, fr
 	cost, revisions := 0, 0
 	for w.number < g.end() {
 		b := g.log[w.number-g.first]
+		if b.first > through {
+			w.next = max(w.next, through+1)
+			return into, from, tookSome
+		}
 		cost += b.cost
 		revisions += b.revisions
 		if cost > limit || revisions > responseRevisionsMax {

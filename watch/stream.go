@@ -25,7 +25,7 @@ type Stream struct {
 	ready    fifo[*watcher] // woken, not held
 	prepared *prepared      // the next batch of a watcher that is behind
 	turn     bool           // it is the turn of the ready, not of prepared
-	sent     mvcc.Revision  // newest revision in a header of events
+	sent     mvcc.Revision  // newest revision in a header of events or of progress
 	draining bool           // a goroutine (or task) sends
 	awaiting bool           // the hub will wake the stream when it has dispatched what the control's front waits for
 
@@ -45,8 +45,9 @@ type control struct {
 	// progress: the response is stream-wide progress, and waits for the events up to its revision. armed: all of those
 	// have been dispatched, and what is ready before number barrier leaves first. void: a watcher fell behind meanwhile,
 	// nothing is to be sent.
-	progress, armed, void bool
-	barrier               uint64
+	// notification: it is progress of one watcher, and was true when it was queued.
+	progress, armed, void, notification bool
+	barrier                             uint64
 }
 
 // prepared is what was read for a watcher that is behind.

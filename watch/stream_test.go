@@ -37,6 +37,7 @@ func TestCreatedPrecedesEvents(t *testing.T) {
 		f.commit(put("a", "1"))
 		f.commit(put("b", "1"))
 		f.commit(put("a", "2"), put("b", "2"))
+		synctest.Wait() // until both have been dispatched: then they leave together
 		r.setStall(false)
 		f.expect(r, "0@2 created", "0@5 a=1@3 a=2@5")
 	})

@@ -131,7 +131,7 @@ func (s *Stream) notifyProgress() (again bool) {
 		idle := w.state == live && w.pending == 0 && !w.notified && !w.awaitsStart(rev) && rev >= s.sent
 		w.notified = false
 		if idle && s.control.len() < s.hub.options.StreamQueueLen {
-			s.control.push(control{response: Response{WatchID: w.id, Revision: rev}})
+			s.control.push(control{notification: true, response: Response{WatchID: w.id, Revision: rev}})
 		}
 	}
 	s.startDraining()
