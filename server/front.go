@@ -229,16 +229,6 @@ func (f *front) announce() {
 	}
 }
 
-func (f *front) clientAddresses() []net.Addr {
-	var list []net.Addr
-	for _, l := range f.listeners {
-		if l.purpose == forEverything || l.purpose == forGRPC {
-			list = append(list, l.Addr())
-		}
-	}
-	return list
-}
-
 // stopAccepting lets nobody new in.
 func (f *front) stopAccepting() {
 	close(f.closing)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"keelson/leader"
 	"keelson/node"
 	"keelson/raftlog"
-	"keelson/state"
 	"keelson/watch"
 )
 
@@ -268,13 +266,7 @@ func (s *Server) stopAll() error {
 	return s.engine.close()
 }
 
-// Endpoints are the addresses that the client listeners are bound to.
-func (s *Server) Endpoints() []net.Addr { return s.front.clientAddresses() }
-
 func (s *Server) sizes() (total, inUse int64) {
 	z := s.engine.db.Sizes()
 	return int64(z.DiskBytes + z.MemtableBytes), int64(z.LiveBytes + z.MemtableBytes)
 }
-
-// Machine is the member's state, for embedders that read.
-func (s *Server) Machine() *state.Machine { return s.engine.machine }

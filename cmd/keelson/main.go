@@ -24,7 +24,7 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run a member; the flags are etcd's, see keelson serve --help", server.Run},
-	{"bench", "put load on a server, see keelson bench --help", func(_ string, args []string) int { return bench.Main(args) }},
+	{"bench", "put load on a server; keelson bench lists the loads and flags", func(_ string, args []string) int { return bench.Main(args) }},
 }
 
 // run carries out a command line, the name it was called by first, and returns the exit code.
