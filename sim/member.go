@@ -103,7 +103,17 @@ func (m *member) openStore() (err error) {
 }
 
 // makeDirectories makes the directories that the packages expect to exist, durably.
+//
+// A member whose founding a crash has cut short is founded again from nothing: package datadir founds under another name
+// and removes what is half made, because Pebble can't open every half-made store.
 func (m *member) makeDirectories() error {
+	if m.run > 1 && !m.w.born {
+		for _, half := range []string{storeDir, logDir} {
+			if err := m.disk.RemoveAll(half); err != nil {
+				return err
+			}
+		}
+	}
 	if err := m.disk.MkdirAll(storeDir, 0o700); err != nil {
 		return err
 	}
