@@ -102,6 +102,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.publish(ctx); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // published in time, or just not: either way nobody waits for this member any more
+		return err
+	}
 	s.front.announce()
 	return nil
 }
