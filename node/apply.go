@@ -52,12 +52,14 @@ func (a *applier) round() {
 		for _, e := range run {
 			a.entries = appendEntries(a.entries, e)
 		}
-		if err := n.applyRun(a.entries); err != nil {
+		settled, err := n.applyRun(a.entries)
+		if err != nil {
 			n.fail(err)
 			return
 		}
 		for _, e := range run {
-			n.events.put(replica.ApplyDone{Apply: e})
+			n.events.put(replica.ApplyDone{Apply: e, Settled: settled})
+			settled = nil
 		}
 		clear(a.entries)
 	}
@@ -95,12 +97,13 @@ func appendEntries(entries []state.Entry, a *replica.Apply) []state.Entry {
 	return entries
 }
 
-// applyRun applies, then tells everybody, in the order of the package comment.
-func (n *Node) applyRun(entries []state.Entry) error {
+// applyRun applies, then tells everybody, in the order of the package comment. It returns which of this member's own
+// batches were among the entries.
+func (n *Node) applyRun(entries []state.Entry) (settled []uint64, err error) {
 	start := n.o.Clock.Monotonic()
 	out, err := n.o.Machine.Apply(entries)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := n.o.Clock.Monotonic()
 	n.leases.observe(out.Leases, now)
@@ -114,5 +117,5 @@ func (n *Node) applyRun(entries []state.Entry) error {
 	if n.o.Observe.Applied != nil {
 		n.o.Observe.Applied(&out, len(entries), now-start)
 	}
-	return nil
+	return n.proposals.own(out.Batches), nil
 }

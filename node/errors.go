@@ -6,6 +6,11 @@ import "errors"
 var (
 	// ErrTimeout: no outcome within the request timeout. A write may still take effect.
 	ErrTimeout = errors.New("request timed out")
+	// ErrTimeoutLeaderFail: the same, of a request that came when the leader before this one was failing.
+	ErrTimeoutLeaderFail = errors.New("request timed out, possibly due to previous leader failure")
+	// ErrTimeoutConnectionLost: the same, of a request that came when this member had no connection to the leader, or as
+	// the leader not to a quorum.
+	ErrTimeoutConnectionLost = errors.New("request timed out, possibly due to connection lost")
 	// ErrStopped: the member is shutting down, or its disk failed.
 	ErrStopped = errors.New("member stopped")
 	// ErrNoLeader: nobody leads.
@@ -22,4 +27,10 @@ var (
 	ErrDropped = errors.New("proposal dropped")
 	// ErrNotLeader: this member does not lead, and the request can only be served by the one who does.
 	ErrNotLeader = errors.New("not the leader")
+	// ErrBadTransferee: leadership can't go to the one named, who is unknown or does not vote.
+	ErrBadTransferee = errors.New("bad leader transferee")
+	// ErrTransferTimeout: leadership has not been handed over in the time that the caller gave.
+	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
+	// ErrRemoved: this member was removed from the cluster.
+	ErrRemoved = errors.New("member removed from the cluster")
 )

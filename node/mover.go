@@ -84,7 +84,9 @@ func (m *mover) tick() {
 	n := m.n
 	m.events = append(m.events, replica.Tick{})
 	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
-	n.proposals.expire(before, ErrTimeout)
+	for _, id := range n.proposals.expire(before, ErrTimeout) {
+		m.events = append(m.events, replica.Forget{ID: id})
+	}
 	n.reads.expire(before, ErrTimeout)
 }
 
@@ -106,8 +108,7 @@ func (m *mover) step() {
 			m.events = append(m.events, replica.ReadIndex{Ticket: ticket})
 		}
 	}
-	// A batch closes when the log is free to take it: until then commands go on joining it.
-	if led && m.appending == 0 {
+	if led && m.free() {
 		m.events = n.proposals.take(m.events)
 	}
 	effects := m.replica.Step(m.events...)
@@ -121,6 +122,18 @@ func (m *mover) step() {
 		m.carryOut(e, status)
 	}
 	n.reads.applied(status.Applied)
+}
+
+// forwardsMax is how many batches a member that does not lead has under way.
+const forwardsMax = 3
+
+// free reports whether a batch may close. Until then commands go on joining it: on the leader until the log is free to
+// take it, elsewhere until the leader has answered to some of what it was sent.
+func (m *mover) free() bool {
+	if m.leading {
+		return m.appending == 0
+	}
+	return m.replica.Status().Pending < forwardsMax
 }
 
 func (m *mover) carryOut(e replica.Effect, status replica.Status) {
@@ -180,10 +193,12 @@ func readError(err error) error {
 
 func proposalError(err error) error {
 	switch err {
-	case replica.ErrNoLeader:
-		return ErrNoLeader
 	case replica.ErrBusy:
 		return ErrTooManyRequests
+	case replica.ErrSkipped:
+		return ErrTimeoutConnectionLost
+	case replica.ErrRemoved:
+		return ErrRemoved
 	}
 	return fmt.Errorf("%w: %w", ErrDropped, err)
 }

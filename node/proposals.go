@@ -181,8 +181,8 @@ func (p *proposals) recycle(b *batch) {
 	}
 }
 
-// expire fails every batch that was opened before the given moment.
-func (p *proposals) expire(before time.Duration, err error) {
+// expire fails every batch that was opened before the given moment, and returns the ids of those that were proposed.
+func (p *proposals) expire(before time.Duration, err error) (proposed []uint64) {
 	p.mu.Lock()
 	var old []command.BatchID
 	kept := p.queue[:0]
@@ -203,7 +203,9 @@ func (p *proposals) expire(before time.Duration, err error) {
 	p.mu.Unlock()
 	for _, id := range old {
 		p.fail(id, err)
+		proposed = append(proposed, id.Sequence)
 	}
+	return proposed
 }
 
 // close refuses all further commands with err, and fails all that are waiting with it.
@@ -212,6 +214,16 @@ func (p *proposals) close(err error) {
 	p.refusal = err
 	p.mu.Unlock()
 	p.expire(1<<63-1, err)
+}
+
+// own picks the sequence numbers of this incarnation's batches.
+func (p *proposals) own(batches []state.BatchResult) (sequences []uint64) {
+	for i := range batches {
+		if id := batches[i].ID; id.Origin == p.origin {
+			sequences = append(sequences, id.Sequence)
+		}
+	}
+	return sequences
 }
 
 // pending is the number of commands without a result.

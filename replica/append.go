@@ -109,8 +109,17 @@ func (r *Replica) installDone(in *Install) {
 	meta := in.Snapshot.GetMetadata()
 	r.applies.conf = meta.GetConfState()
 	r.status.Applied = meta.GetIndex()
+	r.skipped(meta.GetTerm())
 	r.respond(in.Append)
 	r.campaignIfLone()
+}
+
+// skipped gives up the proposals that may be among the entries that a snapshot stands for, and this member never sees.
+func (r *Replica) skipped(term uint64) {
+	for _, id := range r.outbox.givenUntil(term) {
+		r.outbox.forget(id) // of the chain a link without entry remains
+		r.emit(&ProposalDropped{ID: id, Err: ErrSkipped})
+	}
 }
 
 func (r *Replica) inOrder(a *Append) {

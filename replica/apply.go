@@ -72,6 +72,8 @@ func (r *Replica) applyDone(ev ApplyDone) {
 	}
 	q.done = a.sequence
 	r.status.Applied = a.last()
+	r.outbox.settle(ev.Settled)
+	r.outbox.passed(a.Entries[len(a.Entries)-1].GetTerm())
 	if a.change != nil {
 		q.changing = false
 		if !ev.Refused && a.ConfState != nil {

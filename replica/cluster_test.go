@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -59,6 +60,8 @@ type member struct {
 	effects  []replica.Effect // of the last step, for transcripts
 	snapshot bool             // offers snapshots
 	early    []replica.Event  // come before those of the next step
+	ids      uint64           // of proposals, for who counts them here
+	mine     map[string][]uint64
 }
 
 // cluster is a set of members and the messages between them.
@@ -121,6 +124,7 @@ func must(t testing.TB, err error) {
 func (m *member) start() {
 	m.c.t.Helper()
 	m.starts++
+	m.ids, m.mine = 0, map[string][]uint64{}
 	m.state = m.flushed.clone()
 	o := replica.Options{
 		ID: m.id, Origin: m.id<<32 | m.starts, Log: m.log, HardState: m.hard, ConfState: m.state.conf,
@@ -171,6 +175,7 @@ func (m *member) flush(keep uint64) {
 func (m *member) step(events ...replica.Event) {
 	m.c.t.Helper()
 	events, m.early = append(m.early, events...), nil
+	m.note(events)
 	m.effects = append(m.effects[:0], m.r.Step(events...)...)
 	for _, e := range m.effects {
 		switch e := e.(type) {
@@ -196,6 +201,30 @@ func (m *member) step(events ...replica.Event) {
 			m.c.t.Fatalf("effect %T", e)
 		}
 	}
+}
+
+// note remembers what is proposed, by what it looks like in an entry.
+func (m *member) note(events []replica.Event) {
+	for _, ev := range events {
+		switch ev := ev.(type) {
+		case replica.Propose:
+			m.mine[string(ev.Data)] = append(m.mine[string(ev.Data)], ev.ID)
+		case replica.ProposeConfChange:
+			data, err := proto.Marshal(ev.Change)
+			must(m.c.t, err)
+			m.mine[string(data)] = append(m.mine[string(data)], ev.ID)
+		}
+	}
+}
+
+// settled is which of the member's own proposals an entry holds.
+func (m *member) settled(e *raftpb.Entry) []uint64 {
+	ids := m.mine[string(e.GetData())]
+	if len(ids) == 0 {
+		return nil
+	}
+	m.mine[string(e.GetData())] = ids[1:]
+	return ids[:1]
 }
 
 // checkDurable fails if a message promises what is not on the member's disk (G2).
@@ -288,7 +317,9 @@ func (m *member) applyNext() {
 	a := m.applies[0]
 	m.applies = m.applies[1:]
 	refused := false
+	var settled []uint64
 	for i, e := range a.Entries {
+		settled = append(settled, m.settled(e)...)
 		if e.GetIndex() != m.state.applied+1 {
 			m.c.t.Fatalf("member %d applies entry %d after %d", m.id, e.GetIndex(), m.state.applied)
 		}
@@ -310,7 +341,7 @@ func (m *member) applyNext() {
 			m.state.records = append(m.state.records, rec)
 		}
 	}
-	m.step(replica.ApplyDone{Apply: a, Refused: refused})
+	m.step(replica.ApplyDone{Apply: a, Refused: refused, Settled: settled})
 }
 
 // settleLocally appends and applies until the member has nothing to do.
@@ -404,6 +435,11 @@ func (m *member) answered(ticket uint64) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// refused reports whether a ticket was dropped.
+func (m *member) refused(ticket uint64) bool {
+	return slices.ContainsFunc(m.noReads, func(d replica.ReadsDropped) bool { return d.Through >= ticket })
 }
 
 func (m *member) data() (d []string) {

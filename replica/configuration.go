@@ -30,6 +30,15 @@ func confChange(e *raftpb.Entry) *raftpb.ConfChangeV2 {
 	return nil
 }
 
+// confChangeEntry is the entry that a change travels in.
+func confChangeEntry(c *raftpb.ConfChangeV2) *raftpb.Entry {
+	data, err := proto.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("replica: encode %v: %v", c, err))
+	}
+	return &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data}
+}
+
 // changed returns the configuration that a change makes of another, by raft's own rules, without telling raft yet.
 func changed(cs *raftpb.ConfState, lastIndex uint64, cc *raftpb.ConfChangeV2) (*raftpb.ConfState, error) {
 	c := confchange.Changer{Tracker: tracker.MakeProgressTracker(1, 0), LastIndex: lastIndex}

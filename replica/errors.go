@@ -4,8 +4,6 @@ import "errors"
 
 // Why a proposal or a read went nowhere. The caller may try again.
 var (
-	// ErrNoLeader: this member knows of no leader to propose to.
-	ErrNoLeader = errors.New("no leader")
 	// ErrLeaderChanged: the leader asked to confirm a read is no longer the leader, or not known to be.
 	ErrLeaderChanged = errors.New("leader changed")
 	// ErrTransferring: this leader is handing over and takes no proposals meanwhile.
@@ -14,6 +12,8 @@ var (
 	ErrBusy = errors.New("too many uncommitted proposals")
 	// ErrRemoved: this member is not part of the configuration it leads.
 	ErrRemoved = errors.New("not in the configuration")
+	// ErrSkipped: a snapshot came in place of entries among which the proposal may have been: its outcome is unknown.
+	ErrSkipped = errors.New("skipped by a snapshot")
 	// ErrConfChangePending: an earlier change of the configuration has not been applied yet, or the cluster is in the
 	// middle of a joint change.
 	ErrConfChangePending = errors.New("configuration change pending")

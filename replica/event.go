@@ -12,8 +12,9 @@ type Tick struct{}
 // pretend to come from itself, are ignored.
 type Message struct{ *raftpb.Message }
 
-// Propose asks for Data to become a log entry. Whether it did is seen when it is applied; ID comes back only in a
-// ProposalDropped. Data must not be empty, and not change afterwards.
+// Propose asks for Data to become a log entry, through whichever member leads. It becomes one at most once, and the
+// replica goes on asking until it is told that it did, in ApplyDone, or to Forget it. Ids are counted up by the caller, in
+// one count with those of ProposeConfChange. Data must not be empty, and not change afterwards.
 type Propose struct {
 	ID   uint64
 	Data []byte
@@ -24,6 +25,9 @@ type ProposeConfChange struct {
 	ID     uint64
 	Change *raftpb.ConfChangeV2
 }
+
+// Forget says that nobody waits for a proposal any more. It may still become an entry.
+type Forget struct{ ID uint64 }
 
 // ReadIndex asks up to where this member must have applied before a read that has begun now is linearizable. Tickets
 // are counted up by the caller: one answer covers all tickets up to the one it names.
@@ -42,6 +46,8 @@ type ApplyDone struct {
 	*Apply
 	// Refused reports that the machine did not carry out the conf change at the end of the Apply.
 	Refused bool
+	// Settled are the ids of this run's own proposals among the entries.
+	Settled []uint64
 }
 
 // Campaign starts an election now instead of at the election timeout.
@@ -63,6 +69,7 @@ func (Tick) isEvent()              {}
 func (Message) isEvent()           {}
 func (Propose) isEvent()           {}
 func (ProposeConfChange) isEvent() {}
+func (Forget) isEvent()            {}
 func (ReadIndex) isEvent()         {}
 func (AppendDone) isEvent()        {}
 func (InstallDone) isEvent()       {}

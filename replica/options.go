@@ -31,7 +31,8 @@ type Options struct {
 	ElectionTicks int
 	// HeartbeatTicks lie between two heartbeats of the leader. 0: 1.
 	HeartbeatTicks int
-	// ReadRetryTicks without an answer make a follower ask the leader again about its reads. 0: 5.
+	// ReadRetryTicks without an answer make a follower ask the leader again about its reads, and send its proposals again.
+	// 0: 5.
 	ReadRetryTicks int
 
 	// Log is what the disk holds.
@@ -114,6 +115,7 @@ func (o Options) raft(s raft.Storage) *raft.Config {
 		PreVote:                   true,
 		ReadOnlyOption:            raft.ReadOnlySafe,
 		StepDownOnRemoval:         true,
+		DisableProposalForwarding: true, // the outbox does that
 		Logger:                    o.Logger,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -52,7 +53,15 @@ type schedule struct {
 	ackedUpTo uint64
 	reads     []pendingRead
 	answers   int
+	promised  map[uint64]promise
 	cut       map[uint64]bool // members nobody reaches
+}
+
+// promise is a proposal that has to become an entry, unless its member crashes.
+type promise struct {
+	member *member
+	start  uint64
+	data   string
 }
 
 // pendingRead is a read that was asked for when everything up to floor was acknowledged.
@@ -65,7 +74,7 @@ type pendingRead struct {
 
 func newSchedule(t *testing.T, seed uint64) *schedule {
 	cryptotest.SetGlobalRandom(t, seed)
-	s := &schedule{rng: rand.New(rand.NewPCG(seed, 1)), acked: map[string]bool{}, cut: map[uint64]bool{}}
+	s := &schedule{rng: rand.New(rand.NewPCG(seed, 1)), acked: map[string]bool{}, promised: map[uint64]promise{}, cut: map[uint64]bool{}}
 	small := s.rng.IntN(2) == 0
 	voters := []int{1, 3, 3, 3, 5}[s.rng.IntN(5)]
 	s.cluster = newCluster(t, voters, s.rng.IntN(2), func(o *replica.Options) {
@@ -112,8 +121,11 @@ func (s *schedule) one() {
 			m.applyNext()
 		}
 	case n < 850:
-		s.proposed++
-		m.step(replica.Propose{ID: uint64(s.proposed), Data: fmt.Appendf(nil, "%d from %d", s.proposed, m.id)})
+		s.propose(m)
+	case n < 853:
+		id := uint64(s.rng.IntN(s.proposed + 1))
+		delete(s.promised, id)
+		m.step(replica.Forget{ID: id})
 	case n < 950:
 		s.reads = append(s.reads, pendingRead{m, m.starts, m.read(), s.ackedUpTo})
 	case n < 960:
@@ -133,6 +145,13 @@ func (s *schedule) one() {
 	}
 }
 
+func (s *schedule) propose(m *member) {
+	s.proposed++
+	data := fmt.Sprintf("%d from %d", s.proposed, m.id)
+	s.promised[uint64(s.proposed)] = promise{m, m.starts, data}
+	m.step(replica.Propose{ID: uint64(s.proposed), Data: []byte(data)})
+}
+
 // changeMembers turns the last member into a learner or a voter, often while another change is pending.
 func (s *schedule) changeMembers(m *member) {
 	if len(s.members) < 3 {
@@ -142,7 +161,8 @@ func (s *schedule) changeMembers(m *member) {
 	if s.rng.IntN(2) == 0 {
 		typ = raftpb.ConfChangeAddLearnerNode
 	}
-	m.step(replica.ProposeConfChange{ID: 1, Change: &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
+	s.proposed++
+	m.step(replica.ProposeConfChange{ID: uint64(s.proposed), Change: &raftpb.ConfChangeV2{Context: fmt.Append(nil, s.proposed), Changes: []*raftpb.ConfChangeSingle{
 		{Type: typ.Enum(), NodeId: new(s.members[len(s.members)-1].id)},
 	}}})
 }
@@ -168,8 +188,17 @@ func (s *schedule) check() {
 		if m.r == nil {
 			continue
 		}
+		for _, d := range m.dropped {
+			delete(s.promised, d.ID)
+		}
+		m.dropped = nil
 		// Whoever proposed it acknowledges what it has applied.
+		once := map[string]bool{}
 		for _, rec := range m.state.records {
+			if once[rec.data] {
+				s.t.Fatalf("member %d applied %q twice", m.id, rec.data)
+			}
+			once[rec.data] = true
 			var n int
 			var from uint64
 			if fmt.Sscanf(rec.data, "%d from %d", &n, &from); from == m.id {
@@ -218,7 +247,7 @@ func (s *schedule) heal() {
 		}
 		s.settle()
 		s.check()
-		if l := s.leader(); l != nil && s.caughtUp(l) {
+		if l := s.leader(); l != nil && s.caughtUp(l) && s.unkept() == "" {
 			break
 		}
 	}
@@ -226,12 +255,25 @@ func (s *schedule) heal() {
 	if l == nil {
 		s.t.Fatal("nobody leads in a healthy network")
 	}
-	l.step(replica.Propose{ID: 1, Data: []byte("last")})
+	if d := s.unkept(); d != "" {
+		s.t.Errorf("%q was proposed and never applied", d)
+	}
+	s.proposed++
+	l.step(replica.Propose{ID: uint64(s.proposed), Data: []byte("last")})
 	s.settle()
+	floor := l.state.applied
 	ticket := s.members[0].read()
 	s.settle()
-	for range 10 { // a question of its may have got lost before the network healed
-		s.members[0].step(replica.Tick{})
+	for range 400 { // a change of members may still be under way, and end this leader's term
+		if _, ok := s.members[0].answered(ticket); ok && s.haveAll("last") {
+			break
+		}
+		if s.members[0].refused(ticket) {
+			ticket = s.members[0].read()
+		}
+		for _, m := range s.members {
+			m.step(replica.Tick{})
+		}
 		s.settle()
 	}
 	index, ok := s.members[0].answered(ticket)
@@ -249,9 +291,33 @@ func (s *schedule) heal() {
 			s.t.Errorf("member %d did not get the last proposal: %+v", m.id, m.r.Status())
 		}
 	}
-	if !ok || index < l.state.applied {
-		s.t.Errorf("the last read is answered: %t, at %d of %d", ok, index, l.state.applied)
+	if !ok || index < floor {
+		s.t.Errorf("the last read is answered: %t, at %d of %d", ok, index, floor)
 	}
+}
+
+// unkept is a proposal that was neither applied nor dropped, though its member is still the one that took it.
+func (s *schedule) unkept() string {
+	have := map[string]bool{}
+	for _, d := range s.members[0].data() {
+		have[d] = true
+	}
+	for _, p := range s.promised {
+		if p.member.r != nil && p.member.starts == p.start && !have[p.data] {
+			return p.data
+		}
+	}
+	return ""
+}
+
+// haveAll reports whether everybody has applied a proposal.
+func (s *schedule) haveAll(data string) bool {
+	for _, m := range s.members {
+		if !slices.Contains(m.data(), data) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *schedule) caughtUp(l *member) bool {

@@ -6,7 +6,6 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
-	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/fault"
 )
@@ -22,6 +21,8 @@ type Replica struct {
 	leadFrom uint64
 
 	reads   reads
+	outbox  outbox
+	chains  chains
 	appends appends
 	applies applies
 
@@ -58,6 +59,7 @@ func New(o Options) (*Replica, error) {
 			LastIndex: last,
 		},
 		reads:   reads{origin: o.Origin},
+		outbox:  outbox{origin: o.Origin},
 		applies: applies{conf: o.ConfState},
 	}
 	r.configure(o.ConfState)
@@ -77,9 +79,13 @@ func (r *Replica) Step(events ...Event) []Effect {
 		r.handle(ev)
 	}
 	r.collect()
+	if r.pump() {
+		r.collect()
+	}
 	if r.advanceReads() {
 		r.collect()
 	}
+	r.status.Pending = r.outbox.live
 	if r.status.Transfer != raft.None { // raft gives up on its own
 		r.status.Transfer = r.rn.BasicStatus().LeadTransferee
 	}
@@ -111,12 +117,16 @@ func (r *Replica) handle(ev Event) {
 	case Tick:
 		r.rn.Tick()
 		r.reads.sinceTicks++
+		r.outbox.sinceTicks++
+		r.outbox.retry = true
 	case Message:
 		r.receive(ev.Message)
 	case Propose:
-		r.propose(ev.ID, &raftpb.Entry{Data: ev.Data})
+		r.outbox.add(&proposal{id: ev.ID, entry: &raftpb.Entry{Data: ev.Data}})
 	case ProposeConfChange:
-		r.proposeConfChange(ev)
+		r.outbox.add(&proposal{id: ev.ID, entry: confChangeEntry(ev.Change), change: true})
+	case Forget:
+		r.outbox.forget(ev.ID)
 	case ReadIndex:
 		r.reads.want(ev.Ticket)
 	case AppendDone:
@@ -132,6 +142,9 @@ func (r *Replica) handle(ev Event) {
 		r.status.Transfer = ev.To
 	case Unreachable:
 		r.rn.ReportUnreachable(ev.ID)
+		if ev.ID == r.status.Leader { // what it was asked or told may be lost
+			r.reads.sinceTicks, r.outbox.sinceTicks = r.o.ReadRetryTicks, r.o.ReadRetryTicks
+		}
 	case SnapshotSent:
 		s := raft.SnapshotFinish
 		if ev.Failed {
@@ -158,6 +171,9 @@ func (r *Replica) receive(m *raftpb.Message) {
 		return
 	}
 	switch m.GetType() {
+	case raftpb.MsgProp:
+		r.receiveProposal(m)
+		return
 	case raftpb.MsgReadIndex:
 		// Raft postpones this until the leader has committed in its term, but not if the leader is the only voter
 		// and the question comes from a learner. The learner will ask again.
@@ -171,34 +187,9 @@ func (r *Replica) receive(m *raftpb.Message) {
 	_ = r.rn.Step(m)
 }
 
-func (r *Replica) propose(id uint64, e *raftpb.Entry) {
-	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(r.o.ID), Entries: []*raftpb.Entry{e}}
-	if r.rn.Step(m) != nil {
-		r.emit(&ProposalDropped{ID: id, Err: r.whyDropped()})
-	}
-}
-
-func (r *Replica) proposeConfChange(p ProposeConfChange) {
-	data, err := proto.Marshal(p.Change)
-	if err != nil {
-		panic(fmt.Sprintf("replica: encode %v: %v", p.Change, err))
-	}
-	e := &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data}
-	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(r.o.ID), Entries: []*raftpb.Entry{e}}
-	switch {
-	case r.rn.Step(m) != nil:
-		r.emit(&ProposalDropped{ID: p.ID, Err: r.whyDropped()})
-	case m.Entries[0] != e:
-		// A leader that can't take the change now has put an empty entry in its place.
-		r.emit(&ProposalDropped{ID: p.ID, Err: ErrConfChangePending})
-	}
-}
-
 func (r *Replica) whyDropped() error {
 	s := r.rn.BasicStatus()
 	switch {
-	case s.Lead == raft.None:
-		return ErrNoLeader
 	case s.LeadTransferee != raft.None:
 		return ErrTransferring
 	case r.applies.removed(r.o.ID):

@@ -13,6 +13,7 @@ type Status struct {
 	Applied   uint64 // as reported by ApplyDone
 	LastIndex uint64 // of the log, entries on their way to the disk included
 	Transfer  uint64 // who leadership is being handed to; 0: nobody
+	Pending   int    // own proposals that are not settled
 	Learner   bool   // this member does not vote
 	Lone      bool   // this member is the only voter
 }

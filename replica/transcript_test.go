@@ -97,7 +97,8 @@ func (s *script) run(f []string) {
 	case "campaign":
 		m.step(replica.Campaign{})
 	case "propose":
-		m.step(replica.Propose{ID: 1, Data: []byte(f[2])})
+		m.ids++
+		m.step(replica.Propose{ID: m.ids, Data: []byte(f[2])})
 	case "change":
 		cc := &raftpb.ConfChangeSingle{}
 		for typ, name := range map[raftpb.ConfChangeType]string{
@@ -107,7 +108,8 @@ func (s *script) run(f []string) {
 				cc.Type, cc.NodeId = typ.Enum(), new(id)
 			}
 		}
-		m.step(replica.ProposeConfChange{ID: 1, Change: &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{cc}}})
+		m.ids++
+		m.step(replica.ProposeConfChange{ID: m.ids, Change: &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{cc}}})
 	case "read":
 		m.read()
 	case "append", "apply":
