@@ -12,7 +12,7 @@ type Command struct {
 	Op Op
 }
 
-// Op is one of the pointer types below, from Put to Noop.
+// Op is one of the pointer types below, from Put to MemberPromote.
 type Op interface{ kind() kind }
 
 // Range reads, as part of a Txn. It never stands alone in the log.
@@ -112,12 +112,24 @@ type LeaseRevoke struct {
 }
 
 // LeaseCheckpoint records how long leases still have to live.
-type LeaseCheckpoint struct{ Leases []LeaseRemaining }
+type LeaseCheckpoint struct {
+	// Term is the term of the leader that counts their time; a checkpoint from an older term than the entry's is void.
+	// 0: whatever the term.
+	Term   uint64
+	Leases []LeaseRemaining
+}
 
 // LeaseRemaining is one lease of a LeaseCheckpoint.
 type LeaseRemaining struct {
 	ID               int64
 	RemainingSeconds int64 // 0: forget the checkpoint, the full TTL counts
+	// GrantIndex and GrantOrdinal say which grant of the id is meant; it is void for any other. GrantIndex 0: whichever
+	// lease has the id, and CheckpointIndex does not count.
+	GrantIndex   uint64
+	GrantOrdinal uint32
+	// CheckpointIndex is the index of the entry that was the last to record or forget what remains of the lease, as
+	// the proposer knew it; 0: none. If there has been another since, this one is void.
+	CheckpointIndex uint64
 }
 
 // MemberPublish tells the cluster a member's name and where clients reach it.
@@ -126,6 +138,30 @@ type MemberPublish struct {
 	Name       string
 	ClientURLs []string
 }
+
+// MemberAdd adds a member. It travels inside a change of raft's configuration, as MemberRemove and MemberPromote do.
+type MemberAdd struct {
+	ID        uint64
+	PeerURLs  []string // sorted
+	IsLearner bool
+	// LearnersMax is how many learners there may be in all; it counts if this one is a learner. Each member has a setting of
+	// its own for it, and the proposer's decides.
+	LearnersMax int64
+	// AutoPromote asks the leader to promote the learner by itself as soon as it has caught up.
+	AutoPromote bool
+}
+
+// MemberRemove removes a member for ever.
+type MemberRemove struct{ ID uint64 }
+
+// MemberUpdate sets where the other members reach a member.
+type MemberUpdate struct {
+	ID       uint64
+	PeerURLs []string // sorted
+}
+
+// MemberPromote makes a learner a voter.
+type MemberPromote struct{ ID uint64 }
 
 // ClusterVersion sets the version that all members agree to behave as, as "major.minor.patch".
 type ClusterVersion struct{ Version string }
@@ -164,6 +200,10 @@ const (
 	kindHashCheck       kind = 11
 	kindAlarm           kind = 12
 	kindNoop            kind = 13
+	kindMemberAdd       kind = 14
+	kindMemberRemove    kind = 15
+	kindMemberUpdate    kind = 16
+	kindMemberPromote   kind = 17
 )
 
 func (*Range) kind() kind           { return kindRange }
@@ -179,3 +219,7 @@ func (*ClusterVersion) kind() kind  { return kindClusterVersion }
 func (*HashCheck) kind() kind       { return kindHashCheck }
 func (*Alarm) kind() kind           { return kindAlarm }
 func (*Noop) kind() kind            { return kindNoop }
+func (*MemberAdd) kind() kind       { return kindMemberAdd }
+func (*MemberRemove) kind() kind    { return kindMemberRemove }
+func (*MemberUpdate) kind() kind    { return kindMemberUpdate }
+func (*MemberPromote) kind() kind   { return kindMemberPromote }

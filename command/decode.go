@@ -81,6 +81,14 @@ func decodeOp(k protowire.Number, f *fields, depth int) (Op, error) {
 		return decodeAlarm(b)
 	case protowire.Number(kindNoop):
 		return decodeNoop(b)
+	case protowire.Number(kindMemberAdd):
+		return decodeMemberAdd(b)
+	case protowire.Number(kindMemberRemove):
+		return decodeMemberRemove(b)
+	case protowire.Number(kindMemberUpdate):
+		return decodeMemberUpdate(b)
+	case protowire.Number(kindMemberPromote):
+		return decodeMemberPromote(b)
 	}
 	return nil, fmt.Errorf("%w: op %d", ErrMalformed, k)
 }
@@ -274,15 +282,18 @@ func decodeLeaseCheckpoint(b []byte) (*LeaseCheckpoint, error) {
 	o := &LeaseCheckpoint{}
 	f := fields{rest: b, what: "lease checkpoint"}
 	for f.next() {
-		if f.n != 1 {
+		switch f.n {
+		case 1:
+			l, err := decodeLeaseRemaining(f.asBytes())
+			if err != nil {
+				return nil, err
+			}
+			o.Leases = append(o.Leases, l)
+		case 2:
+			o.Term = f.asUint()
+		default:
 			f.unknown()
-			break
 		}
-		l, err := decodeLeaseRemaining(f.asBytes())
-		if err != nil {
-			return nil, err
-		}
-		o.Leases = append(o.Leases, l)
 	}
 	return o, f.err
 }
@@ -296,6 +307,12 @@ func decodeLeaseRemaining(b []byte) (LeaseRemaining, error) {
 			l.ID = f.asInt()
 		case 2:
 			l.RemainingSeconds = f.asInt()
+		case 3:
+			l.GrantIndex = f.asUint()
+		case 4:
+			l.GrantOrdinal = f.asUint32()
+		case 5:
+			l.CheckpointIndex = f.asUint()
 		default:
 			f.unknown()
 		}
@@ -314,6 +331,72 @@ func decodeMemberPublish(b []byte) (*MemberPublish, error) {
 			o.Name = f.asString()
 		case 3:
 			o.ClientURLs = append(o.ClientURLs, f.asString())
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeMemberAdd(b []byte) (*MemberAdd, error) {
+	o := &MemberAdd{}
+	f := fields{rest: b, what: "member add"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asUint()
+		case 2:
+			o.PeerURLs = append(o.PeerURLs, f.asString())
+		case 3:
+			o.IsLearner = f.asBool()
+		case 4:
+			o.LearnersMax = f.asInt()
+		case 5:
+			o.AutoPromote = f.asBool()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeMemberRemove(b []byte) (*MemberRemove, error) {
+	o := &MemberRemove{}
+	f := fields{rest: b, what: "member remove"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asUint()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeMemberUpdate(b []byte) (*MemberUpdate, error) {
+	o := &MemberUpdate{}
+	f := fields{rest: b, what: "member update"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asUint()
+		case 2:
+			o.PeerURLs = append(o.PeerURLs, f.asString())
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeMemberPromote(b []byte) (*MemberPromote, error) {
+	o := &MemberPromote{}
+	f := fields{rest: b, what: "member promote"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.ID = f.asUint()
 		default:
 			f.unknown()
 		}

@@ -90,21 +90,27 @@ func appendFields(dst []byte, op Op) []byte {
 		dst = appendInt(dst, 3, int64(o.GrantIndex))
 		dst = appendInt(dst, 4, int64(o.GrantOrdinal))
 	case *LeaseCheckpoint:
-		for _, l := range o.Leases {
-			dst = protowire.AppendTag(dst, 1, protowire.BytesType)
-			start := len(dst)
-			dst = append(dst, 0)
-			dst = appendInt(dst, 1, l.ID)
-			dst = appendInt(dst, 2, l.RemainingSeconds)
-			dst = closeMessage(dst, start)
+		for i := range o.Leases {
+			dst = appendLeaseRemaining(dst, &o.Leases[i])
 		}
+		dst = appendInt(dst, 2, int64(o.Term))
 	case *MemberPublish:
 		dst = appendInt(dst, 1, int64(o.ID))
 		dst = appendString(dst, 2, o.Name)
-		for _, u := range o.ClientURLs {
-			dst = protowire.AppendTag(dst, 3, protowire.BytesType)
-			dst = protowire.AppendString(dst, u)
-		}
+		dst = appendStrings(dst, 3, o.ClientURLs)
+	case *MemberAdd:
+		dst = appendInt(dst, 1, int64(o.ID))
+		dst = appendStrings(dst, 2, o.PeerURLs)
+		dst = appendBool(dst, 3, o.IsLearner)
+		dst = appendInt(dst, 4, o.LearnersMax)
+		dst = appendBool(dst, 5, o.AutoPromote)
+	case *MemberRemove:
+		dst = appendInt(dst, 1, int64(o.ID))
+	case *MemberUpdate:
+		dst = appendInt(dst, 1, int64(o.ID))
+		dst = appendStrings(dst, 2, o.PeerURLs)
+	case *MemberPromote:
+		dst = appendInt(dst, 1, int64(o.ID))
 	case *ClusterVersion:
 		dst = appendString(dst, 1, o.Version)
 	case *HashCheck:
@@ -142,6 +148,18 @@ func appendCompare(dst []byte, c *Compare) []byte {
 	return closeMessage(dst, start)
 }
 
+func appendLeaseRemaining(dst []byte, l *LeaseRemaining) []byte {
+	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+	start := len(dst)
+	dst = append(dst, 0)
+	dst = appendInt(dst, 1, l.ID)
+	dst = appendInt(dst, 2, l.RemainingSeconds)
+	dst = appendInt(dst, 3, int64(l.GrantIndex))
+	dst = appendInt(dst, 4, int64(l.GrantOrdinal))
+	dst = appendInt(dst, 5, int64(l.CheckpointIndex))
+	return closeMessage(dst, start)
+}
+
 func appendInt(dst []byte, n protowire.Number, v int64) []byte {
 	if v == 0 {
 		return dst
@@ -171,4 +189,13 @@ func appendString(dst []byte, n protowire.Number, v string) []byte {
 	}
 	dst = protowire.AppendTag(dst, n, protowire.BytesType)
 	return protowire.AppendString(dst, v)
+}
+
+// appendStrings writes a repeated field: empty ones too, since their number counts.
+func appendStrings(dst []byte, n protowire.Number, list []string) []byte {
+	for _, s := range list {
+		dst = protowire.AppendTag(dst, n, protowire.BytesType)
+		dst = protowire.AppendString(dst, s)
+	}
+	return dst
 }

@@ -11,6 +11,9 @@ import (
 // Checkpoint returns the next remainders to record through the log, or nil: every CheckpointInterval, in commands of
 // bounded size, what is left of the leases whose TTL is longer than that. Call it until it returns nil.
 //
+// Each names the term, the grant and the checkpoint before it, and is void if any of them is not what the entry finds: a
+// renewal that was promised on the strength of a forgotten checkpoint is not undone by one that was still under way.
+//
 // A checkpoint that gets lost makes a lease live longer after the next change of leaders, never shorter.
 func (l *Lessor) Checkpoint(now time.Duration) *command.LeaseCheckpoint {
 	if l.term == 0 || l.o.CheckpointInterval <= 0 || l.Stalled(now) {
@@ -35,7 +38,7 @@ func (l *Lessor) beginPass() {
 }
 
 func (l *Lessor) record(now time.Duration) *command.LeaseCheckpoint {
-	c := &command.LeaseCheckpoint{}
+	c := &command.LeaseCheckpoint{Term: l.term}
 	for len(l.unrecorded) > 0 && len(c.Leases) < checkpointLeasesMax {
 		var id lease.ID
 		id, l.unrecorded = l.unrecorded[0], l.unrecorded[1:]
@@ -47,7 +50,10 @@ func (l *Lessor) record(now time.Duration) *command.LeaseCheckpoint {
 		if left <= 0 || left >= r.ttl {
 			continue
 		}
-		c.Leases = append(c.Leases, command.LeaseRemaining{ID: id, RemainingSeconds: left})
+		c.Leases = append(c.Leases, command.LeaseRemaining{
+			ID: id, RemainingSeconds: left,
+			GrantIndex: r.grant.Index, GrantOrdinal: r.grant.Ordinal, CheckpointIndex: r.checkpoint,
+		})
 		r.recorded = true // from now on: a renewal must not overtake it
 	}
 	if len(c.Leases) == 0 {

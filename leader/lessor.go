@@ -54,10 +54,14 @@ type Lessor struct {
 
 // running is one lease.
 type running struct {
-	id         lease.ID
-	ttl        int64 // seconds, as granted
-	longest    int64 // the most that may be reported as remaining, seconds
-	recorded   bool  // the state has, or is about to have, a checkpoint of it
+	id       lease.ID
+	ttl      int64 // seconds, as granted
+	longest  int64 // the most that may be reported as remaining, seconds
+	recorded bool  // the state has, or may be about to have, a checkpoint of it
+	// checkpoint is the index of the entry that was the last to record or forget what remains; 0: none. A checkpoint
+	// that was given out before it changed is void, whenever it arrives: so once the state has forgotten, it stays so
+	// until this Lessor gives out another.
+	checkpoint uint64
 	grant      lease.Grant
 	expiry     time.Duration
 	revoking   bool          // a revoke was given out
@@ -90,6 +94,7 @@ func (l *Lessor) Promote(now time.Duration, term uint64, leases []lease.Lease) {
 	all := make([]*running, 0, len(leases))
 	for _, g := range leases {
 		r := l.add(g.ID, g.Grant, g.TTLSeconds)
+		r.checkpoint = g.CheckpointIndex
 		if g.RemainingSeconds > 0 {
 			r.longest, r.recorded = min(r.longest, g.RemainingSeconds), true
 		}
@@ -164,10 +169,11 @@ func (l *Lessor) Revoked(id lease.ID) {
 	delete(l.leases, id)
 }
 
-// Checkpointed tells what the state has recorded as remaining; 0: nothing any more.
-func (l *Lessor) Checkpointed(id lease.ID, remainingSeconds int64) {
-	if r, ok := l.leases[id]; ok {
-		r.recorded = remainingSeconds != 0
+// Checkpointed tells what the state has recorded as remaining (0: nothing any more), and the index of the entry that did it.
+// Telling again of an entry that Promote knew of changes nothing.
+func (l *Lessor) Checkpointed(id lease.ID, remainingSeconds int64, index uint64) {
+	if r, ok := l.leases[id]; ok && index > r.checkpoint {
+		r.recorded, r.checkpoint = remainingSeconds != 0, index
 	}
 }
 

@@ -32,6 +32,7 @@ type modelLease struct {
 	retry    time.Duration // 0: no revoke was given out
 	grant    lease.Grant
 	recorded bool
+	checked  uint64 // entry of the newest checkpoint
 }
 
 func (m *model) granted(id lease.ID, grant lease.Grant, ttl int64, now time.Duration) {
@@ -93,7 +94,7 @@ func (m *model) promote(now time.Duration, term uint64, leases []lease.Lease) {
 		}
 		m.granted(g.ID, g.Grant, g.TTLSeconds, now)
 		m.leases[g.ID].expiry = now + m.o.Extension + time.Duration(left)*time.Second
-		m.leases[g.ID].recorded = g.RemainingSeconds > 0
+		m.leases[g.ID].recorded, m.leases[g.ID].checked = g.RemainingSeconds > 0, g.CheckpointIndex
 	}
 }
 
@@ -155,10 +156,13 @@ func (h *history) step() {
 		h.l.Revoked(id)
 		delete(h.m.leases, id)
 	case n < 96:
-		remaining := h.r.Int64N(3)
-		h.l.Checkpointed(id, remaining)
-		if l := h.m.leases[id]; l != nil {
-			l.recorded = remaining != 0
+		remaining, at := h.r.Int64N(3), h.place().Index
+		if h.r.IntN(4) == 0 {
+			at -= min(at, 3) // told again
+		}
+		h.l.Checkpointed(id, remaining, at)
+		if l := h.m.leases[id]; l != nil && at > l.checked {
+			l.recorded, l.checked = remaining != 0, at
 		}
 	case n < 97:
 		h.l.Demote()
@@ -186,7 +190,7 @@ func (h *history) promote() {
 		if h.r.IntN(2) == 0 {
 			leases = append(leases, lease.Lease{
 				ID: i - h.ids/2, TTLSeconds: h.r.Int64N(20), RemainingSeconds: h.r.Int64N(10),
-				Grant: h.place(),
+				Grant: h.place(), CheckpointIndex: h.log.Index * h.r.Uint64N(2),
 			})
 		}
 	}

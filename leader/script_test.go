@@ -89,13 +89,16 @@ func TestLessorScripts(t *testing.T) {
 				}
 				var b strings.Builder
 				for _, r := range c.Leases {
-					fmt.Fprintf(&b, "%d: %d\n", r.ID, r.RemainingSeconds)
+					fmt.Fprintf(&b, "%d: %d in term %d, granted at %d.%d, after %d\n",
+						r.ID, r.RemainingSeconds, c.Term, r.GrantIndex, r.GrantOrdinal, r.CheckpointIndex)
 				}
 				return b.String()
 			case "checkpointed":
 				var remaining int64
+				var index uint64
 				d.ScanArgs(t, "remaining", &remaining)
-				l.Checkpointed(id, remaining)
+				d.ScanArgs(t, "index", &index)
+				l.Checkpointed(id, remaining, index)
 				return ""
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)

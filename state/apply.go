@@ -24,11 +24,17 @@ type run struct {
 	ordinal uint32 // of the command within its entry
 	hash    uint64
 	out     Outcome
+
+	// Of the entry under way: whether it changes raft's configuration, and the configuration that leads to.
+	confChange bool
+	confState  []byte
 }
 
 // Apply applies entries that follow on the newest one applied, in one storage batch. What it returns has been published.
 // An error means the disk, or an entry that is damaged or of a later version: the member must stop, and Apply does
 // nothing any more.
+//
+// A change of raft's configuration must be the last entry: what follows it depends on Outcome.ConfRefused.
 func (m *Machine) Apply(entries []Entry) (Outcome, error) {
 	if m.failed != nil {
 		return Outcome{}, m.failed
@@ -58,6 +64,9 @@ func (m *Machine) begin() *run {
 
 func (r *run) apply(entries []Entry) error {
 	for i := range entries {
+		if entries[i].ConfChange && i < len(entries)-1 {
+			panic(fmt.Sprintf("state: entry %d of a run up to %d changes the configuration", entries[i].Index, entries[len(entries)-1].Index))
+		}
 		if err := r.entry(&entries[i]); err != nil {
 			r.b.Discard()
 			return fmt.Errorf("entry %d: %w", entries[i].Index, err)
@@ -94,21 +103,69 @@ func (r *run) entry(e *Entry) error {
 	}
 	r.at = Position{Index: e.Index, Term: e.Term}
 	r.out.Counts.Entries++
-	events := len(r.kv.Events())
+	events, before := len(r.kv.Events()), r.members.Set()
 	var results []Result
-	if len(e.Data) > 0 {
-		batch, err := r.batch(e.Data)
-		if err != nil {
-			return err
-		}
-		r.out.Batches = append(r.out.Batches, batch)
-		results = batch.Results
+	var err error
+	switch {
+	case e.ConfChange:
+		results, err = r.confEntry(e)
+	case e.ConfState != nil:
+		panic(fmt.Sprintf("state: entry %d has a configuration, and is no change of it", e.Index))
+	case len(e.Data) > 0:
+		results, err = r.batchEntry(e)
 	}
-	if e.ConfState != nil {
-		r.members.SetConfState(e.ConfState)
+	if err != nil {
+		return err
 	}
-	r.fold(e, results, r.kv.Events()[events:])
+	changed := r.members.Set()
+	if changed == before {
+		changed = nil
+	}
+	r.fold(e, results, r.kv.Events()[events:], changed)
 	return nil
+}
+
+// batchEntry applies an ordinary entry.
+func (r *run) batchEntry(e *Entry) ([]Result, error) {
+	batch, err := r.batch(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	r.out.Batches = append(r.out.Batches, batch)
+	return batch.Results, nil
+}
+
+// confEntry applies a change of raft's configuration. If anything is wrong with it, it is refused, damage included: raft
+// has its configuration from the change itself, and what leads to no change there must not stop a member here.
+func (r *run) confEntry(e *Entry) ([]Result, error) {
+	id, c, ok := onlyCommand(e.Data)
+	if !ok {
+		r.out.ConfRefused = true
+		return nil, nil
+	}
+	r.ordinal = 0
+	r.confChange, r.confState = true, e.ConfState
+	results := make([]Result, 1)
+	if err := r.command(&c, &results[0]); err != nil {
+		return nil, fmt.Errorf("command 0: %w", err)
+	}
+	r.confChange, r.confState = false, nil
+	r.out.ConfRefused = results[0].Refusal != nil
+	r.out.Batches = append(r.out.Batches, BatchResult{ID: id, Results: results})
+	return results, nil
+}
+
+// onlyCommand reads a batch of one command; ok is false if data is none.
+func onlyCommand(data []byte) (id command.BatchID, c command.Command, ok bool) {
+	batch, err := command.OpenBatch(data)
+	if err != nil {
+		return id, c, false
+	}
+	if c, ok, err = batch.Next(); !ok || err != nil {
+		return id, c, false
+	}
+	_, more, err := batch.Next()
+	return batch.ID, c, !more && err == nil
 }
 
 // batch applies the commands of one entry.
@@ -136,7 +193,13 @@ func (r *run) batch(data []byte) (BatchResult, error) {
 // command applies one command, all of it or nothing. An error is a failure.
 func (r *run) command(c *command.Command, res *Result) error {
 	r.out.Counts.Commands++
-	err := r.admit(c.Op)
+	var err error
+	if r.confChange != changesConfiguration(c.Op) {
+		err = ErrMisplaced
+	}
+	if err == nil {
+		err = r.admit(c.Op)
+	}
 	if err == nil {
 		err = r.execute(c.Op, res)
 	}
@@ -152,6 +215,15 @@ func (r *run) command(c *command.Command, res *Result) error {
 	}
 	res.Revision, _ = r.kv.EndCommand()
 	return nil
+}
+
+// changesConfiguration reports whether op belongs into a change of raft's configuration.
+func changesConfiguration(op command.Op) bool {
+	switch op.(type) {
+	case *command.MemberAdd, *command.MemberRemove, *command.MemberPromote:
+		return true
+	}
+	return false
 }
 
 // execute carries out one command that nothing speaks against in general. If it returns a refusal it has changed nothing.
@@ -173,6 +245,15 @@ func (r *run) execute(op command.Op, res *Result) error {
 		return r.applyLeaseCheckpoint(o)
 	case *command.MemberPublish:
 		return r.members.Publish(o.ID, o.Name, o.ClientURLs)
+	case *command.MemberAdd:
+		m := members.Member{ID: o.ID, PeerURLs: o.PeerURLs, IsLearner: o.IsLearner, AutoPromote: o.AutoPromote}
+		return r.members.Add(m, o.LearnersMax, r.confState)
+	case *command.MemberRemove:
+		return r.applyMemberRemove(o)
+	case *command.MemberUpdate:
+		return r.members.Update(o.ID, o.PeerURLs)
+	case *command.MemberPromote:
+		return r.members.Promote(o.ID, r.confState)
 	case *command.ClusterVersion:
 		r.members.SetVersion(o.Version)
 	case *command.HashCheck:
@@ -191,6 +272,14 @@ func (r *run) applyCompact(o *command.Compact) error {
 		return err
 	}
 	r.out.Floor = true
+	return nil
+}
+
+func (r *run) applyMemberRemove(o *command.MemberRemove) error {
+	if err := r.members.Remove(o.ID, r.confState); err != nil {
+		return err
+	}
+	r.out.Removed = append(r.out.Removed, o.ID)
 	return nil
 }
 

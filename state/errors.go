@@ -21,8 +21,11 @@ var (
 	ErrLeaseNotFound = errors.New("requested lease not found")
 	// ErrLeaseExists refuses to grant a lease under an id that is taken.
 	ErrLeaseExists = errors.New("lease already exists")
-	// ErrStaleTerm voids the revoke of an expired lease that a leader of an earlier term asked for.
-	ErrStaleTerm = errors.New("revoke of a former leader")
+	// ErrStaleTerm voids what a leader of an earlier term says about leases: that one has expired, how long some have left.
+	ErrStaleTerm = errors.New("leases as a former leader counted them")
+	// ErrMisplaced refuses to add, remove or promote a member in an entry that is no change of raft's configuration, and
+	// everything else in one that is.
+	ErrMisplaced = errors.New("membership change and configuration change do not come together")
 )
 
 // refusals numbers all refusals for the state hash. The numbers are part of what members compare: append only.
@@ -37,6 +40,13 @@ var refusals = []error{
 	8:  mvcc.ErrFuture,
 	9:  mvcc.ErrKeyNotFound,
 	10: members.ErrNotFound,
+	11: members.ErrExists,
+	12: members.ErrPeerURLExists,
+	13: members.ErrTooManyLearners,
+	14: members.ErrNotLearner,
+	15: members.ErrLastVoter,
+	16: members.ErrConfiguration,
+	17: ErrMisplaced,
 }
 
 // Refusals lists every refusal that a Result can carry.

@@ -5,28 +5,36 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"keelson/state/members"
 	"keelson/state/mvcc"
 )
 
 // fold folds an entry into the state hash:
 //
-//	hash' = xxhash64(hash | index | term | xxhash64(data) | xxhash64(conf state) | results | changes)
+//	hash' = xxhash64(hash | index | term | xxhash64(data) | conf change | results | changes | membership)
 //
-// The changes are folded besides what was asked and answered, so that a member whose stored pairs differ is found out by
-// the next thing that depends on them. All members have to do this the same, so it changes only with the cluster version.
-func (r *run) fold(e *Entry, results []Result, events []mvcc.Event) {
+// The changes, and after one of it the whole membership, are folded besides what was asked and answered, so that a member
+// whose stored state differs is found out by the next thing that depends on it. Raft's configuration counts by what came of
+// it, since raft's library may write it in more than one way. All members have to do this the same, so it changes only
+// with the cluster version.
+//
+// changed is the membership, nil if the entry left it as it was.
+func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, changed *members.Set) {
 	b := r.m.buf[:0]
 	b = append64(b, r.hash)
 	b = append64(b, e.Index)
 	b = append64(b, e.Term)
 	b = append64(b, xxhash.Sum64(e.Data))
-	b = append64(b, xxhash.Sum64(e.ConfState))
+	b = append(b, bit(e.ConfChange))
 	b = append64(b, uint64(len(results)))
 	for i := range results {
 		b = appendResult(b, &results[i])
 	}
 	for i := range events {
 		b = appendEvent(b, &events[i])
+	}
+	if changed != nil {
+		b = changed.AppendTo(b)
 	}
 	r.hash = xxhash.Sum64(b)
 	r.m.buf = keepBelow(b, bufMax)

@@ -80,16 +80,36 @@ func (r *run) deleteLeased(id lease.ID, key []byte) error {
 	return nil
 }
 
+// applyLeaseCheckpoint records what remains of leases. Those that are not there, or not as the proposer knew them, are left
+// out: the full TTL counts, which is never too short.
 func (r *run) applyLeaseCheckpoint(o *command.LeaseCheckpoint) error {
-	for _, l := range o.Leases {
-		ok, err := r.leases.Checkpoint(l.ID, l.RemainingSeconds)
-		if err != nil {
+	if o.Term != 0 && o.Term < r.at.Term {
+		return ErrStaleTerm
+	}
+	for i := range o.Leases {
+		if err := r.checkpoint(&o.Leases[i]); err != nil {
 			return err
-		}
-		if ok {
-			change := LeaseChange{Kind: LeaseCheckpointed, ID: l.ID, RemainingSeconds: l.RemainingSeconds}
-			r.out.Leases = append(r.out.Leases, change)
 		}
 	}
 	return nil
+}
+
+func (r *run) checkpoint(c *command.LeaseRemaining) error {
+	l, ok, err := r.leases.Get(c.ID)
+	if err != nil || !ok || !isAsKnown(c, &l) {
+		return err
+	}
+	l.RemainingSeconds, l.CheckpointIndex = c.RemainingSeconds, r.at.Index
+	r.leases.Checkpoint(l)
+	r.out.Leases = append(r.out.Leases, LeaseChange{
+		Kind: LeaseCheckpointed, ID: c.ID, RemainingSeconds: c.RemainingSeconds, CheckpointIndex: r.at.Index,
+	})
+	return nil
+}
+
+// isAsKnown reports whether a lease is as the proposer of a checkpoint knew it. If another checkpoint came between, it may
+// be one that forgot, and whose lease was renewed on the strength of it.
+func isAsKnown(c *command.LeaseRemaining, l *lease.Lease) bool {
+	return c.GrantIndex == 0 ||
+		l.Grant == lease.Grant{Index: c.GrantIndex, Ordinal: c.GrantOrdinal} && l.CheckpointIndex == c.CheckpointIndex
 }

@@ -23,6 +23,11 @@ type Outcome struct {
 	Floor bool
 	// Members reports that the member list, the cluster version or the configuration has changed.
 	Members bool
+	// ConfRefused reports that the last entry is a change of raft's configuration that was not carried out: raft's
+	// configuration stays as it was.
+	ConfRefused bool
+	// Removed are the ids of members that were removed.
+	Removed []uint64
 	// Alarms reports that the set of alarms has changed.
 	Alarms bool
 	// Counts are for metrics.
@@ -115,6 +120,8 @@ type LeaseChange struct {
 	Grant      lease.Grant
 	// RemainingSeconds is the checkpointed remainder; 0: the full TTL counts.
 	RemainingSeconds int64
+	// CheckpointIndex is the index of the entry that checkpointed.
+	CheckpointIndex uint64
 }
 
 // HashCheck is a comparison of state hashes that the log asked for.

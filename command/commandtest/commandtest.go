@@ -1,8 +1,11 @@
 package commandtest
 
 import (
+	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"keelson/command"
 )
@@ -14,6 +17,8 @@ type Generator struct {
 	Keys int
 	// Leases is the number of different lease ids.
 	Leases int
+	// Members is the number of different member ids, from 1 on, and of different peer URLs. 0: 4.
+	Members int
 	// Revision is about where the store stands: revisions are drawn around it.
 	Revision int64
 	// Wild lets fields take any value, also those that no proposer would write.
@@ -48,14 +53,14 @@ func (g *Generator) Op() command.Op {
 		return &command.LeaseGrant{ID: g.lease(), TTLSeconds: g.int(1000)}
 	case n < 87:
 		return g.LeaseRevoke()
+	case n < 89:
+		return g.LeaseCheckpoint()
 	case n < 90:
-		c := &command.LeaseCheckpoint{}
-		for range g.R.IntN(4) {
-			c.Leases = append(c.Leases, command.LeaseRemaining{ID: g.lease(), RemainingSeconds: g.int(100)})
-		}
-		return c
+		return g.MembershipChange() // out of its place
+	case n < 91:
+		return &command.MemberPublish{ID: g.member(), Name: "m", ClientURLs: []string{"http://localhost:2379"}}
 	case n < 92:
-		return &command.MemberPublish{ID: g.R.Uint64N(4), Name: "m", ClientURLs: []string{"http://localhost:2379"}}
+		return &command.MemberUpdate{ID: g.member(), PeerURLs: g.peerURLs()}
 	case n < 93:
 		return &command.ClusterVersion{Version: "3.7.0"}
 	case n < 94:
@@ -77,6 +82,60 @@ func (g *Generator) LeaseRevoke() *command.LeaseRevoke {
 		o.GrantIndex, o.GrantOrdinal = g.R.Uint64(), g.R.Uint32()
 	}
 	return o
+}
+
+// LeaseCheckpoint makes a LeaseCheckpoint, as a leader records or forgets. It hardly ever names a grant that there is.
+func (g *Generator) LeaseCheckpoint() *command.LeaseCheckpoint {
+	o := &command.LeaseCheckpoint{}
+	if g.chance(2) {
+		o.Term = g.R.Uint64N(4)
+	}
+	for range g.R.IntN(4) {
+		l := command.LeaseRemaining{ID: g.lease(), RemainingSeconds: g.int(100)}
+		if g.chance(2) {
+			l.GrantIndex, l.GrantOrdinal, l.CheckpointIndex = g.R.Uint64N(50), g.R.Uint32N(3), g.R.Uint64N(3)
+		}
+		if g.Wild && g.chance(6) {
+			l.GrantIndex, l.GrantOrdinal, l.CheckpointIndex = g.R.Uint64(), g.R.Uint32(), g.R.Uint64()
+		}
+		o.Leases = append(o.Leases, l)
+	}
+	return o
+}
+
+// MembershipChange makes one of the ops that travel inside a change of raft's configuration.
+func (g *Generator) MembershipChange() command.Op {
+	switch g.R.IntN(5) {
+	case 0, 1:
+		o := &command.MemberAdd{ID: g.member(), PeerURLs: g.peerURLs(), IsLearner: g.chance(2), LearnersMax: 1 + g.int(3)}
+		o.AutoPromote = g.chance(3)
+		return o
+	case 2:
+		return &command.MemberPromote{ID: g.member()}
+	}
+	return &command.MemberRemove{ID: g.member()}
+}
+
+func (g *Generator) members() int { return cmp.Or(g.Members, 4) }
+
+// member makes the id of a member; 0 and the one after the last stand for nobody.
+func (g *Generator) member() uint64 {
+	if g.Wild && g.chance(8) {
+		return g.R.Uint64()
+	}
+	return g.R.Uint64N(uint64(g.members()) + 2)
+}
+
+func (g *Generator) peerURLs() []string {
+	var urls []string
+	for range 1 + g.R.IntN(2) {
+		urls = append(urls, fmt.Sprintf("http://m%d:2380", g.R.IntN(2*g.members())))
+	}
+	if g.Wild && g.chance(6) {
+		return append(urls, "", "\xff", urls[0])
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
 }
 
 // Put makes a Put.

@@ -50,8 +50,13 @@ func keysOf(t testing.TB, r storage.Reader, id ID) []string {
 }
 
 func TestGoldenRecord(t *testing.T) {
-	const path = "testdata/record.v1.hex"
 	l := Lease{ID: -2, TTLSeconds: 9_000_000_000, RemainingSeconds: 300, Grant: Grant{Index: 1 << 40, Ordinal: 77}}
+	testGolden(t, "testdata/record.v1.hex", l)
+	l.CheckpointIndex = 1<<40 + 1
+	testGolden(t, "testdata/checkpointed.v1.hex", l)
+}
+
+func testGolden(t *testing.T, path string, l Lease) {
 	dump := hex.Dump(appendID(nil, l.ID)) + hex.Dump(appendRecord(nil, l))
 	if *rewriteFlag {
 		if err := os.WriteFile(path, []byte(dump), 0o644); err != nil {
@@ -73,6 +78,8 @@ func TestGoldenRecord(t *testing.T) {
 
 func FuzzDecodeRecord(f *testing.F) {
 	f.Add(appendRecord(nil, Lease{TTLSeconds: 10}))
+	f.Add(appendRecord(nil, Lease{TTLSeconds: 10, RemainingSeconds: 3, CheckpointIndex: 5}))
+	f.Add(append(appendRecord(nil, Lease{TTLSeconds: 10}), make([]byte, 8)...))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := decodeRecord(5, b)
@@ -122,21 +129,20 @@ func TestCheckpoint(t *testing.T) {
 	var table Table
 	write(t, db, &table, func(tx *Tx) {
 		tx.Grant(Lease{ID: 1, TTLSeconds: 600, Grant: Grant{Index: 3}})
-		for _, want := range []struct {
-			id ID
-			ok bool
-		}{{1, true}, {2, false}} {
-			if ok, err := tx.Checkpoint(want.id, 17); ok != want.ok || err != nil {
-				t.Errorf("%d: %v, %v", want.id, ok, err)
-			}
+		tx.Grant(Lease{ID: 2, TTLSeconds: 600, Grant: Grant{Index: 3, Ordinal: 1}})
+		l, ok, err := tx.Get(1)
+		if !ok || err != nil {
+			t.Fatal(ok, err)
 		}
+		l.RemainingSeconds, l.CheckpointIndex = 17, 9
+		tx.Checkpoint(l)
 	})
-	want := Lease{ID: 1, TTLSeconds: 600, RemainingSeconds: 17, Grant: Grant{Index: 3}}
+	want := Lease{ID: 1, TTLSeconds: 600, RemainingSeconds: 17, Grant: Grant{Index: 3}, CheckpointIndex: 9}
 	if l, _, _ := Get(db, 1); l != want {
 		t.Errorf("got %+v", l)
 	}
-	if _, ok, _ := Get(db, 2); ok {
-		t.Errorf("a checkpoint made a lease")
+	if l, _, _ := Get(db, 2); l.RemainingSeconds != 0 || l.CheckpointIndex != 0 {
+		t.Errorf("the other one: %+v", l)
 	}
 }
 
@@ -223,11 +229,9 @@ func stepModel(t *testing.T, r *rand.Rand, tx *Tx, leases map[ID]Lease, attached
 		delete(attached, key)
 	case n < 8:
 		l := leases[id]
-		l.RemainingSeconds = r.Int64N(50)
+		l.RemainingSeconds, l.CheckpointIndex = r.Int64N(50), index
 		leases[id] = l
-		if ok, err := tx.Checkpoint(id, l.RemainingSeconds); !ok || err != nil {
-			t.Fatal(ok, err)
-		}
+		tx.Checkpoint(l)
 	default:
 		keys, err := tx.Keys(id)
 		if err != nil {

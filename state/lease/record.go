@@ -18,6 +18,8 @@ type Lease struct {
 	RemainingSeconds int64
 	// Grant says when it was granted.
 	Grant Grant
+	// CheckpointIndex is the index of the entry that was the last to record or forget RemainingSeconds; 0: none has.
+	CheckpointIndex uint64
 }
 
 // Grant is a place in the log: grants are ordered by it, and no two leases, not even of one id, share one.
@@ -36,14 +38,17 @@ func (g Grant) Compare(h Grant) int {
 
 // The record of a lease:
 //
-//	version(1) = 1 | granted TTL(8) | remaining TTL(8) | grant: index(8) | ordinal(4)      all little endian
+//	version(1) = 1 | granted TTL(8) | remaining TTL(8) | grant: index(8) | ordinal(4) [ | checkpoint index(8), not 0 ]
+//
+// all little endian.
 //
 // Its key, and the beginning of the keys of LeaseKeys, which the user's key follows, is the id in big endian, so that
 // ids are in order of their unsigned value.
 const (
-	recordVersion = 1
-	recordSize    = 29
-	idSize        = 8
+	recordVersion    = 1
+	recordSize       = 29 // without a checkpoint
+	checkpointedSize = 37 // with one
+	idSize           = 8
 )
 
 func appendRecord(dst []byte, l Lease) []byte {
@@ -51,14 +56,18 @@ func appendRecord(dst []byte, l Lease) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(l.TTLSeconds))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(l.RemainingSeconds))
 	dst = binary.LittleEndian.AppendUint64(dst, l.Grant.Index)
-	return binary.LittleEndian.AppendUint32(dst, l.Grant.Ordinal)
+	dst = binary.LittleEndian.AppendUint32(dst, l.Grant.Ordinal)
+	if l.CheckpointIndex == 0 {
+		return dst
+	}
+	return binary.LittleEndian.AppendUint64(dst, l.CheckpointIndex)
 }
 
 func decodeRecord(id ID, b []byte) (Lease, error) {
-	if len(b) != recordSize || b[0] != recordVersion {
+	if len(b) != recordSize && len(b) != checkpointedSize || b[0] != recordVersion {
 		return Lease{}, fmt.Errorf("lease: record of %d is not one of version %d: %x", id, recordVersion, b)
 	}
-	return Lease{
+	l := Lease{
 		ID:               id,
 		TTLSeconds:       int64(binary.LittleEndian.Uint64(b[1:])),
 		RemainingSeconds: int64(binary.LittleEndian.Uint64(b[9:])),
@@ -66,7 +75,13 @@ func decodeRecord(id ID, b []byte) (Lease, error) {
 			Index:   binary.LittleEndian.Uint64(b[17:]),
 			Ordinal: binary.LittleEndian.Uint32(b[25:]),
 		},
-	}, nil
+	}
+	if len(b) == checkpointedSize {
+		if l.CheckpointIndex = binary.LittleEndian.Uint64(b[recordSize:]); l.CheckpointIndex == 0 {
+			return Lease{}, fmt.Errorf("lease: record of %d names no checkpoint where one should be: %x", id, b)
+		}
+	}
+	return l, nil
 }
 
 func appendID(dst []byte, id ID) []byte { return binary.BigEndian.AppendUint64(dst, uint64(id)) }

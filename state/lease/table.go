@@ -53,16 +53,8 @@ func (tx *Tx) Grant(l Lease) {
 	tx.t.learn(l.ID)
 }
 
-// Checkpoint records how long a lease still has to live; ok is false, and nothing is done, if there is no such lease.
-func (tx *Tx) Checkpoint(id ID, remainingSeconds int64) (ok bool, err error) {
-	l, ok, err := Get(tx.b, id)
-	if err != nil || !ok {
-		return false, err
-	}
-	l.RemainingSeconds = remainingSeconds
-	tx.store(l)
-	return true, nil
-}
+// Checkpoint stores a lease anew, with what is recorded as remaining; there must be one of its id and grant.
+func (tx *Tx) Checkpoint(l Lease) { tx.store(l) }
 
 // Revoke removes a lease. Its keys must have been detached; Keys lists them.
 func (tx *Tx) Revoke(id ID) {

@@ -16,11 +16,14 @@ type Member struct {
 	// ClientURLs is empty until the member has started and published itself.
 	ClientURLs []string
 	IsLearner  bool
+	// AutoPromote asks the leader to promote the member by itself as soon as it has caught up. Only a learner has it, and
+	// no API shows it.
+	AutoPromote bool
 }
 
 // The record of an id, under the id in big endian:
 //
-//	version(1) = 1 | state(1): 1 voter, 2 learner, 3 removed
+//	version(1) = 1 | state(1): 1 voter, 2 learner, 3 removed, 4 learner to be promoted by the leader
 //	and, unless removed:
 //	name | peer URL count(uvarint) | peer URL... | client URL count(uvarint) | client URL...
 //
@@ -28,9 +31,10 @@ type Member struct {
 const (
 	recordVersion = 1
 
-	stateVoter   = 1
-	stateLearner = 2
-	stateRemoved = 3
+	stateVoter       = 1
+	stateLearner     = 2
+	stateRemoved     = 3
+	stateAutoPromote = 4
 )
 
 func appendID(dst []byte, id uint64) []byte { return binary.BigEndian.AppendUint64(dst, id) }
@@ -46,6 +50,9 @@ func appendMember(dst []byte, m *Member) []byte {
 	state := byte(stateVoter)
 	if m.IsLearner {
 		state = stateLearner
+		if m.AutoPromote {
+			state = stateAutoPromote
+		}
 	}
 	dst = append(dst, recordVersion, state)
 	dst = appendString(dst, m.Name)
@@ -70,12 +77,13 @@ func appendStrings(dst []byte, list []string) []byte {
 func decodeRecord(id uint64, b []byte) (m Member, removed bool, err error) {
 	d := decoder{rest: b}
 	version, state := d.byte(), d.byte()
-	if d.bad || version != recordVersion || state < stateVoter || state > stateRemoved {
+	if d.bad || version != recordVersion || state < stateVoter || state > stateAutoPromote {
 		return Member{}, false, fmt.Errorf("members: record of %x is not one of version %d: %x", id, recordVersion, b)
 	}
 	m.ID = id
 	if state != stateRemoved {
-		m.IsLearner = state == stateLearner
+		m.IsLearner = state != stateVoter
+		m.AutoPromote = state == stateAutoPromote
 		m.Name = d.string()
 		m.PeerURLs = d.strings()
 		m.ClientURLs = d.strings()

@@ -1,6 +1,7 @@
 package members
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,11 +25,47 @@ func (s *Set) ClusterID() uint64 { return s.clusterID }
 // Version is the version that all members agree to behave as, "major.minor.patch"; empty: not agreed yet.
 func (s *Set) Version() string { return s.version }
 
-// ConfState is raft's configuration, encoded (raftpb.ConfState).
+// ConfState is raft's configuration, encoded (raftpb.ConfState); empty if there are no members.
 func (s *Set) ConfState() []byte { return s.confState }
 
 // List returns all members, by id.
 func (s *Set) List() []Member { return s.list }
+
+// Voters returns the ids of the members that count for a quorum, ascending.
+func (s *Set) Voters() []uint64 { return s.ids(false) }
+
+// Learners returns the ids of the learners, ascending.
+func (s *Set) Learners() []uint64 { return s.ids(true) }
+
+func (s *Set) ids(learners bool) []uint64 {
+	var ids []uint64
+	for i := range s.list {
+		if s.list[i].IsLearner == learners {
+			ids = append(ids, s.list[i].ID)
+		}
+	}
+	return ids
+}
+
+// Counts returns how many voters and how many learners there are.
+func (s *Set) Counts() (voters, learners int) {
+	for i := range s.list {
+		if s.list[i].IsLearner {
+			learners++
+		}
+	}
+	return len(s.list) - learners, learners
+}
+
+// Owner returns the member that has a peer URL.
+func (s *Set) Owner(peerURL string) (id uint64, ok bool) {
+	for i := range s.list {
+		if slices.Contains(s.list[i].PeerURLs, peerURL) {
+			return s.list[i].ID, true
+		}
+	}
+	return 0, false
+}
 
 // AppendTo appends bytes that are equal exactly for equal Sets.
 func (s *Set) AppendTo(dst []byte) []byte {
@@ -60,15 +97,7 @@ func (s *Set) Removed(id uint64) bool {
 }
 
 func (s *Set) find(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(s.list, id, func(m Member, id uint64) int {
-		switch {
-		case m.ID < id:
-			return -1
-		case m.ID > id:
-			return 1
-		}
-		return 0
-	})
+	return slices.BinarySearchFunc(s.list, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
 }
 
 // Identity is what a cluster starts from.
@@ -113,6 +142,9 @@ func Load(r storage.Reader) (*Set, error) {
 		return nil, err
 	}
 	if err := s.loadMembers(r); err != nil {
+		return nil, fmt.Errorf("members: load: %w", err)
+	}
+	if err := s.agreesWith(s.confState); err != nil {
 		return nil, fmt.Errorf("members: load: %w", err)
 	}
 	return s, nil
