@@ -20,12 +20,16 @@
 //   - A refused command changes nothing but the applied position and the hash.
 //   - Nothing that decodes makes Apply panic or fail. It fails when the disk does, or when an entry does not decode;
 //     then the member has to stop.
-//   - The hash folds, entry by entry, what was asked, what was answered, and every changed pair. Members with equal
-//     applied index have equal hashes.
+//   - Install brings a state of the same cluster that is not older, and all of it: pairs, leases, members, alarms, hash.
+//     Whoever holds a View, and whatever is under way, keeps the old database until it ends; nothing mixes the two.
+//   - The hash folds, entry by entry, what was asked, what was answered, every changed pair, and the membership whenever
+//     it changes. Members with equal applied index have equal hashes.
+//   - A member is added, removed or promoted in the same entry, and so in the same batch, as raft's configuration changes.
+//     What raft can't follow is refused here, and what is refused here (Outcome.ConfRefused) raft does not follow.
 //
 // # Who may call
 //
-// One goroutine applies (Apply). View, the readers of a View, and the other readers of Machine may be called from
+// One goroutine applies (Apply), and replaces the whole state by another (Install). View, the readers of a View, and the other readers of Machine may be called from
 // anywhere, and never wait for Apply or make it wait. CompactStep, which removes what nobody can read any more, belongs
 // to one goroutine of its own.
 package state

@@ -17,7 +17,7 @@ import (
 func FuzzApply(f *testing.F) {
 	r := random(f)
 	for _, wild := range []bool{false, true} {
-		for _, e := range randomLog(r, 30, wild) {
+		for _, e := range randomLog(f, r, 30, wild) {
 			f.Add(e.Data)
 		}
 	}
@@ -61,7 +61,7 @@ func TestWildCommands(t *testing.T) {
 	r := random(t)
 	for range *roundsFlag {
 		x := newMember(t)
-		x.applyFrom(r, randomLog(r, 200, true), 200, nil)
+		x.applyFrom(r, randomLog(t, r, 200, true), 200, nil)
 		x.checkLeases()
 	}
 }
@@ -77,6 +77,11 @@ func TestRefusalsLeaveNoTrace(t *testing.T) {
 		g.Revision = revision
 		op := g.Op()
 		out := x.apply(entryAfter(x.m.Applied(), op))
+		if r.IntN(4) == 0 {
+			before, revision = x.dump(nameApplied), x.m.Revision()
+			op = g.MembershipChange()
+			out = x.change(op)
+		}
 		if out.Batches[0].Results[0].Refusal == nil {
 			continue
 		}
@@ -84,7 +89,7 @@ func TestRefusalsLeaveNoTrace(t *testing.T) {
 		if after := x.dump(nameApplied); after != before {
 			t.Fatalf("%T %+v, refused for %v, left\n%s\nwas\n%s", op, op, out.Batches[0].Results[0].Refusal, after, before)
 		}
-		if len(out.Events)+len(out.Leases) > 0 || out.Revision != revision || out.Floor || out.Members || out.Alarms {
+		if len(out.Events)+len(out.Leases)+len(out.Removed) > 0 || out.Revision != revision || out.Floor || out.Members || out.Alarms {
 			t.Fatalf("%T %+v: %+v", op, op, out)
 		}
 	}
@@ -99,7 +104,7 @@ func TestDamagedEntry(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"not a batch":           []byte("damage"),
 		"a command cut off":     good.Data[:len(good.Data)-1],
-		"an op from the future": append(append([]byte(nil), good.Data...), 3, 0xf2, 0x01, 0x00),
+		"an op from the future": append(append([]byte(nil), good.Data...), 3, 0x92, 0x02, 0x00),
 	} {
 		x := newMember(t)
 		before := x.dump()

@@ -109,8 +109,12 @@ func (x *member) apply(entries ...Entry) Outcome {
 	return out
 }
 
-// do applies one batch of commands, in the newest term, and returns their results.
+// do applies one batch of commands, in the newest term, and returns their results. A membership change alone comes with a
+// change of raft's configuration.
 func (x *member) do(ops ...command.Op) []Result {
+	if len(ops) == 1 && changesConfiguration(ops[0]) {
+		return x.change(ops[0]).Batches[0].Results
+	}
 	return x.apply(entryAfter(x.m.Applied(), ops...)).Batches[0].Results
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"keelson/command"
 	"keelson/state/lease"
+	"keelson/state/members"
 	"keelson/state/mvcc"
 	"keelson/storage"
 )
@@ -32,10 +33,19 @@ func everyOp() []command.Op {
 		&command.Compact{Revision: 3},
 		&command.Compact{Revision: 3},
 		&command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: 1, RemainingSeconds: 2}}},
+		&command.LeaseCheckpoint{Term: 1, Leases: []command.LeaseRemaining{{ID: 1, RemainingSeconds: 1, GrantIndex: 3, CheckpointIndex: 12}}},
 		&command.LeaseRevoke{ID: 1, Term: 1},
 		&command.LeaseRevoke{ID: 1},
 		&command.MemberPublish{ID: 1, Name: "a", ClientURLs: []string{"http://a:2379"}},
 		&command.MemberPublish{ID: 99},
+		&command.MemberAdd{ID: 4, PeerURLs: []string{"http://d:2380"}, IsLearner: true, LearnersMax: 2, AutoPromote: true},
+		&command.MemberAdd{ID: 4},
+		&command.MemberUpdate{ID: 4, PeerURLs: []string{"http://e:2380"}},
+		&command.MemberUpdate{ID: 4, PeerURLs: []string{"http://a:2380"}},
+		&command.MemberPromote{ID: 4},
+		&command.MemberPromote{ID: 4},
+		&command.MemberRemove{ID: 1},
+		&command.MemberRemove{ID: 1},
 		&command.ClusterVersion{Version: "3.7.0"},
 		&command.HashCheck{Index: 1, Hash: 1, From: 2},
 		&command.Alarm{Member: 1, Type: 1, Raise: true},
@@ -309,6 +319,67 @@ func TestExpiryNamesItsGrant(t *testing.T) {
 	}
 }
 
+// A checkpoint that was under way while its lease was revoked, and the id granted again, shortened the new lease; one that
+// was under way while an earlier one was forgotten shortened what a renewal had promised since.
+func TestCheckpointsThatCameTooLateAreVoid(t *testing.T) {
+	x := newMember(t)
+	grant := x.apply(entryAfter(x.m.Applied(), &command.LeaseGrant{ID: 1, TTLSeconds: 600})).Leases[0].Grant
+	remaining := func(want int64) lease.Lease {
+		t.Helper()
+		v := x.m.View()
+		defer v.Close()
+		l, ok, err := v.Lease(1)
+		if err != nil || !ok || l.RemainingSeconds != want {
+			t.Fatalf("%+v, %v, %v; want %d left", l, ok, err, want)
+		}
+		return l
+	}
+	// record is a checkpoint by one who knows the lease as l.
+	record := func(l lease.Lease, seconds int64) *command.LeaseCheckpoint {
+		return &command.LeaseCheckpoint{Term: x.m.Applied().Term, Leases: []command.LeaseRemaining{{
+			ID: 1, RemainingSeconds: seconds, GrantIndex: l.Grant.Index, GrantOrdinal: l.Grant.Ordinal, CheckpointIndex: l.CheckpointIndex,
+		}}}
+	}
+	forget := &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: 1}}}
+	known := remaining(0)
+	if known.Grant != grant || known.CheckpointIndex != 0 {
+		t.Fatalf("%+v, want grant %v", known, grant)
+	}
+	x.do(record(known, 500))
+	x.do(record(known, 499)) // given out before the other was applied
+	after := remaining(500)
+	x.do(forget)
+	x.do(record(after, 400))
+	forgotten := remaining(0)
+	x.do(forget)
+	x.do(record(forgotten, 400)) // forgotten again, and perhaps renewed again
+	x.flush()
+	x.reopen()
+	l := remaining(0)
+	x.do(record(l, 300), record(l, 200), forget, record(l, 100)) // one entry is no different
+	x.do(record(remaining(0), 300))
+	x.do(&command.LeaseRevoke{ID: 1})
+	again := x.apply(entryAfter(x.m.Applied(), &command.LeaseGrant{ID: 1, TTLSeconds: 600})).Leases[0].Grant
+	x.do(record(known, 5))
+	if l := remaining(0); l.Grant != again || l.CheckpointIndex != 0 {
+		t.Errorf("%+v, want grant %v", l, again)
+	}
+	late := record(remaining(0), 7)
+	at := x.m.Applied()
+	at.Term++
+	if res := x.apply(entryAfter(at, late)).Batches[0].Results[0]; res.Refusal != ErrStaleTerm {
+		t.Errorf("of a former leader: %+v", res)
+	}
+	remaining(0)
+	late.Term = at.Term
+	out := x.apply(entryAfter(x.m.Applied(), late))
+	want := LeaseChange{Kind: LeaseCheckpointed, ID: 1, RemainingSeconds: 7, CheckpointIndex: x.m.Applied().Index}
+	if len(out.Leases) != 1 || out.Leases[0] != want {
+		t.Errorf("told of %+v, want %+v", out.Leases, want)
+	}
+	remaining(7)
+}
+
 // L8: a huge TTL overflowed.
 func TestL8HugeTTL(t *testing.T) {
 	x := newMember(t)
@@ -373,9 +444,13 @@ func TestRefusalNumbers(t *testing.T) {
 			t.Errorf("%v has number %d", err, refusalNumber(err))
 		}
 	}
-	for _, err := range []error{mvcc.ErrCompacted, mvcc.ErrFuture, mvcc.ErrKeyNotFound, ErrStaleTerm} {
-		if refusalNumber(err) == 0 {
-			t.Errorf("%v has no number", err)
+	for err, want := range map[error]byte{
+		mvcc.ErrCompacted: 7, mvcc.ErrFuture: 8, mvcc.ErrKeyNotFound: 9, ErrStaleTerm: 6, members.ErrNotFound: 10, members.ErrExists: 11,
+		members.ErrPeerURLExists: 12, members.ErrTooManyLearners: 13, members.ErrNotLearner: 14, members.ErrLastVoter: 15,
+		members.ErrConfiguration: 16, ErrMisplaced: 17,
+	} {
+		if got := refusalNumber(err); got != want {
+			t.Errorf("%v has number %d, want %d", err, got, want)
 		}
 	}
 	if refusalNumber(nil) != 0 || isRefusal(nil) || isRefusal(lease.Keys(goneDisk{}, 1, nil)) {

@@ -24,7 +24,11 @@ type Entry struct {
 	// Data is a batch of commands (see package command). Empty: raft's own empty entry. It must not change any more:
 	// what comes of it aliases it.
 	Data []byte
-	// ConfState is set for a change of raft's configuration: the configuration it leads to, encoded (raftpb.ConfState).
+	// ConfChange is set for a change of raft's configuration. Data is then the batch that the change carries, of one command
+	// that adds, removes or promotes a member.
+	ConfChange bool
+	// ConfState is the configuration that the change leads to, encoded (raftpb.ConfState). Nil: raft can't carry it out, or
+	// the entry is no such change.
 	ConfState []byte
 }
 
@@ -39,15 +43,23 @@ type Options struct {
 
 // Machine is the state machine. See the package comment for who may call what.
 type Machine struct {
-	db     *storage.DB
-	kv     *mvcc.Store
-	shared atomic.Pointer[publication]
+	// current is the store that readers find. Install replaces it.
+	current atomic.Pointer[store]
+	o       Options
 
-	// Apply's own.
-	leases lease.Table
+	// Apply's own, and Install's, which runs on the same goroutine.
+	*store // the current one
 	hashes hashRing
 	buf    []byte // scratch of the hash
 	failed error  // what Apply has failed with
+}
+
+// store is one database and everything that is read through it. A machine has one at a time.
+type store struct {
+	db     *storage.DB
+	kv     *mvcc.Store
+	shared atomic.Pointer[publication]
+	leases lease.Table // Apply's own
 }
 
 // publication is what Apply publishes apart from pairs and leases. It is immutable.
@@ -80,6 +92,25 @@ func Bootstrap(db *storage.DB, id Identity) error {
 	return nil
 }
 
+// BootstrapEmpty makes the state of a member that joins a cluster, in an empty database: it knows the cluster's id and
+// nothing else, and stands at position 0 with hash 0. Everything else comes with the first snapshot. The caller flushes
+// it.
+func BootstrapEmpty(db *storage.DB, clusterID uint64) error {
+	if done, err := Bootstrapped(db); err != nil || done {
+		return errors.Join(err, errors.New("state: bootstrap: there is a state already"))
+	}
+	b := db.NewBatch()
+	if _, err := members.Bootstrap(b, Identity{ClusterID: clusterID}); err != nil {
+		b.Discard()
+		return fmt.Errorf("state: bootstrap: %w", err)
+	}
+	b.Set(storage.Meta, metaApplied, appendApplied(nil, Position{}, 0))
+	if err := b.Commit(); err != nil {
+		return fmt.Errorf("state: bootstrap: %w", err)
+	}
+	return nil
+}
+
 // Bootstrapped reports whether the database holds a state.
 func Bootstrapped(db *storage.DB) (bool, error) {
 	_, ok, err := db.Get(storage.Meta, metaApplied)
@@ -91,42 +122,63 @@ func Bootstrapped(db *storage.DB) (bool, error) {
 
 // Open opens the state in db. It reads a few records, however much is stored. Errors: ErrNotBootstrapped.
 func Open(db *storage.DB, o Options) (*Machine, error) {
-	applied, hash, ok, err := readApplied(db)
+	s, err := openStore(db, o)
 	if err != nil {
 		return nil, fmt.Errorf("state: open: %w", err)
 	}
-	if !ok {
-		return nil, fmt.Errorf("state: open: %w", ErrNotBootstrapped)
-	}
-	p := &publication{applied: applied, hash: hash}
-	if p.members, err = members.Load(db); err != nil {
-		return nil, fmt.Errorf("state: open: %w", err)
-	}
-	if p.alarms, err = alarm.Load(db); err != nil {
-		return nil, fmt.Errorf("state: open: %w", err)
-	}
-	m := &Machine{db: db}
-	if m.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes}); err != nil {
-		return nil, fmt.Errorf("state: open: %w", err)
-	}
-	m.hashes.put(applied.Index, hash)
-	m.shared.Store(p)
+	m := &Machine{o: o}
+	m.use(s)
 	return m, nil
 }
 
+// openStore reads where the state in db stands.
+func openStore(db *storage.DB, o Options) (*store, error) {
+	applied, hash, ok, err := readApplied(db)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, ErrNotBootstrapped
+	}
+	p := &publication{applied: applied, hash: hash}
+	if p.members, err = members.Load(db); err != nil {
+		return nil, err
+	}
+	if p.alarms, err = alarm.Load(db); err != nil {
+		return nil, err
+	}
+	s := &store{db: db}
+	if s.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes}); err != nil {
+		return nil, err
+	}
+	s.shared.Store(p)
+	return s, nil
+}
+
+// use makes s the store that is read and applied to.
+func (m *Machine) use(s *store) {
+	p := s.shared.Load()
+	m.hashes = hashRing{} // those of before were of another store's making
+	m.hashes.put(p.applied.Index, p.hash)
+	m.store = s
+	m.current.Store(s)
+}
+
 // Applied is the position of the newest entry whose effects can be seen.
-func (m *Machine) Applied() Position { return m.shared.Load().applied }
+func (m *Machine) Applied() Position { return m.current.Load().shared.Load().applied }
 
 // StateHash is the hash of everything up to the entry at index, the newest applied.
 func (m *Machine) StateHash() (index, hash uint64) {
-	p := m.shared.Load()
+	p := m.current.Load().shared.Load()
 	return p.applied.Index, p.hash
 }
 
 // DurableApplied is the position of the newest entry whose effects no crash can take away: the log may be cut up to it.
 // Zero: not even the beginning has been flushed.
 func (m *Machine) DurableApplied() (Position, error) {
-	p, _, _, err := readApplied(m.db.Durable())
+	v := m.View() // keeps the database open
+	defer v.Close()
+	p, _, _, err := readApplied(v.store.db.Durable())
 	if err != nil {
 		return Position{}, fmt.Errorf("state: durable position: %w", err)
 	}
@@ -134,28 +186,52 @@ func (m *Machine) DurableApplied() (Position, error) {
 }
 
 // Revision is the newest revision.
-func (m *Machine) Revision() mvcc.Revision { return m.kv.Revision() }
+func (m *Machine) Revision() mvcc.Revision { return m.current.Load().kv.Revision() }
 
 // Compacted is the compaction floor: revisions below it can't be read. -1: all can.
-func (m *Machine) Compacted() mvcc.Revision { return m.kv.Compacted() }
+func (m *Machine) Compacted() mvcc.Revision { return m.current.Load().kv.Compacted() }
 
 // LiveKeys is the number of keys that exist.
-func (m *Machine) LiveKeys() int64 { return m.kv.LiveKeys() }
+func (m *Machine) LiveKeys() int64 { return m.current.Load().kv.LiveKeys() }
 
 // Changes calls f for the events of from <= revision <= to on keys within lower <= key < upper; see mvcc.Store.Changes.
 func (m *Machine) Changes(from, to mvcc.Revision, lower, upper []byte, maxBytes int, f func(*mvcc.Event) error) (next mvcc.Revision, err error) {
-	return m.kv.Changes(from, to, lower, upper, maxBytes, f)
+	for {
+		next, err = m.current.Load().kv.Changes(from, to, lower, upper, maxBytes, f)
+		if err != mvcc.ErrRetired {
+			return next, err
+		}
+	}
 }
 
 // HashKV hashes the pairs as of a revision; see mvcc.Store.HashKV.
-func (m *Machine) HashKV(rev mvcc.Revision) (mvcc.Hash, error) { return m.kv.HashKV(rev) }
+func (m *Machine) HashKV(rev mvcc.Revision) (mvcc.Hash, error) {
+	for {
+		h, err := m.current.Load().kv.HashKV(rev)
+		if err != mvcc.ErrRetired {
+			return h, err
+		}
+	}
+}
 
 // Hash hashes all pairs; see mvcc.Store.Hash.
-func (m *Machine) Hash() (hash uint32, rev mvcc.Revision, err error) { return m.kv.Hash() }
+func (m *Machine) Hash() (hash uint32, rev mvcc.Revision, err error) {
+	for {
+		hash, rev, err = m.current.Load().kv.Hash()
+		if err != mvcc.ErrRetired {
+			return hash, rev, err
+		}
+	}
+}
 
 // CompactStep removes a part of what has been put below the compaction floor; see mvcc.Store.CompactStep.
 func (m *Machine) CompactStep(maxRecords int) (removed int, more bool, err error) {
-	return m.kv.CompactStep(maxRecords)
+	for {
+		removed, more, err = m.current.Load().kv.CompactStep(maxRecords)
+		if err != mvcc.ErrRetired {
+			return removed, more, err
+		}
+	}
 }
 
 // The record of how far the log has been applied, in storage.Meta:

@@ -14,7 +14,6 @@ import (
 	"keelson/command/commandtest"
 	"keelson/state/alarm"
 	"keelson/state/lease"
-	"keelson/state/members"
 	"keelson/state/mvcc"
 )
 
@@ -25,6 +24,7 @@ type model struct {
 	history         map[int64]map[string]mvcc.KeyValue // pairs after each revision
 	leases          map[int64]lease.Lease
 	alarms          map[alarm.Alarm]bool
+	members         *memberModel
 
 	// Of the command under way.
 	pairs   map[string]mvcc.KeyValue
@@ -35,7 +35,7 @@ type model struct {
 func newModel() *model {
 	return &model{
 		revision: 1, floor: -1, history: map[int64]map[string]mvcc.KeyValue{1: {}},
-		leases: map[int64]lease.Lease{}, alarms: map[alarm.Alarm]bool{},
+		leases: map[int64]lease.Lease{}, alarms: map[alarm.Alarm]bool{}, members: newMemberModel(),
 	}
 }
 
@@ -140,15 +140,16 @@ func (m *model) execute(op command.Op, term uint64, res *Result) error {
 		}
 		res.Lease = o.ID
 	case *command.LeaseCheckpoint:
+		if o.Term > 0 && o.Term < term {
+			return ErrStaleTerm
+		}
 		for _, c := range o.Leases {
-			if l, ok := m.leases[c.ID]; ok {
-				l.RemainingSeconds = c.RemainingSeconds
+			l, ok := m.leases[c.ID]
+			named := lease.Grant{Index: c.GrantIndex, Ordinal: c.GrantOrdinal}
+			if ok && (c.GrantIndex == 0 || named == l.Grant && l.CheckpointIndex == c.CheckpointIndex) {
+				l.RemainingSeconds, l.CheckpointIndex = c.RemainingSeconds, m.at.Index
 				m.leases[c.ID] = l
 			}
-		}
-	case *command.MemberPublish:
-		if o.ID < 1 || o.ID > 3 {
-			return members.ErrNotFound
 		}
 	case *command.Alarm:
 		a := alarm.Alarm{Member: o.Member, Type: alarm.Type(o.Type)}
@@ -160,6 +161,9 @@ func (m *model) execute(op command.Op, term uint64, res *Result) error {
 			delete(m.alarms, a)
 			res.Alarm = &a
 		}
+	default:
+		refusal, _ := m.members.plain(op)
+		return refusal
 	}
 	return nil
 }
@@ -395,10 +399,14 @@ func sprintResult(res *Result) string {
 	return b.String()
 }
 
-// aim lets most expiries be of the present term, and name the grant that their lease has before the entry, or a place
-// next to it.
+// aim lets most expiries and checkpoints be of the present term, and name the grant and the checkpoint that their lease
+// has before the entry, or a place next to it.
 func (m *model) aim(r *rand.Rand, op command.Op, term uint64) command.Op {
-	if o, ok := op.(*command.LeaseRevoke); ok && o.GrantIndex > 0 && r.IntN(4) > 0 {
+	switch o := op.(type) {
+	case *command.LeaseRevoke:
+		if o.GrantIndex == 0 || r.IntN(4) == 0 {
+			break
+		}
 		at := m.leases[o.ID].Grant
 		o.Term, o.GrantIndex, o.GrantOrdinal = term, at.Index, at.Ordinal
 		switch r.IntN(6) {
@@ -406,6 +414,24 @@ func (m *model) aim(r *rand.Rand, op command.Op, term uint64) command.Op {
 			o.GrantIndex++
 		case 1:
 			o.GrantOrdinal++
+		}
+	case *command.LeaseCheckpoint:
+		if o.Term > 0 && r.IntN(4) > 0 {
+			o.Term = term
+		}
+		for i := range o.Leases {
+			c := &o.Leases[i]
+			if c.GrantIndex == 0 || r.IntN(4) == 0 {
+				continue
+			}
+			l := m.leases[c.ID]
+			c.GrantIndex, c.GrantOrdinal, c.CheckpointIndex = l.Grant.Index, l.Grant.Ordinal, l.CheckpointIndex
+			switch r.IntN(8) {
+			case 0:
+				c.GrantOrdinal++
+			case 1:
+				c.CheckpointIndex++
+			}
 		}
 	}
 	return op
@@ -416,19 +442,23 @@ func TestApplyAgainstModel(t *testing.T) {
 	r := random(t)
 	for round := range *roundsFlag {
 		x, m := newMember(t), newModel()
-		g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4}
+		g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6}
 		term := uint64(1)
 		for range 60 {
 			if r.IntN(10) == 0 {
 				term++
+			}
+			at := x.m.Applied()
+			at.Term = term
+			if r.IntN(4) == 0 {
+				m.applyConfChange(x, r, &g, at)
+				continue
 			}
 			var ops []command.Op
 			for range 1 + r.IntN(6) {
 				g.Revision = m.revision
 				ops = append(ops, m.aim(r, g.Op(), term))
 			}
-			at := x.m.Applied()
-			at.Term = term
 			e := entryAfter(at, ops...)
 			out := x.apply(e)
 			for i, res := range out.Batches[0].Results {
@@ -455,9 +485,27 @@ func TestApplyAgainstModel(t *testing.T) {
 	}
 }
 
+// applyConfChange applies a change of the configuration, and compares what came of it.
+func (m *model) applyConfChange(x *member, r *rand.Rand, g *commandtest.Generator, at Position) {
+	x.t.Helper()
+	e, op, refusal := m.members.confEntry(x.t, r, g, at)
+	out := x.apply(e)
+	if out.ConfRefused != (op == nil || refusal != nil) || len(out.Batches) > 0 != (op != nil) {
+		x.t.Fatalf("entry %d, %T %+v: refused %v, want %v", e.Index, op, op, out.ConfRefused, refusal)
+	}
+	if op == nil {
+		return
+	}
+	want := Result{Refusal: refusal, Revision: m.revision}
+	if got := out.Batches[0].Results; len(got) != 1 || sprintResult(&got[0]) != sprintResult(&want) {
+		x.t.Fatalf("entry %d, %T %+v: got %+v, want %+v", e.Index, op, op, got, want)
+	}
+}
+
 // compare compares all there is to read.
 func (m *model) compare(x *member) {
 	x.t.Helper()
+	m.members.compare(x)
 	m.pairs = m.history[m.revision]
 	if got, want := fmt.Sprint(x.pairs()), fmt.Sprint(m.sorted([]byte{0}, []byte{0})); got != want {
 		x.t.Fatalf("pairs\n%s, want\n%s", got, want)

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"keelson/command"
@@ -10,8 +11,9 @@ import (
 )
 
 // randomLog makes entries that follow on the bootstrap position: batches, empty ones, and changes of the configuration.
-func randomLog(r *rand.Rand, entries int, wild bool) []Entry {
-	g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Wild: wild}
+func randomLog(t testing.TB, r *rand.Rand, entries int, wild bool) []Entry {
+	g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Wild: wild}
+	membership := newMemberModel()
 	var log []Entry
 	at := bootstrapPosition
 	for range entries {
@@ -22,13 +24,14 @@ func randomLog(r *rand.Rand, entries int, wild bool) []Entry {
 		switch r.IntN(20) {
 		case 0:
 			e = Entry{Index: at.Index + 1, Term: at.Term}
-		case 1:
-			e = Entry{Index: at.Index + 1, Term: at.Term, ConfState: []byte{8, byte(r.IntN(100))}}
+		case 1, 2, 3:
+			e, _, _ = membership.confEntry(t, r, &g, at)
 		default:
 			var ops []command.Op
 			for range r.IntN(5) {
 				g.Revision = int64(len(log)) // about
 				ops = append(ops, g.Op())
+				membership.plain(ops[len(ops)-1])
 			}
 			e = entryAfter(at, ops...)
 		}
@@ -38,7 +41,7 @@ func randomLog(r *rand.Rand, entries int, wild bool) []Entry {
 	return log
 }
 
-// applyFrom applies what is left of the log, in calls of random size.
+// applyFrom applies what is left of the log, in calls of random size. A change of the configuration ends a call.
 func (x *member) applyFrom(r *rand.Rand, log []Entry, calls int, seen func(Outcome)) {
 	for ; calls > 0; calls-- {
 		next := x.m.Applied().Index + 1 - log[0].Index
@@ -46,7 +49,11 @@ func (x *member) applyFrom(r *rand.Rand, log []Entry, calls int, seen func(Outco
 			return
 		}
 		n := min(1+r.IntN(6), len(log)-int(next))
-		out := x.apply(log[next : int(next)+n]...)
+		part := log[next : int(next)+n]
+		if i := slices.IndexFunc(part, func(e Entry) bool { return e.ConfChange }); i >= 0 {
+			part = part[:i+1]
+		}
+		out := x.apply(part...)
 		if seen != nil {
 			seen(out)
 		}
@@ -58,7 +65,7 @@ func (x *member) applyFrom(r *rand.Rand, log []Entry, calls int, seen func(Outco
 func TestSameLogSameState(t *testing.T) {
 	r := random(t)
 	for round := range *roundsFlag {
-		log := randomLog(r, 120, round%2 == 1)
+		log := randomLog(t, r, 120, round%2 == 1)
 		one, grouped, crashing := newMember(t), newMember(t), newMember(t)
 		hashes := map[uint64]uint64{}
 		var oneSaw, groupedSaw string
@@ -100,6 +107,9 @@ func sprintResults(out Outcome) string {
 		for i := range b.Results {
 			s += sprintResult(&b.Results[i])
 		}
+	}
+	if out.ConfRefused || out.Removed != nil {
+		s += fmt.Sprintf("configuration refused: %v, removed %d\n", out.ConfRefused, out.Removed)
 	}
 	return s
 }
@@ -151,7 +161,7 @@ func (x *member) applyCrashing(r *rand.Rand, log []Entry, check func()) {
 func TestEventsDoNotDependOnGrouping(t *testing.T) {
 	r := random(t)
 	for range *roundsFlag {
-		log := randomLog(r, 80, true)
+		log := randomLog(t, r, 80, true)
 		one, grouped := newMember(t), newMember(t)
 		var want, got changes
 		for _, e := range log {
@@ -185,15 +195,21 @@ func (c *changes) add(out Outcome) {
 func TestHashCoversEverything(t *testing.T) {
 	put := &command.Put{Key: []byte("a"), Value: []byte("1")}
 	base := func() Entry { return entryAfter(bootstrapPosition, put) }
+	remove := confEntryAfter(t, bootstrapPosition, testIdentity.ConfState, &command.MemberRemove{ID: 1})
 	hashes := map[uint64]string{}
 	for name, change := range map[string]func(*Entry){
-		"base":       func(*Entry) {},
-		"term":       func(e *Entry) { e.Term++ },
-		"value":      func(e *Entry) { *e = entryAfter(bootstrapPosition, &command.Put{Key: []byte("a"), Value: []byte("2")}) },
-		"two":        func(e *Entry) { *e = entryAfter(bootstrapPosition, put, put) },
-		"empty":      func(e *Entry) { e.Data = nil },
-		"noop":       func(e *Entry) { *e = entryAfter(bootstrapPosition, &command.Noop{}) },
-		"conf state": func(e *Entry) { e.ConfState = []byte("x") },
+		"base":                func(*Entry) {},
+		"term":                func(e *Entry) { e.Term++ },
+		"value":               func(e *Entry) { *e = entryAfter(bootstrapPosition, &command.Put{Key: []byte("a"), Value: []byte("2")}) },
+		"two":                 func(e *Entry) { *e = entryAfter(bootstrapPosition, put, put) },
+		"empty":               func(e *Entry) { e.Data = nil },
+		"noop":                func(e *Entry) { *e = entryAfter(bootstrapPosition, &command.Noop{}) },
+		"a change":            func(e *Entry) { *e = remove },
+		"raft can't":          func(e *Entry) { *e = remove; e.ConfState = nil },
+		"a change of nothing": func(e *Entry) { *e = remove; e.Data = nil },
+		"another": func(e *Entry) {
+			*e = confEntryAfter(t, bootstrapPosition, testIdentity.ConfState, &command.MemberRemove{ID: 2})
+		},
 	} {
 		x := newMember(t)
 		e := base()

@@ -17,8 +17,11 @@ import (
 // Scripts in testdata/apply say what each command does. A script begins with a new cluster of three members.
 //
 //	apply [term=N] [one-by-one]      one entry with the commands below, or one entry for each
+//	conf-change [term=N] [impossible] [useless]
+//	                                 a change of the configuration with the commands below; raft can't carry it out, or it
+//	                                 leads nowhere
 //	read                             ranges and transactions on a view
-//	empty, conf-state                entries without commands
+//	empty                            an entry without commands
 //	state                            position, revisions, members, alarms, leases
 //	compact-all, flush, reopen, crash
 func TestApplyScripts(t *testing.T) {
@@ -34,9 +37,8 @@ func TestApplyScripts(t *testing.T) {
 			case "empty":
 				at := x.m.Applied()
 				return printOutcome(x.apply(Entry{Index: at.Index + 1, Term: at.Term + 1}))
-			case "conf-state":
-				at := x.m.Applied()
-				return printOutcome(x.apply(Entry{Index: at.Index + 1, Term: at.Term, ConfState: []byte(d.Input)}))
+			case "conf-change":
+				return x.scriptConfChange(d)
 			case "state":
 				return x.printState()
 			case "compact-all":
@@ -73,6 +75,24 @@ func (x *member) scriptApply(d *datadriven.TestData) string {
 	return printOutcome(x.apply(entries...))
 }
 
+func (x *member) scriptConfChange(d *datadriven.TestData) string {
+	p := parser{t: x.t, lines: strings.Split(strings.TrimRight(d.Input, "\n"), "\n")}
+	ops := p.ops(0)
+	at := x.m.Applied()
+	if d.HasArg("term") {
+		d.ScanArgs(x.t, "term", &at.Term)
+	}
+	e := entryAfter(at, ops...)
+	e.ConfChange, e.ConfState = true, x.members().ConfState()
+	if len(ops) == 1 && changesConfiguration(ops[0]) && !d.HasArg("useless") {
+		e.ConfState = leadsTo(x.t, e.ConfState, ops[0])
+	}
+	if d.HasArg("impossible") {
+		e.ConfState = nil
+	}
+	return printOutcome(x.apply(e))
+}
+
 func (x *member) scriptRead(d *datadriven.TestData) string {
 	v := x.m.View()
 	defer v.Close()
@@ -101,7 +121,16 @@ func (x *member) printState() string {
 	fmt.Fprintf(&b, "index %d, term %d, revision %d, compacted %d, keys %d\n", at.Index, at.Term, v.Revision(), v.Compacted(), x.m.LiveKeys())
 	fmt.Fprintf(&b, "cluster %d, version %q, conf state %q\n", v.Members().ClusterID(), v.Members().Version(), v.Members().ConfState())
 	for _, m := range v.Members().List() {
-		fmt.Fprintf(&b, "member %d %q peers %v clients %v learner %v\n", m.ID, m.Name, m.PeerURLs, m.ClientURLs, m.IsLearner)
+		fmt.Fprintf(&b, "member %d %q peers %v clients %v learner %v", m.ID, m.Name, m.PeerURLs, m.ClientURLs, m.IsLearner)
+		if m.AutoPromote {
+			b.WriteString(", to be promoted")
+		}
+		b.WriteString("\n")
+	}
+	for id := range uint64(10) {
+		if v.Members().Removed(id) {
+			fmt.Fprintf(&b, "removed %d\n", id)
+		}
 	}
 	for _, a := range v.Alarms().List(alarm.None) {
 		fmt.Fprintf(&b, "alarm %d of %d\n", a.Type, a.Member)
@@ -111,7 +140,11 @@ func (x *member) printState() string {
 		if err != nil || !ok {
 			x.t.Fatal(ok, err)
 		}
-		fmt.Fprintf(&b, "lease %d: ttl %d, remaining %d, granted at %d.%d, keys %q\n", l.ID, l.TTLSeconds, l.RemainingSeconds, l.Grant.Index, l.Grant.Ordinal, keys)
+		fmt.Fprintf(&b, "lease %d: ttl %d, remaining %d, granted at %d.%d, keys %q", l.ID, l.TTLSeconds, l.RemainingSeconds, l.Grant.Index, l.Grant.Ordinal, keys)
+		if l.CheckpointIndex != 0 {
+			fmt.Fprintf(&b, ", checkpoint at %d", l.CheckpointIndex)
+		}
+		b.WriteString("\n")
 		return true
 	})
 	if err != nil {
@@ -156,6 +189,12 @@ func printOutcome(out Outcome) string {
 	}
 	if out.Alarms {
 		b.WriteString("alarms changed\n")
+	}
+	if out.ConfRefused {
+		b.WriteString("configuration stays\n")
+	}
+	for _, id := range out.Removed {
+		fmt.Fprintf(&b, "removed %d\n", id)
 	}
 	fmt.Fprintf(&b, "revision %d\n", out.Revision)
 	return b.String()
@@ -274,9 +313,22 @@ func (p *parser) op(w []string, indent int) command.Op {
 			ID: a.number(0), Term: uint64(a.int("term")), GrantIndex: uint64(a.int("index")), GrantOrdinal: uint32(a.int("ordinal")),
 		}
 	case "checkpoint":
-		return &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: a.number(0), RemainingSeconds: a.int("remaining")}}}
+		return &command.LeaseCheckpoint{Term: uint64(a.int("term")), Leases: []command.LeaseRemaining{{
+			ID: a.number(0), RemainingSeconds: a.int("remaining"),
+			GrantIndex: uint64(a.int("index")), GrantOrdinal: uint32(a.int("ordinal")), CheckpointIndex: uint64(a.int("after")),
+		}}}
 	case "publish":
 		return &command.MemberPublish{ID: uint64(a.number(0)), Name: string(a.key(1)), ClientURLs: a.words[2:]}
+	case "member-add":
+		return &command.MemberAdd{
+			ID: uint64(a.number(0)), PeerURLs: a.words[1:], IsLearner: a.has("learner"), LearnersMax: a.int("max"), AutoPromote: a.has("auto"),
+		}
+	case "member-remove":
+		return &command.MemberRemove{ID: uint64(a.number(0))}
+	case "member-update":
+		return &command.MemberUpdate{ID: uint64(a.number(0)), PeerURLs: a.words[1:]}
+	case "member-promote":
+		return &command.MemberPromote{ID: uint64(a.number(0))}
 	case "version":
 		return &command.ClusterVersion{Version: string(a.key(0))}
 	case "check":

@@ -18,13 +18,23 @@ import (
 // It may be used by several goroutines until it is closed.
 type View struct {
 	*mvcc.View
-	m         *Machine
+	store     *store
 	published *publication
 }
 
 // View opens a view of the newest state published.
 func (m *Machine) View() *View {
-	return &View{View: m.kv.View(), m: m, published: m.shared.Load()}
+	v := m.view() // apart, so that this can be inlined, and a View that stays with its caller is not allocated
+	return &v
+}
+
+func (m *Machine) view() View {
+	for {
+		s := m.current.Load()
+		if v := s.kv.View(); v != nil { // otherwise another store has just taken its place
+			return View{View: v, store: s, published: s.shared.Load()}
+		}
+	}
 }
 
 // ErrNotReadOnly is the error of a transaction that would write, given to a view.
@@ -46,15 +56,17 @@ func (v *View) Members() *members.Set { return v.published.members }
 func (v *View) Alarms() *alarm.Set { return v.published.alarms }
 
 // Lease returns a lease; ok is false if there is none.
-func (v *View) Lease(id lease.ID) (l lease.Lease, ok bool, err error) { return lease.Get(v.m.db, id) }
+func (v *View) Lease(id lease.ID) (l lease.Lease, ok bool, err error) {
+	return lease.Get(v.store.db, id)
+}
 
 // Leases yields all leases, in order of the ids' unsigned values, until yield returns false.
-func (v *View) Leases(yield func(lease.Lease) bool) error { return lease.All(v.m.db, yield) }
+func (v *View) Leases(yield func(lease.Lease) bool) error { return lease.All(v.store.db, yield) }
 
 // LeaseKeys yields the keys that hang on a lease, in order, until yield returns false; none if there is no such lease.
 // A key is valid only during the call.
 func (v *View) LeaseKeys(id lease.ID, yield func(key []byte) bool) error {
-	return lease.Keys(v.m.db, id, yield)
+	return lease.Keys(v.store.db, id, yield)
 }
 
 // LeaseWithKeys returns a lease and the keys that hung on it at one moment; ok is false if there is none.

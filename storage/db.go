@@ -88,14 +88,6 @@ func (db *DB) Flush() error {
 	return nil
 }
 
-// Checkpoint makes a copy of the flushed state in dir (which must not exist) out of hard links. Flush first.
-func (db *DB) Checkpoint(dir string) error {
-	if err := db.p.Checkpoint(dir); err != nil {
-		return fmt.Errorf("storage: checkpoint to %s: %w", dir, err)
-	}
-	return nil
-}
-
 // Sizes tells how much the database holds.
 type Sizes struct {
 	DiskBytes     uint64 // tables, obsolete ones included

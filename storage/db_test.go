@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -399,4 +400,39 @@ func checkPrefix(t *testing.T, db *DB, flushed, batches uint64) {
 		got = append(got, fmt.Sprint(binary.BigEndian.Uint64([]byte(e[:8]))))
 	}
 	expect(t, "changes", got, changes...)
+}
+
+// A database that was opened again has a log file, empty as it is; a checkpoint of it has none.
+func TestCheckpointOfAReopenedDatabase(t *testing.T) {
+	fs := vfs.NewMem()
+	for range 3 {
+		db, err := Open(Options{FS: fs, Dir: "db"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := db.NewBatch()
+		b.Set(Meta, []byte("a"), []byte("1"))
+		if err := errors.Join(b.Commit(), db.Flush(), fs.RemoveAll("copy"), db.Checkpoint("copy")); err != nil {
+			t.Fatal(err)
+		}
+		names, err := fs.List("copy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if !IsCheckpointFile(name) {
+				t.Errorf("the checkpoint holds %s", name)
+			}
+		}
+		c, err := Open(Options{FS: fs, Dir: "copy"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, ok, err := c.Get(Meta, []byte("a")); err != nil || !ok || string(v) != "1" {
+			t.Errorf("the copy holds %q, %v, %v", v, ok, err)
+		}
+		if err := errors.Join(c.Close(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

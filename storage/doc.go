@@ -16,6 +16,8 @@
 // The comparer is Pebble's own cockroachkvs: byte order over the keys (which need no escaping), then newest version
 // first, under Pebble's Split, so that bloom filters and NextPrefix work by key.
 //
+// A checkpoint is a copy of the database by hard links; IsCheckpointFile knows the names that it is made of.
+//
 // The package decides nothing about meaning: what the values hold is the business of the packages under state. It is
 // safe for concurrent use; a Batch and an Iter belong to one goroutine.
 package storage

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"keelson/env"
 )
@@ -38,6 +39,10 @@ type Dir struct {
 	root string
 	name string // of the member directory: freshName until Commit
 	lock io.Closer
+
+	mu     sync.Mutex
+	active pointer // guarded by mu from the end of Open on
+
 	// Fresh: the member is to be initialised, then Commit called.
 	Fresh bool
 	// Identity is whose directory it is, unless Fresh.
@@ -73,10 +78,13 @@ func Open(fs env.FS, root string) (_ *Dir, err error) {
 
 // lookAndPrepare is called with the lock held: what was there a moment ago may have been another process's work.
 func (d *Dir) lookAndPrepare() error {
-	if err := d.look(); err != nil || !d.Fresh {
+	if err := d.look(); err != nil {
 		return err
 	}
-	return d.prepare()
+	if d.Fresh {
+		return d.prepare()
+	}
+	return d.tidy()
 }
 
 // look finds out what is at root.
@@ -86,6 +94,7 @@ func (d *Dir) look() error {
 		return fmt.Errorf("data directory %s: %w", d.root, err)
 	}
 	d.Fresh, d.Strangers = true, nil
+	d.active = pointer{store: firstStoreName}
 	for _, n := range names {
 		switch n {
 		case memberName:
@@ -119,11 +128,8 @@ func (d *Dir) checkFormat() error {
 		return fmt.Errorf("%w: %s is in format %d, this program knows formats up to %d; start it with the version that wrote it, or a later one",
 			ErrNewer, d.root, version, formatVersion)
 	}
-	for _, part := range []string{"wal", "state"} {
-		if _, err := d.fs.Stat(d.path(part)); err != nil {
-			return fmt.Errorf("%w: %s is missing (%v); restore the directory from a backup, or remove it and let the member join again",
-				ErrDamaged, d.path(part), err)
-		}
+	if err := d.readPointer(); err != nil {
+		return err
 	}
 	return d.readIdentity()
 }
@@ -156,16 +162,19 @@ func (d *Dir) prepare() error {
 	if err := d.fs.RemoveAll(d.path()); err != nil {
 		return fmt.Errorf("data directory %s: remove what a crash left: %w", d.root, err)
 	}
-	for _, p := range []string{d.path(), d.path("wal"), d.path("state"), d.path("snap")} {
+	for _, p := range []string{d.path(), d.path("wal"), d.path(firstStoreName), d.path("snap")} {
 		if err := d.fs.MkdirAll(p, 0o700); err != nil {
 			return fmt.Errorf("data directory %s: %w", d.root, err)
 		}
 	}
-	note := "The pairs of this member are kept in ../state, by keelson. This file is here for tools that ask whether it exists.\n"
+	note := "The pairs of this member are kept in ../state (or as ../ACTIVE says), by keelson. This file is here for tools that ask whether it exists.\n"
 	if err := writeFile(d.fs, d.path("snap", "db"), note); err != nil {
 		return err
 	}
 	if err := writeFile(d.fs, d.path("FORMAT"), formatText()+"\n"); err != nil {
+		return err
+	}
+	if err := d.makeWays(); err != nil {
 		return err
 	}
 	return syncDirs(d.fs, d.path("snap"), d.path())
@@ -181,7 +190,7 @@ func (d *Dir) Commit(i Identity) error {
 	}
 	d.Identity = i
 	fresh := d.path()
-	if err := syncDirs(d.fs, d.path("wal"), d.path("state"), fresh); err != nil {
+	if err := syncDirs(d.fs, d.path("wal"), d.path(firstStoreName), fresh); err != nil {
 		return err
 	}
 	d.name = memberName
@@ -192,9 +201,8 @@ func (d *Dir) Commit(i Identity) error {
 	return syncDirs(d.fs, d.root)
 }
 
-// Wal is where the raft log lives, State where the database does. They change with Commit.
-func (d *Dir) Wal() string   { return d.path("wal") }
-func (d *Dir) State() string { return d.path("state") }
+// Wal is where the raft log lives. It changes with Commit.
+func (d *Dir) Wal() string { return d.path("wal") }
 
 // Member is the member directory.
 func (d *Dir) Member() string { return d.path() }

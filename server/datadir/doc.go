@@ -6,7 +6,11 @@
 //	    FORMAT           "keelson 1": who wrote this directory, and in which format
 //	    IDENTITY         the ids of the cluster and of the member
 //	    wal/             the raft log (package raftlog)
-//	    state/           the state machine's database (package storage)
+//	    state/           the state machine's database (package storage), until a snapshot is installed
+//	    state-<n>/       a database that came as a snapshot
+//	    ACTIVE           which of the databases is in use; without it, state
+//	    incoming/        snapshots being received (package snapshot); kept from one run to the next
+//	    outgoing/        checkpoints being sent; emptied by every start
 //	    snap/db          a note for people and tools that look for etcd's backend file here
 //	  member.new/        a directory in the making: whatever a crash left of it is removed
 //	  LOCK               held while a process has the directory open
@@ -14,6 +18,17 @@
 // A member directory is made under another name and renamed when it is complete, so that a crash leaves either none
 // or a whole one. Files that the package does not know are left alone.
 //
-// The package owns the layout and the lock; what is inside wal and state belongs to others. It is called once, at
-// start, from one goroutine.
+// # How a database takes another's place
+//
+//	received ──Adopt──► state-<n>, to be opened and looked at ──Activate──► in use, the log still the old one
+//	                          │ not wanted                                     │ log reset
+//	                          ▼                                                ▼
+//	                        Remove                           Settle; and Remove of the old one, once it is closed
+//
+// Activate is one rename, of the pointer file ACTIVE: a crash at any step leaves the old database or the new one in use,
+// whole. Installed tells the next start that the log may not have followed yet. Databases that are not in use are removed
+// by the next start.
+//
+// The package owns the layout and the lock; what is inside wal and the databases belongs to others. Open, Commit and
+// Close belong to one goroutine; what databases go through may be called from any.
 package datadir

@@ -37,10 +37,15 @@ const removalBatchBytes = 1 << 20
 // do. With removed 0 and more true it waits for views that are open: call again later.
 //
 // It changes nothing that can be read, may be interrupted anywhere, also by a crash, and goes on from where it stood.
+//
+// Errors: ErrRetired.
 func (s *Store) CompactStep(maxRecords int) (removed int, more bool, err error) {
 	r := &s.removal
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if s.gate.isShut() {
+		return 0, false, ErrRetired
+	}
 	w := r.removal
 	floor := s.shared.Load().floor
 	if w.target == 0 {

@@ -8,7 +8,8 @@ import (
 )
 
 // Cursor pages through a range at one revision, in key order. Between two pages it holds nothing in the store, so a
-// compaction may overtake it. It belongs to one goroutine.
+// compaction may overtake it; if another store takes the place of its own, it goes on there. It belongs to one
+// goroutine.
 type Cursor struct {
 	s           *Store
 	rev         Revision
@@ -81,8 +82,9 @@ func (c *Cursor) Rest() (count int64, err error) {
 
 // scan goes over what is left, in a view of its own.
 func (c *Cursor) scan(f func(*KeyValue) bool) error {
-	v := c.s.View()
+	v := c.s.viewOfNewest()
 	defer v.Close()
+	c.s = v.s
 	if _, err := v.at.resolve(c.rev); err != nil {
 		return err
 	}

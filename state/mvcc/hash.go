@@ -43,12 +43,15 @@ const (
 // member, and after a restart. It takes a scan of all versions or, for more than a million of them, several. Before
 // the first revision there is nothing, which has a hash too, whatever the floor.
 //
-// Errors: ErrCompacted, ErrFuture.
+// Errors: ErrCompacted, ErrFuture, ErrRetired.
 // Source: etcd v3 API, Maintenance.HashKV; compared with etcd 3.7.1.
 func (s *Store) HashKV(rev Revision) (Hash, error) { return s.hashKV(rev, hashEntriesMax) }
 
 func (s *Store) hashKV(rev Revision, entriesMax int) (Hash, error) {
 	v := s.View()
+	if v == nil {
+		return Hash{}, ErrRetired
+	}
 	defer v.Close()
 	if rev < 0 {
 		return Hash{Hash: crc32.Checksum(hashSeed, castagnoli), Compacted: v.at.floor, Revision: rev, Current: v.at.revision}, nil
@@ -250,8 +253,13 @@ func appendProtoInt(dst []byte, field protowire.Number, v int64) []byte {
 
 // Hash hashes everything that can be read, history included, and says at which revision. It is the same on all
 // members at the same revision and floor, however much of what is compacted they have removed.
+//
+// Errors: ErrRetired.
 func (s *Store) Hash() (hash uint32, rev Revision, err error) {
 	v := s.View()
+	if v == nil {
+		return 0, 0, ErrRetired
+	}
 	defer v.Close()
 	it, err := s.db.Iter(storage.Versions, nil, nil)
 	if err != nil {

@@ -18,9 +18,12 @@ const changeOverheadBytes = 64
 //
 // Prev is set unless the event created the key, or the revision before is compacted.
 //
-// Errors: ErrCompacted if from is below the compaction floor.
+// Errors: ErrCompacted if from is below the compaction floor; ErrRetired, before f is called.
 func (s *Store) Changes(from, to Revision, lower, upper []byte, maxBytes int, f func(*Event) error) (next Revision, err error) {
 	v := s.View()
+	if v == nil {
+		return from, ErrRetired
+	}
 	defer v.Close()
 	if from < v.at.floor {
 		return from, ErrCompacted

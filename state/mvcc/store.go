@@ -17,8 +17,9 @@ type Store struct {
 	gate   gate // open views
 	tx     Tx   // the one transaction there is at a time
 
-	removal removalState
-	hashes  hashMemo
+	removal    removalState
+	hashes     hashMemo
+	retirement retirement
 }
 
 // publication is what a reader starts from. It is immutable.

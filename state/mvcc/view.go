@@ -15,9 +15,12 @@ type View struct {
 	epoch uint64
 }
 
-// View opens a view of the newest published revision. It never waits.
+// View opens a view of the newest published revision. It never waits. Nil: the store is retired.
 func (s *Store) View() *View {
 	epoch := s.gate.enter()
+	if epoch == gateShut {
+		return nil
+	}
 	return &View{s: s, at: s.shared.Load(), epoch: epoch}
 }
 

@@ -1,0 +1,63 @@
+package state
+
+import (
+	"fmt"
+
+	"keelson/storage"
+)
+
+// Checkpoint makes a copy of the state in dir, which must not exist, out of hard links: a database of its own. It
+// returns which position it holds, and raft's configuration at that position (encoded; empty: none); both are read from
+// the copy itself, because entries may be applied meanwhile. Everything that was applied when Checkpoint was called is in
+// it. Any goroutine may call it; the removal of compacted versions waits for it.
+func (m *Machine) Checkpoint(dir string) (at Position, confState []byte, err error) {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	db := v.store.db
+	if err := db.Checkpoint(dir); err != nil {
+		return Position{}, nil, fmt.Errorf("state: checkpoint: %w", err)
+	}
+	c, err := db.OpenCheckpoint(dir)
+	if err != nil {
+		return Position{}, nil, fmt.Errorf("state: checkpoint: %w", err)
+	}
+	at, confState, err = v.readCheckpoint(c)
+	if e := c.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return Position{}, nil, fmt.Errorf("state: checkpoint: %w", err)
+	}
+	return at, confState, nil
+}
+
+// readCheckpoint reads what a checkpoint holds that was begun after v was opened.
+func (v *View) readCheckpoint(c *storage.DB) (at Position, confState []byte, err error) {
+	s, err := openStore(c, Options{NewestCacheBytes: -1})
+	if err != nil {
+		return Position{}, nil, err
+	}
+	p := s.shared.Load()
+	if was := v.published.applied; p.applied.Index < was.Index {
+		return Position{}, nil, fmt.Errorf("checkpoint ends at %d, but %d was applied before", p.applied.Index, was.Index)
+	}
+	return p.applied, p.members.ConfState(), nil
+}
+
+// Flush makes everything that has been applied durable. It takes as long as that takes. Any goroutine may call it.
+func (m *Machine) Flush() error {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	return v.store.db.Flush()
+}
+
+// Sizes tells how much the database holds. Any goroutine may call it.
+func (m *Machine) Sizes() storage.Sizes {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	return v.store.db.Sizes()
+}
+
+// Close closes the database in use, without a flush: what was not flushed is applied again from the log. Everybody else
+// must have ended; what Install has retired is closed by whoever got it.
+func (m *Machine) Close() error { return m.store.db.Close() }
