@@ -85,7 +85,7 @@ func (l *loader) chooseInitialCluster() {
 		l.note(zapcore.InfoLevel, "detected default host for advertise", zap.String("host", host))
 	}
 	if c.Cluster.Initial == "" && !c.Discovery.wanted() {
-		c.Cluster.Initial = initialClusterOf(c.Member.Name, c.Cluster.AdvertisePeerURLs)
+		c.Cluster.Initial = InitialClusterOf(c.Member.Name, c.Cluster.AdvertisePeerURLs)
 	}
 }
 

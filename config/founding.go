@@ -19,24 +19,44 @@ const (
 	stateExisting = "existing"
 )
 
-// How long host names of the initial cluster are tried to be resolved.
-const (
-	resolveTimeout = 30 * time.Second
-	resolveRetry   = time.Second
-)
+// Joining reports whether a member without data is to join a running cluster, not to found one.
+func (c Cluster) Joining() bool { return c.InitialState == stateExisting }
 
-// Founding is the cluster that a first start founds. Members are sorted by id.
+// ResolveTimeout is how long host names of the initial cluster are tried to be resolved.
+const ResolveTimeout = 30 * time.Second
+
+const resolveRetry = time.Second
+
+// Founding is the cluster that the initial-* settings describe. Members are sorted by id.
 type Founding struct {
 	ClusterID uint64
 	LocalID   uint64 // this member's
 	Members   []FoundingMember
 }
 
-// FoundingMember is one member of a cluster to be founded.
+// FoundingMember is one of the members that a cluster starts with.
 type FoundingMember struct {
 	ID       uint64
 	Name     string
 	PeerURLs []string // sorted
+}
+
+// Local is this member.
+func (f *Founding) Local() FoundingMember {
+	i := slices.IndexFunc(f.Members, func(m FoundingMember) bool { return m.ID == f.LocalID })
+	return f.Members[i] // there is always one
+}
+
+// PeerURLs are the addresses of all members but this one, sorted.
+func (f *Founding) PeerURLs() []string {
+	var urls []string
+	for _, m := range f.Members {
+		if m.ID != f.LocalID {
+			urls = append(urls, m.PeerURLs...)
+		}
+	}
+	slices.Sort(urls)
+	return urls
 }
 
 // Resolver finds the addresses of a host name; net.Resolver is one.
@@ -46,35 +66,30 @@ type Resolver interface {
 
 var errNoInitialCluster = errors.New("initial cluster unset and no discovery endpoints found")
 
-// Founding derives the cluster to found from the initial-* settings. Only a member without data asks: a later start
-// goes by what is stored, whatever the settings say.
+// Founding reads the members that a cluster starts with, as name=url,name=url, and derives their ids and the cluster's
+// from addresses and token. This member has to be among them, by name, with the addresses that it advertises. Only a
+// member without data asks: a later start goes by what is stored, whatever the settings say.
 //
-// If the advertised peer addresses are not literally those of the initial cluster, host names are resolved (for up to
-// 30 seconds, or until ctx ends) and compared as addresses.
+// If the advertised peer addresses are not literally those of initial, host names are resolved (for up to 30 seconds, or
+// until ctx ends) and compared as addresses.
 //
 // Source: the operations specification, 1.8 (texts) and 1.9 (ids).
-func (c *Config) Founding(ctx context.Context, resolver Resolver) (Founding, error) {
-	if c.Cluster.InitialState == stateExisting {
-		return Founding{}, errors.New("--initial-cluster-state=existing asks for joining a cluster, which this version does not do yet")
-	}
-	if c.Cluster.Initial == "" {
+func (c *Config) Founding(ctx context.Context, resolver Resolver, initial, token string) (Founding, error) {
+	if initial == "" {
 		return Founding{}, errNoInitialCluster
 	}
-	initial, err := parseInitialCluster(c.Cluster.Initial)
+	members, err := ParseInitialCluster(initial)
 	if err != nil {
 		return Founding{}, err
 	}
-	own, ok := initial[c.Member.Name]
+	own, ok := members[c.Member.Name]
 	if !ok {
 		return Founding{}, fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Member.Name)
 	}
 	if err := c.compareAdvertised(ctx, resolver, own); err != nil {
 		return Founding{}, err
 	}
-	if len(initial) > 1 {
-		return Founding{}, fmt.Errorf("--initial-cluster names %d members; this version runs clusters of one", len(initial))
-	}
-	return found(initial, c.Member.Name, c.Cluster.InitialToken), nil
+	return found(members, c.Member.Name, token), nil
 }
 
 // found computes the ids of a new cluster.
@@ -96,8 +111,8 @@ func found(initial map[string]URLs, local, token string) Founding {
 	return f
 }
 
-// parseInitialCluster reads name=url,name=url. A name that comes again adds an address to its member.
-func parseInitialCluster(text string) (map[string]URLs, error) {
+// ParseInitialCluster reads name=url,name=url: the addresses of each member, by name. A name that comes again adds an address to its member.
+func ParseInitialCluster(text string) (map[string]URLs, error) {
 	lists := map[string][]string{}
 	for _, pair := range strings.Split(text, ",") {
 		name, address, found := strings.Cut(strings.TrimSpace(pair), "=")
@@ -124,8 +139,8 @@ func parseInitialCluster(text string) (map[string]URLs, error) {
 	return members, nil
 }
 
-// initialClusterOf is the initial cluster of a member alone.
-func initialClusterOf(name string, peerURLs URLs) string {
+// InitialClusterOf is the initial cluster of a member alone, as ParseInitialCluster reads it.
+func InitialClusterOf(name string, peerURLs URLs) string {
 	pairs := make([]string, len(peerURLs))
 	for i, u := range peerURLs.Strings() {
 		pairs[i] = name + "=" + u
@@ -139,7 +154,7 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	if advertised.String() == initial.String() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 	defer cancel()
 	mismatch := "host names were compared as addresses"
 	initialAddresses, err := resolveAll(ctx, resolver, initial)
@@ -152,7 +167,7 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	}
 	if err != nil {
 		return fmt.Errorf("failed to resolve %s to match --initial-cluster=%s (%w)",
-			advertised, initialClusterOf(c.Member.Name, initial), err)
+			advertised, InitialClusterOf(c.Member.Name, initial), err)
 	}
 	for _, u := range initial {
 		if !advertised.contains(u) {
@@ -163,10 +178,35 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	for _, u := range advertised {
 		if !initial.contains(u) {
 			return fmt.Errorf("--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s",
-				u.String(), initialClusterOf(c.Member.Name, initial))
+				u.String(), InitialClusterOf(c.Member.Name, initial))
 		}
 	}
 	return nil
+}
+
+// SameAddresses reports whether two lists of peer URLs, in any order, name the same addresses: literally, or once host
+// names are resolved, which is tried for as long as ctx lasts. The error is the resolver's; it comes with false.
+func SameAddresses(ctx context.Context, resolver Resolver, a, b []string) (bool, error) {
+	first, err := parseURLs(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := parseURLs(b)
+	if err != nil {
+		return false, err
+	}
+	if first.String() == second.String() {
+		return true, nil
+	}
+	if len(first) != len(second) {
+		return false, nil
+	}
+	firstAddresses, err := resolveAll(ctx, resolver, first)
+	if err != nil {
+		return false, err
+	}
+	secondAddresses, err := resolveAll(ctx, resolver, second)
+	return err == nil && slices.Equal(firstAddresses, secondAddresses), err
 }
 
 // resolveAll is urls with addresses in place of host names, sorted, trying again every second while ctx lasts.

@@ -29,7 +29,7 @@ func TestIDs(t *testing.T) {
 	}
 	for _, c := range cases {
 		config, _ := mustLoad(t, machine(nil, ""), strings.Fields(c.args)...)
-		f, err := config.Founding(context.Background(), hosts{})
+		f, err := config.Founding(context.Background(), hosts{}, config.Cluster.Initial, config.Cluster.InitialToken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestIDs(t *testing.T) {
 }
 
 func TestIDsOfThree(t *testing.T) {
-	members, err := parseInitialCluster("a=http://h:1,b=http://h:2,c=http://h:3,a=http://h:0")
+	members, err := ParseInitialCluster("a=http://h:1,b=http://h:2,c=http://h:3,a=http://h:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,11 @@ func TestFoundingRefusals(t *testing.T) {
 			`initial cluster default=http://localhost:2380,b=http://localhost:2380 has duplicate url`},
 		{"no url", "--initial-cluster=default", `empty URL given for "default"`},
 		{"bad url", "--initial-cluster=default=foo", `URL scheme must be http, https, unix, or unixs: foo`},
-		{"three members", "--initial-cluster=default=http://localhost:2380,b=http://localhost:2381,c=http://localhost:2382",
-			`--initial-cluster names 3 members; this version runs clusters of one`},
-		{"existing", "--initial-cluster-state=existing", `--initial-cluster-state=existing asks for joining a cluster, which this version does not do yet`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			config, _ := mustLoad(t, machine(nil, ""), strings.Fields(c.args)...)
-			if f, err := config.Founding(context.Background(), hosts{}); err == nil || err.Error() != c.want {
+			if f, err := config.Founding(context.Background(), hosts{}, config.Cluster.Initial, config.Cluster.InitialToken); err == nil || err.Error() != c.want {
 				t.Errorf("%+v, %v; want %s", f, err, c.want)
 			}
 		})
@@ -90,13 +87,66 @@ func TestFoundingRefusals(t *testing.T) {
 
 func TestFoundingResolves(t *testing.T) {
 	config, _ := mustLoad(t, machine(nil, ""), "--initial-cluster=default=http://one:2380", "--initial-advertise-peer-urls=http://uno:2380")
-	if _, err := config.Founding(context.Background(), hosts{"one": "10.0.0.1", "uno": "10.0.0.1"}); err != nil {
+	if _, err := config.Founding(context.Background(), hosts{"one": "10.0.0.1", "uno": "10.0.0.1"}, config.Cluster.Initial, "t"); err != nil {
 		t.Errorf("two names of one address: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := config.Founding(ctx, hosts{"one": "10.0.0.1"})
+	_, err := config.Founding(ctx, hosts{"one": "10.0.0.1"}, config.Cluster.Initial, "t")
 	if err == nil || err.Error() != "failed to resolve http://uno:2380 to match --initial-cluster=default=http://one:2380 (no such host uno)" {
 		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+// Discovery leaves the initial cluster unset: whoever founds then needs one from elsewhere.
+func TestFoundingOfNobody(t *testing.T) {
+	config, _ := mustLoad(t, machine(nil, ""), "--discovery-srv=example.com")
+	if config.Cluster.Initial != "" {
+		t.Errorf("initial cluster %q", config.Cluster.Initial)
+	}
+	_, err := config.Founding(context.Background(), hosts{}, config.Cluster.Initial, "t")
+	if err == nil || err.Error() != "initial cluster unset and no discovery endpoints found" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFoundingOfFive(t *testing.T) {
+	const initial = "a=http://h:1,b=http://h:2,c=http://h:3,d=http://h:4,default=http://localhost:2380,a=http://h:0"
+	config, _ := mustLoad(t, machine(nil, ""), "--initial-cluster="+initial)
+	f, err := config.Founding(context.Background(), hosts{}, config.Cluster.Initial, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Members) != 5 || f.Local().Name != "default" || f.Local().ID != f.LocalID {
+		t.Errorf("members %+v, local %+v", f.Members, f.Local())
+	}
+	if got := strings.Join(f.PeerURLs(), ","); got != "http://h:0,http://h:1,http://h:2,http://h:3,http://h:4" {
+		t.Errorf("peers %s", got)
+	}
+}
+
+func TestSameAddresses(t *testing.T) {
+	resolver := hosts{"one": "10.0.0.1", "uno": "10.0.0.1", "two": "10.0.0.2"}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	cases := []struct {
+		name, a, b string
+		want       bool
+		failure    string
+	}{
+		{"literally", "http://nowhere:1,http://x:2", "http://x:2,http://nowhere:1", true, ""},
+		{"resolved", "http://one:1,http://two:1", "http://10.0.0.2:1,http://uno:1", true, ""},
+		{"other port", "http://one:1", "http://one:2", false, ""},
+		{"other scheme", "http://one:1", "https://uno:1", false, ""},
+		{"more", "http://one:1,http://two:1", "http://uno:1", false, ""},
+		{"unknown", "http://nowhere:1", "http://one:1", false, "no such host nowhere"},
+		{"unknown on the other side", "http://one:1", "http://nowhere:1", false, "no such host nowhere"},
+		{"no url", "x", "http://one:1", false, "URL scheme must be http, https, unix, or unixs: x"},
+	}
+	for _, c := range cases {
+		got, err := SameAddresses(ended, resolver, strings.Split(c.a, ","), strings.Split(c.b, ","))
+		if got != c.want || (err == nil) != (c.failure == "") || err != nil && err.Error() != c.failure {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
 	}
 }

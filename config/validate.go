@@ -97,8 +97,6 @@ func (c *Config) validateDiscovery(initialGiven bool) error {
 		return errors.New("--discovery-endpoints must not contain empty endpoints")
 	case d.Fallback == "proxy":
 		return errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
-	case d.wanted():
-		return errors.New("--discovery-endpoints and --discovery-srv ask for discovery, which this version does not have yet")
 	}
 	return nil
 }

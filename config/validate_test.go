@@ -64,7 +64,6 @@ func TestRefusals(t *testing.T) {
 		{"later: peer names", "--peer-cert-allowed-cn=a,b", `--peer-cert-allowed-cn asks for TLS, which this version does not have yet`},
 		{"later: jwt", "--auth-token=jwt,sign-method=RS256", `--auth-token asks for JSON web tokens, which this version does not have yet`},
 		{"later: tracing", "--enable-distributed-tracing", `--enable-distributed-tracing asks for distributed tracing, which this version does not have yet`},
-		{"later: discovery", "--discovery-srv=example.com", `--discovery-endpoints and --discovery-srv ask for discovery, which this version does not have yet`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,6 +88,8 @@ func TestAccepted(t *testing.T) {
 		"--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
 		"--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true",
 		"--discovery-fallback=exit --auth-token=simple --election-timeout=50000 --heartbeat-interval=10000",
+		"--discovery-srv=example.com --discovery-srv-name=x",
+		"--discovery-token=x --discovery-endpoints=http://a:2379,b:2379 --initial-cluster-state=existing",
 		"--force-new-cluster --unsafe-no-fsync --metrics=whatever --client-cert-auth=false --cert-file= --peer-cert-allowed-cn=",
 	} {
 		mustLoad(t, machine(nil, ""), strings.Fields(args)...)
