@@ -63,6 +63,17 @@ func sizeOp(op command.Op) int64 {
 		for _, op := range o.Failure {
 			n += sizeOp(op)
 		}
+	case *command.MemberAdd:
+		n += sizeStrings(o.PeerURLs)
+	case *command.MemberUpdate:
+		n += sizeStrings(o.PeerURLs)
+	}
+	return n
+}
+
+func sizeStrings(list []string) (n int64) {
+	for _, s := range list {
+		n += opBytes + int64(len(s))
 	}
 	return n
 }

@@ -3,7 +3,8 @@
 // It owns what a client can see of the protocol: the shape checks of requests and the order in which errors win, the
 // translation of requests into commands and reads, the bytes of replies, and the one table from refusals to gRPC
 // statuses (status.go). It leaves to others what the words mean: commands are carried out by the state machine, which
-// it reaches through Member; watchers live in package watch; the time left of a lease is known to Lessor. The services
+// it reaches through Member; who belongs and who leads is changed through Cluster; watchers live in package watch; the time
+// left of a lease is known to Lessor, and whether a learner may vote to Promoter, whoever leads. The services
 // are registered on any grpc.ServiceRegistrar whose codec is Codec().
 //
 // What flows: a request message comes in, is checked and becomes a command.Op for Member.Propose or a read of a

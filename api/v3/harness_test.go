@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,11 +11,13 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	"keelson/command"
 	"keelson/env"
@@ -29,6 +32,8 @@ import (
 const (
 	clusterID = 0xc1c1c1c1c1c1c1c1
 	memberID  = 0x3e3e
+
+	otherVoter = 0x77
 )
 
 // soloMember stands in for a node: a real machine and a real hub, without a log in front of them.
@@ -45,8 +50,8 @@ type soloMember struct {
 	index uint64
 
 	// Faults, set before the call they are for.
-	proposeErr, readErr, renewErr atomic.Pointer[error]
-	swept                         atomic.Int64
+	proposeErr, readErr, renewErr, changeErr atomic.Pointer[error]
+	swept                                    atomic.Int64
 }
 
 func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, error) {
@@ -54,18 +59,87 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 		return state.Result{}, *err
 	}
 	m.proposals.Add(1)
+	return m.apply(op, state.Entry{})
+}
+
+// apply applies op as the only command of an entry.
+func (m *soloMember) apply(op command.Op, e state.Entry) (state.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.index++
 	c := command.Command{Time: int64(m.index), Op: op}
 	data := command.AppendTo(command.BeginBatch(nil, command.BatchID{Origin: 1, Sequence: m.index}), c.Append(nil))
-	out, err := m.machine.Apply([]state.Entry{{Index: m.index, Term: 2, Data: data}})
+	e.Index, e.Term, e.Data = m.index, 2, data
+	out, err := m.machine.Apply([]state.Entry{e})
 	if err != nil {
 		m.t.Errorf("apply: %v", err)
 		return state.Result{}, err
 	}
 	m.hub.Publish(out.Events, out.Revision)
 	return out.Batches[0].Results[0], nil
+}
+
+// ChangeMembers is what a node does, without raft and without the strict checks.
+func (m *soloMember) ChangeMembers(_ context.Context, op command.Op) (state.Result, error) {
+	if err := m.changeErr.Load(); err != nil {
+		return state.Result{}, *err
+	}
+	v := m.machine.View()
+	voters, learners := v.Members().Voters(), v.Members().Learners()
+	v.Close()
+	without := func(list []uint64, id uint64) []uint64 {
+		return slices.DeleteFunc(slices.Clone(list), func(x uint64) bool { return x == id })
+	}
+	switch o := op.(type) {
+	case *command.MemberUpdate:
+		return m.apply(op, state.Entry{})
+	case *command.MemberAdd:
+		if o.IsLearner {
+			learners = append(learners, o.ID)
+		} else {
+			voters = append(voters, o.ID)
+		}
+	case *command.MemberRemove:
+		voters, learners = without(voters, o.ID), without(learners, o.ID)
+	case *command.MemberPromote:
+		voters, learners = append(without(voters, o.ID), o.ID), without(learners, o.ID)
+	}
+	return m.apply(op, state.Entry{ConfChange: true, ConfState: confState(m.t, voters, learners)})
+}
+
+func confState(t testing.TB, voters, learners []uint64) []byte {
+	t.Helper()
+	b, err := proto.Marshal(&raftpb.ConfState{Voters: voters, Learners: learners})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// MoveLeader knows one other voter, otherVoter.
+func (m *soloMember) MoveLeader(ctx context.Context, to uint64) error {
+	switch {
+	case !m.Status().Leading:
+		return node.ErrNotLeader
+	case to == otherVoter:
+		m.set(func(s *node.Status) { s.Leader, s.Leading = to, false })
+		return nil
+	}
+	return node.ErrBadTransferee
+}
+
+// Promote is what a promoter does on the leader.
+func (m *soloMember) Promote(ctx context.Context, id uint64) ([]members.Member, error) {
+	res, err := m.ChangeMembers(ctx, &command.MemberPromote{ID: id})
+	if err == nil {
+		err = res.Refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	v := m.machine.View()
+	defer v.Close()
+	return v.Members().List(), nil
 }
 
 func (m *soloMember) Read(ctx context.Context) (*state.View, error) {
@@ -146,6 +220,7 @@ func serve(t testing.TB, change func(*Options)) *server {
 	err = state.Bootstrap(db, members.Identity{
 		ClusterID: clusterID,
 		Members:   []members.Member{{ID: memberID, PeerURLs: []string{"http://p:2380"}}},
+		ConfState: confState(t, []uint64{memberID}, nil),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +233,7 @@ func serve(t testing.TB, change func(*Options)) *server {
 	m.status.Store(&node.Status{ClusterID: clusterID, MemberID: memberID, Leader: memberID, Term: 2, Committed: 5, Applied: 4, Leading: true})
 	t.Cleanup(m.hub.Close)
 	o := Options{
-		Member: m, Lessor: m, Store: machine, Hub: m.hub, Clock: env.SystemClock(), Chance: env.SystemChance(),
+		Member: m, Cluster: m, Promoter: m, Lessor: m, Store: machine, Hub: m.hub, Clock: env.SystemClock(), Chance: env.SystemChance(),
 		Sizes: func() (int64, int64) { return 4096, 1024 },
 	}
 	if change != nil {

@@ -93,7 +93,8 @@ func TestLearnerServes(t *testing.T) {
 	for _, req := range []any{
 		&pb.RangeRequest{Key: []byte("k")}, put("k", "v"), &pb.DeleteRangeRequest{Key: []byte("k")}, &pb.TxnRequest{},
 		&pb.TxnRequest{Success: ops{local}}, &pb.CompactionRequest{}, &pb.LeaseGrantRequest{}, &pb.LeaseLeasesRequest{},
-		&pb.MemberListRequest{}, &pb.HashKVRequest{}, &pb.AlarmRequest{},
+		&pb.MemberListRequest{}, &pb.HashKVRequest{}, &pb.AlarmRequest{}, &pb.LeaseTimeToLiveRequest{}, &pb.MemberAddRequest{},
+		&pb.MemberRemoveRequest{}, &pb.MemberUpdateRequest{}, &pb.MemberPromoteRequest{}, &pb.MoveLeaderRequest{},
 	} {
 		wantError(t, fmt.Sprintf("%T", req), s.call(t, req), rpctypes.ErrGRPCNotSupportedForLearner)
 	}

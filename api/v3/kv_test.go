@@ -225,6 +225,16 @@ func (s *server) call(t testing.TB, req any) (err error) {
 		_, err = s.lease.LeaseLeases(ctx(t), r)
 	case *pb.MemberListRequest:
 		_, err = s.cluster.MemberList(ctx(t), r)
+	case *pb.MemberAddRequest:
+		_, err = s.cluster.MemberAdd(ctx(t), r)
+	case *pb.MemberRemoveRequest:
+		_, err = s.cluster.MemberRemove(ctx(t), r)
+	case *pb.MemberUpdateRequest:
+		_, err = s.cluster.MemberUpdate(ctx(t), r)
+	case *pb.MemberPromoteRequest:
+		_, err = s.cluster.MemberPromote(ctx(t), r)
+	case *pb.MoveLeaderRequest:
+		_, err = s.upkeep.MoveLeader(ctx(t), r)
 	case *pb.StatusRequest:
 		_, err = s.upkeep.Status(ctx(t), r)
 	case *pb.HashKVRequest:

@@ -121,13 +121,17 @@ func (l *leaseService) renew(ctx context.Context, id int64) (*pb.LeaseKeepAliveR
 	return reply, nil
 }
 
-// LeaseTimeToLive tells how long a lease has left. That it does not exist is no error.
+// LeaseTimeToLive tells how long a lease has left. That it does not exist is no error. The time is the leader's; the keys
+// are read here, once this member has all that the others have acknowledged.
 func (l *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	t, ok, err := l.s.o.Lessor.LeaseTimes(ctx, lease.ID(r.ID))
 	if err != nil {
 		return nil, wireError(err)
 	}
-	v := l.s.o.Member.ReadLocal()
+	v, err := l.s.view(ctx, !r.Keys)
+	if err != nil {
+		return nil, err
+	}
 	defer v.Close()
 	reply := &pb.LeaseTimeToLiveResponse{Header: l.s.header(v.Revision()).message(), ID: r.ID, TTL: -1}
 	if !ok {

@@ -200,7 +200,7 @@ func TestLeaseTimeToLive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		r    *pb.LeaseTimeToLiveRequest
 		want *pb.LeaseTimeToLiveResponse
 	}{
@@ -214,6 +214,10 @@ func TestLeaseTimeToLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantMessage(t, "time to live", got, c.want)
+		// Keys may have been attached through another member, of which this one has not heard yet.
+		if reads := s.reads.Load(); reads != []int64{1, 1, 2}[i] {
+			t.Errorf("%v: %d linearizable reads", c.r, reads)
+		}
 	}
 }
 

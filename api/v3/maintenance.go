@@ -15,7 +15,7 @@ import (
 // storageVersion is the level of etcd's storage format that clients are told of.
 const storageVersion = "3.7.0"
 
-// maintenance is the service Maintenance. Snapshot, MoveLeader and Downgrade are not served yet.
+// maintenance is the service Maintenance. Snapshot and Downgrade are not served yet.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	s *Services
@@ -64,6 +64,14 @@ func alarmText(a alarm.Alarm) string {
 // Defragment answers at once: the storage needs no defragmentation.
 func (m *maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	return &pb.DefragmentResponse{}, nil
+}
+
+// MoveLeader hands leadership to another voter, from the member that has it.
+func (m *maintenance) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := m.s.o.Cluster.MoveLeader(ctx, r.TargetID); err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.MoveLeaderResponse{}, nil
 }
 
 // Hash hashes everything this member holds.

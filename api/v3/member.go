@@ -7,6 +7,7 @@ import (
 	"keelson/node"
 	"keelson/state"
 	"keelson/state/lease"
+	"keelson/state/members"
 	"keelson/state/mvcc"
 )
 
@@ -27,7 +28,31 @@ type Member interface {
 	WaitSwept(ctx context.Context) error
 }
 
-// Lessor knows how long leases still live: a *node.Node.
+// Cluster changes who belongs to the cluster and who leads it: a *node.Node.
+type Cluster interface {
+	// ChangeMembers carries out MemberAdd, MemberRemove, MemberUpdate or MemberPromote, after the strict checks, and
+	// returns when it is applied here and raft has advanced past it. A refusal of the state machine stands in the result.
+	//
+	// Errors: node.ErrNotEnoughStarted, node.ErrUnhealthy, for a promotion node.ErrLearnerNotReady and, on a member that
+	// does not lead, node.ErrNotLeader, and those of Propose.
+	ChangeMembers(ctx context.Context, op command.Op) (state.Result, error)
+	// MoveLeader hands leadership to another voter and returns when this member has seen it lead. To hand it to the one
+	// who has it is done at once.
+	//
+	// Errors: node.ErrNotLeader, node.ErrBadTransferee, node.ErrTransferTimeout.
+	MoveLeader(ctx context.Context, to uint64) error
+}
+
+// Promoter has a learner promoted by the leader, who alone knows how far the learner is: a *peer.Promoter.
+type Promoter interface {
+	// Promote makes a learner a voter and returns the members, by id, as they are then. What the leader refuses is an
+	// error here, the same on every member.
+	//
+	// Errors: members.ErrNotFound, members.ErrNotLearner, and those of Cluster.ChangeMembers except node.ErrNotLeader.
+	Promote(ctx context.Context, id uint64) ([]members.Member, error)
+}
+
+// Lessor knows how long leases still live, whoever leads: a *peer.Lessor.
 type Lessor interface {
 	// RenewLease lets a lease live for its full TTL from now and returns that TTL. A lease that is unknown, expired or
 	// being revoked gives state.ErrLeaseNotFound, once the outcome is certain.

@@ -9,9 +9,11 @@ import (
 
 // Options are the parts and limits of Services. All parts are required unless said otherwise.
 type Options struct {
-	Member Member
-	Lessor Lessor
-	Store  Store
+	Member   Member
+	Cluster  Cluster
+	Promoter Promoter
+	Lessor   Lessor
+	Store    Store
 	// Sizes are the bytes of the store on disk and how many of them are in use. Invariant: inUse <= total.
 	Sizes  func() (total, inUse int64)
 	Hub    *watch.Hub
@@ -33,6 +35,8 @@ type Options struct {
 	ReadBudgetBytes int64
 	// LeaseTTLMinSeconds is the least TTL a lease is granted. 0: 2.
 	LeaseTTLMinSeconds int64
+	// MaxLearners is how many learners the cluster may have; all members must be told the same. 0: 1.
+	MaxLearners int
 	// ElectionTimeout is the period in which the presence of a leader is looked at. 0: 1 s.
 	ElectionTimeout time.Duration
 	// QuotaBytes is reported by Status; it is not what Quota decides by. 0: 2 GiB.
@@ -44,6 +48,7 @@ const (
 	maxTxnOpsDefault          = 128
 	readBudgetBytesDefault    = 512 << 20
 	leaseTTLMinSecondsDefault = 2
+	maxLearnersDefault        = 1
 	electionTimeoutDefault    = time.Second
 	quotaBytesDefault         = 2 << 30
 )
@@ -54,6 +59,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxTxnOps, maxTxnOpsDefault)
 	setDefault(&o.ReadBudgetBytes, readBudgetBytesDefault)
 	setDefault(&o.LeaseTTLMinSeconds, leaseTTLMinSecondsDefault)
+	setDefault(&o.MaxLearners, maxLearnersDefault)
 	setDefault(&o.ElectionTimeout, electionTimeoutDefault)
 	setDefault(&o.QuotaBytes, quotaBytesDefault)
 	return o

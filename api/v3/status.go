@@ -16,8 +16,14 @@ import (
 
 // Errors of this layer, beside those that package rpctypes names.
 var (
-	errTooManyRequests = status.Error(codes.Unknown, "etcdserver: too many requests") // etcd sends it as Unknown
+	// etcd sends these two as Unknown.
+	errTooManyRequests  = status.Error(codes.Unknown, rpctypes.ErrorDesc(rpctypes.ErrGRPCRequestTooManyRequests))
+	errNotEnoughStarted = status.Error(codes.Unknown, rpctypes.ErrorDesc(rpctypes.ErrGRPCMemberNotEnoughStarted))
+
 	errNotPrimary      = status.Error(codes.Unknown, "not a primary lessor")
+	errTransferTimeout = status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
+	errConfiguration   = status.Error(codes.Unknown, "etcdserver: "+members.ErrConfiguration.Error())
+	errMisplaced       = status.Error(codes.Unknown, "etcdserver: "+state.ErrMisplaced.Error())
 	errUnknownMethod   = status.Error(codes.Unknown, "etcdserver: unknown method")
 	errStreamSort      = status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
 	errStreamFilter    = status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
@@ -36,6 +42,13 @@ var statuses = []struct{ err, wire error }{
 	{mvcc.ErrFuture, rpctypes.ErrGRPCFutureRev},
 	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
 	{members.ErrNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{members.ErrExists, rpctypes.ErrGRPCMemberExist},
+	{members.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{members.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{members.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{members.ErrLastVoter, errNotEnoughStarted}, // what the strict checks say of it
+	{members.ErrConfiguration, errConfiguration},
+	{state.ErrMisplaced, errMisplaced},
 	{node.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{node.ErrStopped, rpctypes.ErrGRPCStopped},
 	{node.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
@@ -45,6 +58,14 @@ var statuses = []struct{ err, wire error }{
 	{node.ErrCanceled, rpctypes.ErrGRPCCanceled},
 	{node.ErrDropped, status.Error(codes.Unknown, "raft proposal dropped")},
 	{node.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{node.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{node.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
+	{node.ErrTimeoutApplied, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
+	{node.ErrNotEnoughStarted, errNotEnoughStarted},
+	{node.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{node.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
+	{node.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{node.ErrTransferTimeout, errTransferTimeout},
 }
 
 // wireError turns any error into one with a gRPC status. Contexts' errors keep their own text; what the table does not
