@@ -2,13 +2,14 @@
 // to propose.
 //
 // Lessor counts the time of leases. It owns their expiries, which exist nowhere else: the log knows only what was
-// granted. Compactor decides when to compact, and to which revision.
+// granted. Compactor decides when to compact, and to which revision. Integrity has the members' state hashes compared, finds
+// out who is corrupt, and raises the alarms; on members that do not lead it answers what others state.
 //
-// Both are pure. They read no clock, start nothing and propose nothing: every method is told the time, as monotonic time
-// since some fixed moment in this process, and the caller proposes what they return. Both are told again what has become
+// All are pure. They read no clock, start nothing and propose nothing: every method is told the time, as monotonic time
+// since some fixed moment in this process, and the caller proposes what they return. They are told again what has become
 // of it through what is applied, and offer it again if nothing has: a proposal that is lost costs time, nothing else.
 //
-// Neither is safe for concurrent use; package node keeps each behind one lock. The same calls give the same answers, in
+// None is safe for concurrent use; package node keeps each behind one lock. The same calls give the same answers, in
 // the simulator too: nothing depends on the order of a map.
 //
 // # A lease on the leader

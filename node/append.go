@@ -18,6 +18,7 @@ type appender struct {
 	effects []replica.Effect
 	batches []raftlog.Batch
 	done    []replica.Event
+	busy    busy
 	grown   int // bytes of entries since the tender was told
 	idle    *idleTimer
 }
@@ -51,9 +52,44 @@ func (a *appender) round() {
 	if len(a.effects) == 0 {
 		return
 	}
+	a.busy.begin(n.o.Clock.Monotonic())
+	for rest := a.effects; len(rest) > 0; {
+		var err error
+		if rest, err = a.write(rest); err != nil {
+			n.fail(err)
+			return
+		}
+	}
+	a.busy.end()
+	a.idle.worked()
+	if a.grown >= spareLookBytes {
+		a.grown = 0
+		n.tellTender()
+	}
+}
+
+// write carries out the Appends up to the next Install under one sync, or an Install, and returns what is left.
+func (a *appender) write(effects []replica.Effect) (rest []replica.Effect, err error) {
+	n := a.n
+	if in, ok := effects[0].(*replica.Install); ok {
+		if err := a.install(in); err != nil {
+			return nil, err
+		}
+		if len(in.Entries) > 0 { // behind the snapshot; the log has the hard state already
+			if err := n.o.Log.Append(raftlog.Batch{Entries: in.Entries}); err != nil {
+				return nil, err
+			}
+		}
+		n.events.put(replica.InstallDone{Install: in})
+		return effects[1:], nil
+	}
 	a.batches, a.done = a.batches[:0], a.done[:0]
-	for _, e := range a.effects {
-		e := e.(*replica.Append)
+	for len(effects) > 0 {
+		e, ok := effects[0].(*replica.Append)
+		if !ok {
+			break
+		}
+		effects = effects[1:]
 		a.batches = append(a.batches, raftlog.Batch{HardState: e.HardState, Entries: e.Entries})
 		a.done = append(a.done, replica.AppendDone{Append: e})
 		for _, entry := range e.Entries {
@@ -61,15 +97,10 @@ func (a *appender) round() {
 		}
 	}
 	if err := n.o.Log.Append(a.batches...); err != nil {
-		n.fail(err)
-		return
+		return nil, err
 	}
 	n.events.put(a.done...)
-	a.idle.worked()
-	if a.grown >= spareLookBytes {
-		a.grown = 0
-		n.tellTender()
-	}
+	return effects, nil
 }
 
 func (a *appender) markIdle() {

@@ -52,13 +52,13 @@ func (a *applier) round() {
 		for _, e := range run {
 			a.entries = appendEntries(a.entries, e)
 		}
-		settled, err := n.applyRun(a.entries)
+		settled, refused, err := n.applyRun(a.entries)
 		if err != nil {
 			n.fail(err)
 			return
 		}
-		for _, e := range run {
-			n.events.put(replica.ApplyDone{Apply: e, Settled: settled})
+		for i, e := range run {
+			n.events.put(replica.ApplyDone{Apply: e, Settled: settled, Refused: refused && i == len(run)-1})
 			settled = nil
 		}
 		clear(a.entries)
@@ -85,37 +85,50 @@ func appendEntries(entries []state.Entry, a *replica.Apply) []state.Entry {
 		s := state.Entry{Index: e.GetIndex(), Term: e.GetTerm()}
 		if e.GetType() == raftpb.EntryNormal {
 			s.Data = e.GetData()
-		} else if i == len(a.Entries)-1 && a.ConfState != nil {
-			conf, err := proto.MarshalOptions{Deterministic: true}.Marshal(a.ConfState)
-			if err != nil {
-				panic("node: configuration can't be encoded: " + err.Error())
-			}
-			s.ConfState = conf
+		} else if i == len(a.Entries)-1 {
+			s.ConfChange, s.Data = true, replica.ChangeContext(e)
+			s.ConfState = encodeConfiguration(a.ConfState)
 		}
 		entries = append(entries, s)
 	}
 	return entries
 }
 
+// encodeConfiguration is nil for nil.
+func encodeConfiguration(cs *raftpb.ConfState) []byte {
+	if cs == nil {
+		return nil
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
+	if err != nil {
+		panic("node: configuration can't be encoded: " + err.Error())
+	}
+	return b
+}
+
 // applyRun applies, then tells everybody, in the order of the package comment. It returns which of this member's own
-// batches were among the entries.
-func (n *Node) applyRun(entries []state.Entry) (settled []uint64, err error) {
+// batches were among the entries, and whether the machine refused the conf change that they end in.
+func (n *Node) applyRun(entries []state.Entry) (settled []uint64, refused bool, err error) {
 	start := n.o.Clock.Monotonic()
 	out, err := n.o.Machine.Apply(entries)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	now := n.o.Clock.Monotonic()
 	n.leases.observe(out.Leases, now)
+	n.integrity.applied(&out, n.o.Machine.Applied().Index)
 	for _, b := range out.Batches {
 		n.proposals.settle(b.ID, b.Results)
 	}
 	n.o.Hub.Publish(out.Events, out.Revision)
+	if out.Members {
+		n.membersChanged()
+	}
 	if out.Floor {
 		n.Sweep()
 	}
 	if n.o.Observe.Applied != nil {
 		n.o.Observe.Applied(&out, len(entries), now-start)
 	}
-	return n.proposals.own(out.Batches), nil
+	return n.proposals.own(out.Batches), out.ConfRefused, nil
 }

@@ -6,7 +6,7 @@
 //	mover     owns the replica: ticks, proposals, reads and what the others report; hands out the effects
 //	appender  writes the log: everything that queued up while the last sync ran, under one sync
 //	applier   applies committed entries, then settles the results, then publishes events to watchers
-//	keeper    what a leader does with the time: expires leases, compacts by schedule
+//	keeper    what a leader does with the time: expires leases, compacts by schedule; on every member, has states compared
 //	sweeper   removes compacted versions from the store, and truncates the log below what the store has on disk
 //	tender    keeps a spare segment for the log, and reads old segments again to find damage
 //

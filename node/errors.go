@@ -11,6 +11,8 @@ var (
 	// ErrTimeoutConnectionLost: the same, of a request that came when this member had no connection to the leader, or as
 	// the leader not to a quorum.
 	ErrTimeoutConnectionLost = errors.New("request timed out, possibly due to connection lost")
+	// ErrTimeoutApplied: what is committed was not applied in time.
+	ErrTimeoutApplied = errors.New("request timed out, waiting for the applied index took too long")
 	// ErrStopped: the member is shutting down, or its disk failed.
 	ErrStopped = errors.New("member stopped")
 	// ErrNoLeader: nobody leads.

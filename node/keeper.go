@@ -17,6 +17,7 @@ func (n *Node) keep() {
 	ticker := n.o.Clock.NewTicker(keeperInterval)
 	defer ticker.Stop()
 	compactor := leader.NewCompactor(n.o.Compactor)
+	promotions := promotions{asked: map[uint64]time.Duration{}}
 	for {
 		select {
 		case <-n.leases.changed:
@@ -24,6 +25,10 @@ func (n *Node) keep() {
 		case <-ticker.C():
 			n.expireLeases()
 			n.compactBySchedule(compactor)
+			promotions.tick(n)
+			n.checkIntegrity()
+		case <-n.integrity.wake:
+			n.checkIntegrity()
 		case <-n.stopped.Done():
 			return
 		}

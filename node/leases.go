@@ -76,7 +76,7 @@ func (l *leases) observe(changes []state.LeaseChange, now time.Duration) {
 			l.lessor.Revoked(c.ID)
 			l.gone(c.ID)
 		case state.LeaseCheckpointed:
-			l.lessor.Checkpointed(c.ID, c.RemainingSeconds)
+			l.lessor.Checkpointed(c.ID, c.RemainingSeconds, c.CheckpointIndex)
 		}
 	}
 }

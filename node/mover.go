@@ -22,6 +22,7 @@ type mover struct {
 	events    []replica.Event // of this step: ticks first
 	appending int             // Appends with entries that were handed out and are not done
 	leading   bool
+	silent    bool // see watchDisk
 }
 
 func newMover(n *Node, r *replica.Replica) *mover {
@@ -84,10 +85,11 @@ func (m *mover) tick() {
 	n := m.n
 	m.events = append(m.events, replica.Tick{})
 	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
-	for _, id := range n.proposals.expire(before, ErrTimeout) {
+	for _, id := range n.proposals.expire(before, n.timedOut) {
 		m.events = append(m.events, replica.Forget{ID: id})
 	}
 	n.reads.expire(before, ErrTimeout)
+	m.watchDisk()
 }
 
 // step gives the replica everything that has come in, and carries out what it wants.
@@ -97,8 +99,13 @@ func (m *mover) step() {
 	m.incoming = n.events.take(m.incoming)
 	m.events = append(m.events, m.incoming...)
 	for _, ev := range m.incoming {
-		if done, ok := ev.(replica.AppendDone); ok && len(done.Entries) > 0 {
-			m.appending--
+		switch ev := ev.(type) {
+		case replica.AppendDone:
+			if len(ev.Entries) > 0 {
+				m.appending--
+			}
+		case replica.Message:
+			n.received.bytes.Add(-messageBytes(ev.Message))
 		}
 	}
 	// Without a leader, requests wait for one, within their time.
@@ -144,6 +151,8 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 			m.appending++
 		}
 		n.appends.put(e)
+	case *replica.Install:
+		n.appends.put(e)
 	case *replica.Apply:
 		n.applies.put(e)
 	case *replica.ReadReady:
@@ -159,12 +168,15 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 		m.leading = e.Leading
 		n.lonely.Store(0)
 		n.leases.lead(e.Term, e.Leading)
+		n.leader.set(e.Leader, n.o.Clock.Monotonic())
 		n.events.signal() // for those who waited for a leader
 		if n.o.Observe.Leader != nil {
 			n.o.Observe.Leader(e.Leader, e.Term, e.Leading)
 		}
 	case *replica.Send:
-		// There is nobody to send to: a cluster of one.
+		if !m.silent {
+			n.send(e.Messages)
+		}
 	default:
 		n.fail(fmt.Errorf("node: no way to carry out %T", e))
 	}

@@ -28,6 +28,11 @@ type Node struct {
 	proposals *proposals
 	reads     *reads
 	leases    *leases
+	snapshots *snapshots
+	integrity *integrity
+	leader    *leadership
+	received  received
+	removed   sync.Once
 	sweep     chan struct{} // capacity 1: something to remove or to truncate
 	sweeps    *sweeps
 	logged    chan struct{} // capacity 1: the log has grown by a good part of a segment
@@ -56,6 +61,25 @@ type Status struct {
 // Start runs a member from what its disk holds.
 func Start(o Options) (*Node, error) {
 	o = o.withDefaults()
+	n := &Node{
+		o:         o,
+		events:    newInbox[replica.Event](),
+		appends:   newInbox[replica.Effect](),
+		applies:   newInbox[*replica.Apply](),
+		proposals: newProposals(o.Chance.Uint64()),
+		reads:     newReads(),
+		leases:    newLeases(o.Lessor),
+		sweep:     make(chan struct{}, 1),
+		sweeps:    newSweeps(o.Machine.Compacted()),
+		logged:    make(chan struct{}, 1),
+		leader:    newLeadership(),
+	}
+	n.snapshots = newSnapshots(n)
+	last, err := o.Log.LastIndex()
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	n.integrity = newIntegrity(&n.o, last)
 	conf, err := configuration(o.Machine)
 	if err != nil {
 		return nil, err
@@ -69,26 +93,16 @@ func Start(o Options) (*Node, error) {
 		HardState:      o.Log.HardState(),
 		ConfState:      conf,
 		Applied:        o.Machine.Applied().Index,
+		Snapshot:       n.describeSnapshot,
 		Logger:         o.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	n := &Node{
-		o:         o,
-		events:    newInbox[replica.Event](),
-		appends:   newInbox[replica.Effect](),
-		applies:   newInbox[*replica.Apply](),
-		proposals: newProposals(o.Chance.Uint64()),
-		reads:     newReads(),
-		leases:    newLeases(o.Lessor),
-		sweep:     make(chan struct{}, 1),
-		sweeps:    newSweeps(o.Machine.Compacted()),
-		logged:    make(chan struct{}, 1),
-	}
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	n.mover, n.appender, n.applier = newMover(n, r), newAppender(n), newApplier(n)
 	n.publishStatus(r)
+	n.checkIntegrity()
 	for _, loop := range []func(){n.mover.loop, n.appender.loop, n.applier.loop, n.keep, n.sweepUp, n.tend} {
 		n.done.Add(1)
 		go func() {
@@ -129,6 +143,11 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 	if err != nil {
 		return state.Result{}, err
 	}
+	return n.await(ctx, w)
+}
+
+// await waits for the result of a command.
+func (n *Node) await(ctx context.Context, w *waiter) (state.Result, error) {
 	select {
 	case <-w.done:
 		result, err := w.result, w.err

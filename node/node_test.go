@@ -30,6 +30,8 @@ const testMember = 7
 // rig is a node on a disk in memory, which may be killed and started again.
 type rig struct {
 	t     testing.TB
+	id    uint64
+	all   []uint64 // voters the cluster is founded with
 	fs    vfs.FS
 	root  string
 	db    *storage.DB
@@ -48,7 +50,11 @@ func newRig(t testing.TB, tune func(*Options)) *rig {
 }
 
 func newRigOn(t testing.TB, fs vfs.FS, root string, segmentBytes int64, tune func(*Options)) *rig {
-	r := &rig{t: t, fs: fs, root: root, fatal: make(chan error, 1), tune: tune, segmentBytes: segmentBytes}
+	return newMemberRig(t, testMember, []uint64{testMember}, fs, root, segmentBytes, tune)
+}
+
+func newMemberRig(t testing.TB, id uint64, all []uint64, fs vfs.FS, root string, segmentBytes int64, tune func(*Options)) *rig {
+	r := &rig{t: t, id: id, all: all, fs: fs, root: root, fatal: make(chan error, 1), tune: tune, segmentBytes: segmentBytes}
 	if err := r.fs.MkdirAll(fs.PathJoin(root, "state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -61,11 +67,13 @@ func newRigOn(t testing.TB, fs vfs.FS, root string, segmentBytes int64, tune fun
 func (r *rig) found() {
 	db, err := storage.Open(storage.Options{FS: r.fs, Dir: r.fs.PathJoin(r.root, "state")})
 	r.must(err)
-	conf, err := proto.Marshal(&raftpb.ConfState{Voters: []uint64{testMember}})
+	conf, err := proto.Marshal(&raftpb.ConfState{Voters: r.all})
 	r.must(err)
-	r.must(state.Bootstrap(db, state.Identity{
-		ClusterID: 9, ConfState: conf, Members: []members.Member{{ID: testMember, PeerURLs: []string{"http://127.0.0.1:1"}}},
-	}))
+	identity := state.Identity{ClusterID: 9, ConfState: conf}
+	for _, id := range r.all {
+		identity.Members = append(identity.Members, members.Member{ID: id, PeerURLs: []string{fmt.Sprintf("http://127.0.0.1:%d", id)}})
+	}
+	r.must(state.Bootstrap(db, identity))
 	r.must(db.Flush())
 	m, err := state.Open(db, state.Options{})
 	r.must(err)
@@ -76,7 +84,7 @@ func (r *rig) found() {
 }
 
 func (r *rig) logOptions() raftlog.Options {
-	return raftlog.Options{SegmentBytes: r.segmentBytes, FS: r.fs, Dir: r.fs.PathJoin(r.root, "wal"), ClusterID: 9, MemberID: testMember,
+	return raftlog.Options{SegmentBytes: r.segmentBytes, FS: r.fs, Dir: r.fs.PathJoin(r.root, "wal"), ClusterID: 9, MemberID: r.id,
 		OnSync: func(int, time.Duration) { r.syncs.Add(1) }}
 }
 
@@ -93,7 +101,7 @@ func (r *rig) start() {
 	r.must(err)
 	r.hub = watch.NewHub(machine, watch.Options{})
 	o := Options{
-		ClusterID: 9, MemberID: testMember, Machine: machine, Log: r.log, Hub: r.hub,
+		ClusterID: 9, MemberID: r.id, Machine: machine, Log: r.log, Hub: r.hub,
 		Clock: env.SystemClock(), Chance: env.SystemChance(),
 		Heartbeat: 10 * time.Millisecond, Election: 100 * time.Millisecond,
 		RequestTimeout: time.Minute, MaxRequestBytes: 1 << 20,

@@ -4,11 +4,13 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/env"
 	"keelson/leader"
 	"keelson/raftlog"
 	"keelson/state"
+	"keelson/state/members"
 	"keelson/watch"
 )
 
@@ -22,6 +24,14 @@ type Options struct {
 	Clock   env.Clock
 	Chance  env.Chance
 
+	// Network reaches the other members, Snapshots gives them whole states. Nil: there are no others.
+	Network   Network
+	Snapshots Snapshots
+	// StrictReconfiguration refuses changes of the membership that would put the quorum at risk.
+	StrictReconfiguration bool
+	// CatchUpEntries of the log are kept for members that lag a little.
+	CatchUpEntries uint64
+
 	// Heartbeat is the length of a tick. Election is a multiple of it.
 	Heartbeat, Election time.Duration
 	// RequestTimeout bounds the wait for a proposal's result and for a read's confirmation.
@@ -31,6 +41,7 @@ type Options struct {
 
 	Lessor    leader.LessorOptions
 	Compactor leader.CompactorOptions
+	Integrity leader.IntegrityOptions
 	Sweep     SweepOptions
 	Scrub     ScrubOptions
 
@@ -68,6 +79,18 @@ type Observer struct {
 	Truncated func(index uint64)
 	// NoSpare is told that the disk has no space for the log's next segment. The log goes on until it needs it.
 	NoSpare func(err error)
+	// Members is told the membership after each change, and Removed, once, that this member is not part of it any more.
+	Members func(set *members.Set)
+	Removed func()
+	// SnapshotSent is told how giving a state to a member ended, Installed that this member was given one.
+	SnapshotSent func(to uint64, err error)
+	Installed    func(s *raftpb.Snapshot)
+	// Stalled is told how long this leader's disk has not answered, and to whom it gives leadership.
+	Stalled func(stalled time.Duration, to uint64)
+	// Corrupt is told, once, how this member's state differs from that of a quorum: see Node.Corrupt.
+	Corrupt func(leader.Corruption)
+	// Disputed is told what has come of a dispute between members about their state.
+	Disputed func(leader.Verdict)
 	// Expired is told how many revokes were proposed for leases that ran out.
 	Expired func(leases int)
 }

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"keelson/command"
 	"keelson/replica"
 	"keelson/state"
@@ -43,6 +45,8 @@ type batch struct {
 	data    []byte
 	waiters []*waiter
 	opened  time.Duration // monotonic: when its first command joined
+	// change is set if the batch is a single command that changes raft's configuration as well: it takes no others.
+	change *raftpb.ConfChangeV2
 }
 
 // waiter is one caller. result and err are written before done is signalled.
@@ -73,7 +77,6 @@ func newProposals(origin uint64) *proposals {
 // join adds one encoded command and returns who waits for its result. first reports that the queue was empty, so that
 // the mover has to be told. The bytes are copied.
 func (p *proposals) join(encoded []byte, system bool, now time.Duration) (w *waiter, first bool, err error) {
-	w = waiterPool.Get().(*waiter)
 	limit := pendingBytesMax
 	if system {
 		limit += systemBytesMax
@@ -87,15 +90,40 @@ func (p *proposals) join(encoded []byte, system bool, now time.Duration) (w *wai
 		return nil, false, ErrTooManyRequests
 	}
 	first = len(p.queue) == 0
-	if first || len(p.queue[len(p.queue)-1].data)+len(encoded) > batchBytesMax {
+	if first || !p.queue[len(p.queue)-1].takes(len(encoded)) {
 		p.openBatch(now)
 	}
+	return p.add(encoded), first, nil
+}
+
+// joinChange adds one encoded command that changes raft's configuration as well.
+func (p *proposals) joinChange(encoded []byte, change *raftpb.ConfChangeV2, now time.Duration) (w *waiter, first bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refusal != nil {
+		return nil, false, p.refusal
+	}
+	first = len(p.queue) == 0
+	p.openBatch(now)
+	w = p.add(encoded)
+	b := p.queue[len(p.queue)-1]
+	b.change = change
+	change.Context = b.data
+	return w, first, nil
+}
+
+// takes reports whether a queued batch takes another command.
+func (b *batch) takes(bytes int) bool { return b.change == nil && len(b.data)+bytes <= batchBytesMax }
+
+// add puts a command into the newest batch.
+func (p *proposals) add(encoded []byte) *waiter {
+	w := waiterPool.Get().(*waiter)
 	b := p.queue[len(p.queue)-1]
 	before := len(b.data)
 	b.data = command.AppendTo(b.data, encoded)
 	b.waiters = append(b.waiters, w)
 	p.bytes += len(b.data) - before
-	return w, first, nil
+	return w
 }
 
 func (p *proposals) openBatch(now time.Duration) {
@@ -119,7 +147,11 @@ func (p *proposals) take(dst []replica.Event) []replica.Event {
 	defer p.mu.Unlock()
 	for _, b := range p.queue {
 		p.proposed[b.id.Sequence] = b
-		dst = append(dst, replica.Propose{ID: b.id.Sequence, Data: b.data})
+		if b.change != nil {
+			dst = append(dst, replica.ProposeConfChange{ID: b.id.Sequence, Change: b.change})
+		} else {
+			dst = append(dst, replica.Propose{ID: b.id.Sequence, Data: b.data})
+		}
 	}
 	clear(p.queue)
 	p.queue = p.queue[:0]
@@ -172,7 +204,7 @@ func (p *proposals) remove(id command.BatchID) *batch {
 func (b *batch) commandBytes() int { return len(b.data) - len(command.BeginBatch(nil, b.id)) }
 
 func (p *proposals) recycle(b *batch) {
-	b.data = nil
+	b.data, b.change = nil, nil
 	clear(b.waiters)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,10 +213,15 @@ func (p *proposals) recycle(b *batch) {
 	}
 }
 
-// expire fails every batch that was opened before the given moment, and returns the ids of those that were proposed.
-func (p *proposals) expire(before time.Duration, err error) (proposed []uint64) {
+// expire fails every batch that was opened before the given moment with the error that goes with when it was opened, and
+// returns the ids of those that were proposed.
+func (p *proposals) expire(before time.Duration, why func(opened time.Duration) error) (proposed []uint64) {
 	p.mu.Lock()
-	var old []command.BatchID
+	type expired struct {
+		id     command.BatchID
+		opened time.Duration
+	}
+	var old []expired // a batch is recycled as soon as it is settled
 	kept := p.queue[:0]
 	for _, b := range p.queue {
 		if b.opened < before {
@@ -197,13 +234,13 @@ func (p *proposals) expire(before time.Duration, err error) (proposed []uint64) 
 	p.queue = kept
 	for _, b := range p.proposed {
 		if b.opened < before {
-			old = append(old, b.id)
+			old = append(old, expired{b.id, b.opened})
 		}
 	}
 	p.mu.Unlock()
-	for _, id := range old {
-		p.fail(id, err)
-		proposed = append(proposed, id.Sequence)
+	for _, e := range old {
+		p.fail(e.id, why(e.opened))
+		proposed = append(proposed, e.id.Sequence)
 	}
 	return proposed
 }
@@ -213,7 +250,7 @@ func (p *proposals) close(err error) {
 	p.mu.Lock()
 	p.refusal = err
 	p.mu.Unlock()
-	p.expire(1<<63-1, err)
+	p.expire(1<<63-1, func(time.Duration) error { return err })
 }
 
 // own picks the sequence numbers of this incarnation's batches.

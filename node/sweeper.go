@@ -112,20 +112,41 @@ func (n *Node) swept(floor int64, removed int, took time.Duration) {
 	}
 }
 
-// truncate cuts the log below what no crash can take from the store any more.
+// logBytesMax is how large the log may grow for the sake of members that lag: beyond it they get a snapshot.
+const logBytesMax = 1 << 30
+
+// truncate cuts the log below what no crash can take from the store any more, and nobody lagging needs.
 func (n *Node) truncate() error {
 	durable, err := n.o.Machine.DurableApplied()
 	if err != nil {
 		return fmt.Errorf("node: durable applied index: %w", err)
 	}
-	if durable.Index == 0 {
+	keep := n.neededFrom(durable.Index)
+	if keep == 0 {
 		return nil
 	}
-	if err := n.o.Log.Truncate(durable.Index); err != nil {
+	if err := n.o.Log.Truncate(keep); err != nil {
 		return err
 	}
 	if n.o.Observe.Truncated != nil {
-		n.o.Observe.Truncated(durable.Index)
+		n.o.Observe.Truncated(keep)
 	}
 	return nil
+}
+
+// neededFrom is the index up to which the log can go, if the store could do without it up to durable. 0: nothing can.
+func (n *Node) neededFrom(durable uint64) uint64 {
+	if n.o.Network == nil {
+		return durable
+	}
+	to := durable - min(durable, n.o.CatchUpEntries)
+	if bytes, _ := n.o.Log.Size(); bytes > logBytesMax {
+		return to
+	}
+	for _, p := range n.Progress() {
+		if p.Active { // whoever is away may be so for long: a snapshot brings it back
+			to = min(to, p.Match)
+		}
+	}
+	return to
 }

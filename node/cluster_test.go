@@ -1,0 +1,265 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/command"
+)
+
+// wires connect members in memory. Messages to one that is not there, or cut off, are lost.
+type wires struct {
+	mu      sync.Mutex
+	members map[uint64]*Node
+	cut     map[uint64]bool
+	lossPct int
+	running sync.WaitGroup
+}
+
+// end is one member's end of the wires.
+type end struct {
+	*wires
+	id    uint64
+	queue chan []*raftpb.Message
+	stop  chan struct{}
+}
+
+func (w *wires) connect(id uint64) *end {
+	e := &end{wires: w, id: id, queue: make(chan []*raftpb.Message, 1000), stop: make(chan struct{})}
+	w.running.Add(1)
+	go func() {
+		defer w.running.Done()
+		for {
+			select {
+			case ms := <-e.queue:
+				for _, m := range ms {
+					w.deliver(m)
+				}
+			case <-e.stop:
+				return
+			}
+		}
+	}()
+	return e
+}
+
+func (w *wires) deliver(m *raftpb.Message) {
+	w.mu.Lock()
+	to := w.members[m.GetTo()]
+	lost := w.cut[m.GetTo()] || w.cut[m.GetFrom()] || w.lossPct > 0 && rand.IntN(100) < w.lossPct
+	w.mu.Unlock()
+	if to != nil && !lost {
+		to.Receive(proto.Clone(m).(*raftpb.Message))
+	}
+}
+
+// Send implements Network.
+func (e *end) Send(ms []*raftpb.Message) {
+	select {
+	case e.queue <- ms:
+	default:
+	}
+}
+
+// ConnectedSince implements Network.
+func (e *end) ConnectedSince(uint64) (time.Duration, bool) { return 0, true }
+
+// trio is a cluster of three.
+type trio struct {
+	t     *testing.T
+	wires *wires
+	rigs  []*rig
+	ends  []*end
+	stall []*atomic.Bool // the disk of the log of each does not answer
+}
+
+func newTrio(t *testing.T) *trio {
+	c := &trio{t: t, wires: &wires{members: map[uint64]*Node{}, cut: map[uint64]bool{}}}
+	ids := []uint64{1, 2, 3}
+	t.Cleanup(c.end)
+	for _, id := range ids {
+		stall := new(atomic.Bool)
+		fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if strings.Contains(op.Path, "wal") && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
+				until(func() bool { return !stall.Load() })
+			}
+			return nil
+		}))
+		e := c.wires.connect(id)
+		c.stall, c.ends = append(c.stall, stall), append(c.ends, e)
+		r := newMemberRig(t, id, ids, fs, "/", 1<<20, func(o *Options) {
+			o.Network, o.RequestTimeout = e, 20*time.Second
+		})
+		c.rigs = append(c.rigs, r)
+		c.plug(id, r.node)
+	}
+	return c
+}
+
+func (c *trio) plug(id uint64, n *Node) {
+	c.wires.mu.Lock()
+	defer c.wires.mu.Unlock()
+	c.wires.members[id] = n
+}
+
+// end runs when the rigs have stopped.
+func (c *trio) end() {
+	for _, e := range c.ends {
+		close(e.stop)
+	}
+	c.wires.running.Wait()
+}
+
+// leader waits until everybody agrees on who leads.
+func (c *trio) leader() (i int) {
+	until(func() bool {
+		i = -1
+		for k, r := range c.rigs {
+			if r.node.Status().Leading {
+				i = k
+			}
+		}
+		for _, r := range c.rigs {
+			if i < 0 || r.node.Status().Leader != c.rigs[i].id {
+				return false
+			}
+		}
+		return true
+	})
+	return i
+}
+
+// write writes through all members at once while something happens, and fails the test if a write fails, is done twice,
+// or is not there at the end.
+func (c *trio) write(through []int, meanwhile func()) {
+	c.t.Helper()
+	var stop atomic.Bool
+	var writers sync.WaitGroup
+	written := make([]int, len(through))
+	for k, i := range through {
+		writers.Go(func() {
+			key := fmt.Sprintf("through %d", i)
+			for !stop.Load() {
+				result, err := c.rigs[i].node.Propose(context.Background(), &command.Put{Key: []byte(key), Value: []byte("v")})
+				if err != nil || result.Refusal != nil {
+					c.t.Errorf("write through %d: %v, %v", i, err, result.Refusal)
+					return
+				}
+				written[k]++
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	meanwhile()
+	time.Sleep(50 * time.Millisecond)
+	stop.Store(true)
+	writers.Wait()
+	for k, i := range through {
+		view, err := c.rigs[through[0]].node.Read(context.Background())
+		c.rigs[0].must(err)
+		kv, err := view.Get(fmt.Appendf(nil, "through %d", i))
+		view.Close()
+		if err != nil || kv == nil || int(kv.Version) < written[k] {
+			c.t.Errorf("%d writes through %d were acknowledged, there are %v, %v", written[k], i, kv, err)
+		}
+	}
+}
+
+func TestAnyMemberAnswers(t *testing.T) {
+	c := newTrio(t)
+	for i, r := range c.rigs {
+		r.propose(&command.Put{Key: []byte("a"), Value: fmt.Append(nil, i)})
+		for _, other := range c.rigs {
+			if got := other.get("a"); got != fmt.Sprint(i) {
+				t.Errorf("wrote %d through %d, read %q through %d", i, r.id, got, other.id)
+			}
+		}
+	}
+}
+
+// A lost leader costs those who write through the others time, not their writes.
+func TestWritesGoOnWithoutTheLeader(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	others := []int{(l + 1) % 3, (l + 2) % 3}
+	c.write(others, func() {
+		c.wires.mu.Lock()
+		c.wires.cut[c.rigs[l].id] = true
+		c.wires.mu.Unlock()
+		until(func() bool {
+			s := c.rigs[others[0]].node.Status()
+			return s.Leader != 0 && s.Leader != c.rigs[l].id
+		})
+	})
+}
+
+// A lossy network loses no write and repeats none.
+func TestLossyNetwork(t *testing.T) {
+	c := newTrio(t)
+	c.leader()
+	c.wires.mu.Lock()
+	c.wires.lossPct = 10
+	c.wires.mu.Unlock()
+	c.write([]int{0, 1, 2}, func() { time.Sleep(300 * time.Millisecond) })
+}
+
+func TestMoveLeader(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	ctx := context.Background()
+	to := c.rigs[(l+1)%3]
+	if err := to.node.MoveLeader(ctx, to.id); err != ErrNotLeader {
+		t.Errorf("asked of a follower: %v", err)
+	}
+	if err := c.rigs[l].node.MoveLeader(ctx, 99); err != ErrBadTransferee {
+		t.Errorf("to a stranger: %v", err)
+	}
+	c.write([]int{0, 1, 2}, func() {
+		if err := c.rigs[l].node.MoveLeader(ctx, to.id); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := c.leader(); c.rigs[got] != to {
+		t.Errorf("%d leads", got)
+	}
+}
+
+func TestHandOver(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	c.write([]int{0, 1, 2}, func() {
+		if err := c.rigs[l].node.HandOver(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := c.leader(); got == l {
+		t.Error("it still leads")
+	}
+}
+
+// A leader whose disk does not answer gives leadership away, though the others' disks are a quorum; and writes through the
+// others go on.
+func TestStalledLeaderGivesLeadershipAway(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	others := []int{(l + 1) % 3, (l + 2) % 3}
+	c.write(others, func() {
+		c.stall[l].Store(true)
+		until(func() bool {
+			s := c.rigs[others[0]].node.Status()
+			return s.Leader != 0 && s.Leader != c.rigs[l].id
+		})
+	})
+	c.stall[l].Store(false)
+}

@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/command"
+	"keelson/replica"
+	"keelson/state"
+)
+
+// ChangeMembers carries out a MemberAdd, MemberRemove, MemberUpdate or MemberPromote, if the strict checks allow, and
+// returns when it is applied here. Refusals of the machine stand in the result.
+//
+// Errors: ErrNotEnoughStarted, ErrUnhealthy; of a promotion ErrNotLeader and ErrLearnerNotReady; those of Propose.
+func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
+	defer cancel()
+	if n.o.StrictReconfiguration {
+		if err := n.checkReconfiguration(op); err != nil {
+			return state.Result{}, err
+		}
+	}
+	switch o := op.(type) {
+	case *command.MemberAdd:
+		typ := raftpb.ConfChangeAddNode
+		if o.IsLearner {
+			typ = raftpb.ConfChangeAddLearnerNode
+		}
+		return n.changeConfiguration(ctx, op, typ, o.ID)
+	case *command.MemberRemove:
+		return n.changeConfiguration(ctx, op, raftpb.ConfChangeRemoveNode, o.ID)
+	case *command.MemberPromote:
+		if err := n.checkPromotion(o.ID); err != nil {
+			return state.Result{}, err
+		}
+		return n.changeConfiguration(ctx, op, raftpb.ConfChangeAddNode, o.ID)
+	case *command.MemberUpdate:
+		return n.Propose(ctx, op)
+	}
+	panic(fmt.Sprintf("node: %T is no change of the membership", op))
+}
+
+// changeConfiguration proposes a command together with the change of raft's configuration that it stands for.
+func (n *Node) changeConfiguration(ctx context.Context, op command.Op, typ raftpb.ConfChangeType, id uint64) (state.Result, error) {
+	c := command.Command{Time: n.o.Clock.Now().UnixNano(), Op: op}
+	change := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: typ.Enum(), NodeId: proto.Uint64(id)}}}
+	w, first, err := n.proposals.joinChange(c.Append(nil), change, n.o.Clock.Monotonic())
+	if err != nil {
+		return state.Result{}, err
+	}
+	if first {
+		n.help()
+	}
+	return n.await(ctx, w)
+}
+
+func (n *Node) checkReconfiguration(op command.Op) error {
+	view := n.ReadLocal()
+	defer view.Close()
+	r := reconfiguration{set: view.Members(), local: n.o.MemberID, connectedSince: n.connectedSince, now: n.o.Clock.Monotonic()}
+	return r.check(op)
+}
+
+func (n *Node) connectedSince(id uint64) (time.Duration, bool) {
+	if n.o.Network == nil {
+		return 0, false
+	}
+	return n.o.Network.ConnectedSince(id)
+}
+
+// promotionPercent of the leader's log have to be on a learner before it may vote.
+const promotionPercent = 90
+
+// checkPromotion finds out whether a learner has caught up. A member that is none is for the machine to refuse.
+func (n *Node) checkPromotion(id uint64) error {
+	if !n.Status().Leading {
+		return ErrNotLeader
+	}
+	view := n.ReadLocal()
+	m, ok := view.Members().Get(id)
+	view.Close()
+	if !ok || !m.IsLearner {
+		return nil
+	}
+	var own, match uint64
+	for _, p := range n.Progress() {
+		switch p.ID {
+		case n.o.MemberID:
+			own = p.Match
+		case id:
+			match = p.Match
+		}
+	}
+	if match == 0 || match*100 < own*promotionPercent {
+		return ErrLearnerNotReady
+	}
+	return nil
+}
+
+// Progress is what this leader knows about the members, by id; nil on a member that does not lead.
+func (n *Node) Progress() (list []replica.Progress) {
+	n.mover.turn.take(func() {
+		n.mover.replica.Progress(func(p replica.Progress) { list = append(list, p) })
+	})
+	return list
+}
+
+// MoveLeader hands leadership to another voter, and returns when this member has seen it lead.
+//
+// Errors: ErrNotLeader, ErrBadTransferee, ErrTransferTimeout when ctx ends.
+func (n *Node) MoveLeader(ctx context.Context, to uint64) error {
+	if !n.Status().Leading {
+		return ErrNotLeader
+	}
+	view := n.ReadLocal()
+	m, ok := view.Members().Get(to)
+	view.Close()
+	if !ok || m.IsLearner {
+		return ErrBadTransferee
+	}
+	if n.transfer(ctx, to, func(leader uint64) bool { return leader == to }) != nil {
+		return ErrTransferTimeout
+	}
+	return nil
+}
+
+// HandOver gives leadership to the voter that is the most up to date, if this member leads and there is one, and returns
+// when another leads or ctx ends. It is for a member that is about to stop.
+func (n *Node) HandOver(ctx context.Context) error {
+	if !n.Status().Leading {
+		return nil
+	}
+	to := n.successor()
+	if to == 0 {
+		return nil
+	}
+	return n.transfer(ctx, to, func(leader uint64) bool { return leader != 0 && leader != n.o.MemberID })
+}
+
+// successor is the voter that could lead best in this member's place; 0: none.
+func (n *Node) successor() (id uint64) { return successor(n.Progress(), n.o.MemberID) }
+
+func successor(all []replica.Progress, self uint64) (id uint64) {
+	var match uint64
+	for _, p := range all {
+		if p.ID != self && !p.Learner && p.Active && !p.Snapshot && (id == 0 || p.Match > match) {
+			id, match = p.ID, p.Match
+		}
+	}
+	return id
+}
+
+// transfer asks raft to hand leadership over until a leader is seen that will do. Raft gives up after an election timeout;
+// then it is asked again.
+func (n *Node) transfer(ctx context.Context, to uint64, done func(leader uint64) bool) error {
+	for {
+		leader, changed := n.leader.now()
+		if done(leader) {
+			return nil
+		}
+		if leader == n.o.MemberID {
+			n.tell(replica.TransferLeader{To: to})
+		}
+		again := n.o.Clock.NewTimer(n.o.Election)
+		select {
+		case <-changed:
+		case <-again.C():
+		case <-ctx.Done():
+			again.Stop()
+			return context.Cause(ctx)
+		case <-n.stopped.Done():
+			again.Stop()
+			return ErrStopped
+		}
+		again.Stop()
+	}
+}
+
+// membersChanged tells who belongs now, and whether this member was removed.
+func (n *Node) membersChanged() {
+	view := n.ReadLocal()
+	set := view.Members()
+	view.Close()
+	if n.o.Observe.Members != nil {
+		n.o.Observe.Members(set)
+	}
+	if set.Removed(n.o.MemberID) && n.o.Observe.Removed != nil {
+		n.removed.Do(n.o.Observe.Removed)
+	}
+}
+
+// IsRemoved reports whether an id once was a member's and is for ever gone.
+func (n *Node) IsRemoved(id uint64) bool {
+	view := n.ReadLocal()
+	defer view.Close()
+	return view.Members().Removed(id)
+}
