@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/api/ops"
+	"keelson/api/peer"
 	"keelson/config"
 	"keelson/leader"
-	"keelson/node"
 	"keelson/state"
 	"keelson/state/alarm"
 	"keelson/state/lease"
@@ -20,13 +20,13 @@ import (
 
 // countedLessor counts renewals.
 type countedLessor struct {
-	*node.Node
+	*peer.Lessor
 	calls *callCounts
 }
 
 // RenewLease implements v3.Lessor.
 func (l countedLessor) RenewLease(ctx context.Context, id lease.ID) (int64, error) {
-	ttl, err := l.Node.RenewLease(ctx, id)
+	ttl, err := l.Lessor.RenewLease(ctx, id)
 	if err == nil {
 		l.calls.renewed.Add(1)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -14,6 +15,7 @@ import (
 	"keelson/config"
 	"keelson/env"
 	"keelson/raftlog"
+	"keelson/server/bootstrap"
 	"keelson/server/datadir"
 	"keelson/state"
 	"keelson/state/members"
@@ -22,10 +24,14 @@ import (
 
 // engine is what a member has on disk, opened.
 type engine struct {
+	fs      env.FS
+	logger  *zap.Logger
+	hooks   hooks
+	machine *state.Machine // nil: not open
+	log     *raftlog.Log   // nil: not open
+
 	dir     *datadir.Dir
-	db      *storage.DB
-	machine *state.Machine
-	log     *raftlog.Log
+	retired sync.WaitGroup // stores that were replaced and are still read
 }
 
 // hooks are what the engine tells those who are made after it.
@@ -41,14 +47,15 @@ func (h hooks) end(reason string) {
 	select {}
 }
 
-// openEngine opens the data directory, founding the cluster in it if it is empty.
+// openEngine opens the data directory. An empty one is given a first state: of a cluster to be founded, or of none yet, if
+// the member is to join one.
 func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hooks) (_ *engine, err error) {
 	fs := env.SystemFS()
 	dir, err := datadir.Open(fs, c.Member.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{dir: dir}
+	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -59,51 +66,66 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 			zap.String("filename", name), zap.String("data-dir", c.Member.DataDir))
 	}
 	logger.Info(config.StartMessage, c.StartFields(!dir.Fresh)...)
-	if dir.Fresh {
-		if err := found(ctx, c, dir, fs, h); err != nil {
-			return nil, err
-		}
-	} else {
+	begun := !dir.Fresh
+	if begun {
 		logger.Info("server has already been initialized",
 			zap.String("data-dir", c.Member.DataDir), zap.String("dir-type", "member"))
+		if len(c.Discovery.Endpoints) > 0 {
+			logger.Warn("discovery token is ignored since cluster already initialized; valid logs are found",
+				zap.String("wal-dir", dir.Wal()))
+		}
+	} else if err := begin(ctx, c, dir, fs, logger, h); err != nil {
+		return nil, err
 	}
 	if err := e.open(fs, logger, h); err != nil {
 		return nil, err
 	}
+	if begun && c.Unsafe.ForceNewCluster {
+		if err := e.force(fs, logger, h); err != nil {
+			return nil, err
+		}
+	}
 	return e, nil
 }
 
-// found writes the first state of a new cluster.
-func found(ctx context.Context, c *config.Config, dir *datadir.Dir, fs env.FS, h hooks) error {
-	f, err := c.Founding(ctx, net.DefaultResolver)
+// begin writes the first files of a member without data.
+func begin(ctx context.Context, c *config.Config, dir *datadir.Dir, fs env.FS, logger *zap.Logger, h hooks) error {
+	b, err := bootstrap.Begin(ctx, bootstrap.Options{
+		Config: c, Resolver: net.DefaultResolver, Peers: bootstrap.NewClient(nil), Clock: env.SystemClock(), Logger: logger,
+	})
 	if err != nil {
+		if _, ok := errors.AsType[*bootstrap.Error](err); ok {
+			logger.Error("bootstrap failed", zap.Error(err))
+		}
 		return err
 	}
 	db, err := storage.Open(storage.Options{FS: fs, Dir: dir.State(), Fatal: h.end})
 	if err != nil {
 		return err
 	}
-	first, err := bootstrap(db, f)
+	first, err := firstState(db, b)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	log, err := raftlog.Create(logOptions(dir, fs, f.ClusterID, f.LocalID), raftlog.Position(first))
+	log, err := raftlog.Create(logOptions(dir, fs, b.ClusterID, b.MemberID), raftlog.Position(first))
 	if err != nil {
 		return err
 	}
 	if err := log.Close(); err != nil {
 		return err
 	}
-	return dir.Commit(datadir.Identity{ClusterID: f.ClusterID, MemberID: f.LocalID})
+	if b.Joins() {
+		if err := writeContacts(fs, dir, b.Contacts); err != nil {
+			return err
+		}
+	}
+	return dir.Commit(datadir.Identity{ClusterID: b.ClusterID, MemberID: b.MemberID})
 }
 
-// bootstrap writes the state that the cluster starts from, and returns where in the log it stands.
-func bootstrap(db *storage.DB, f config.Founding) (state.Position, error) {
-	id, err := identity(f)
-	if err != nil {
-		return state.Position{}, err
-	}
-	if err := state.Bootstrap(db, id); err != nil {
+// firstState writes the state that the member starts from, and returns where in the log it stands: at its beginning, if the
+// member joins a cluster and is to be given the state.
+func firstState(db *storage.DB, b bootstrap.Beginning) (state.Position, error) {
+	if err := writeFirstState(db, b); err != nil {
 		return state.Position{}, err
 	}
 	if err := db.Flush(); err != nil {
@@ -116,11 +138,22 @@ func bootstrap(db *storage.DB, f config.Founding) (state.Position, error) {
 	return machine.Applied(), nil
 }
 
+func writeFirstState(db *storage.DB, b bootstrap.Beginning) error {
+	if b.Joins() {
+		return state.BootstrapEmpty(db, b.ClusterID)
+	}
+	id, err := identity(b)
+	if err != nil {
+		return err
+	}
+	return state.Bootstrap(db, id)
+}
+
 // identity is what all first members of a cluster are given alike.
-func identity(f config.Founding) (state.Identity, error) {
-	id := state.Identity{ClusterID: f.ClusterID}
+func identity(b bootstrap.Beginning) (state.Identity, error) {
+	id := state.Identity{ClusterID: b.ClusterID}
 	conf := &raftpb.ConfState{}
-	for _, m := range f.Members {
+	for _, m := range b.Members {
 		id.Members = append(id.Members, members.Member{ID: m.ID, PeerURLs: m.PeerURLs})
 		conf.Voters = append(conf.Voters, m.ID)
 	}
@@ -132,20 +165,31 @@ func identity(f config.Founding) (state.Identity, error) {
 	return id, nil
 }
 
+// scratch is where a forced new cluster is rehearsed.
+func (e *engine) scratch(fs env.FS) string { return fs.PathJoin(e.dir.Member(), "force.tmp") }
+
+// force makes the member the only one of its cluster.
+func (e *engine) force(fs env.FS, logger *zap.Logger, h hooks) error {
+	return bootstrap.Force(bootstrap.ForceOptions{
+		FS: fs, Scratch: e.scratch(fs), MemberID: e.dir.Identity.MemberID,
+		Machine: e.machine, Log: e.log, Clock: env.SystemClock(), Logger: logger, Fatal: h.end,
+	})
+}
+
 func logOptions(dir *datadir.Dir, fs env.FS, cluster, member uint64) raftlog.Options {
 	return raftlog.Options{FS: fs, Dir: dir.Wal(), ClusterID: cluster, MemberID: member}
 }
 
 func (e *engine) open(fs env.FS, logger *zap.Logger, h hooks) (err error) {
-	e.db, err = storage.Open(storage.Options{
-		FS: fs, Dir: e.dir.State(), Fatal: h.end, Flushed: h.flushed,
-		Warn: func(message string) { logger.Warn("storage engine", zap.String("message", message)) },
-	})
+	if err := fs.RemoveAll(e.scratch(fs)); err != nil { // a start that was to force a new cluster may have crashed
+		return err
+	}
+	db, err := e.openStore(e.dir.State())
 	if err != nil {
 		return err
 	}
-	if e.machine, err = state.Open(e.db, state.Options{}); err != nil {
-		return err
+	if e.machine, err = state.Open(db, state.Options{}); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	id := e.dir.Identity
 	if cluster := clusterID(e.machine); cluster != id.ClusterID {
@@ -156,13 +200,69 @@ func (e *engine) open(fs env.FS, logger *zap.Logger, h hooks) (err error) {
 	if err != nil {
 		return err
 	}
-	log, recovery, err := raftlog.Open(h.synced(logOptions(e.dir, fs, id.ClusterID, id.MemberID)), raftlog.Position(durable))
+	options := h.synced(logOptions(e.dir, fs, id.ClusterID, id.MemberID))
+	openLog := raftlog.Open
+	if _, ok := e.dir.Installed(); ok { // a crash came between the switch to a received state and the log's beginning anew
+		openLog = raftlog.OpenInstalled
+	}
+	log, recovery, err := openLog(options, raftlog.Position(durable))
 	if err != nil {
 		return err
 	}
 	e.log = log
+	if err := e.dir.Settle(); err != nil {
+		return err
+	}
 	logRecovery(logger, e.dir.Wal(), durable, recovery)
 	return nil
+}
+
+func (e *engine) openStore(dir string) (*storage.DB, error) {
+	return storage.Open(storage.Options{
+		FS: e.fs, Dir: dir, Fatal: e.hooks.end, Flushed: e.hooks.flushed,
+		Warn: func(message string) { e.logger.Warn("storage engine", zap.String("message", message)) },
+	})
+}
+
+// remove removes a store that is not in use.
+func (e *engine) remove(dir string) {
+	if err := e.dir.Remove(dir); err != nil {
+		e.logger.Warn("failed to remove a store that is not in use any more", zap.String("path", dir), zap.Error(err))
+	}
+}
+
+// install makes an adopted store, which stands at a position, the member's state, and the log one that begins there. A
+// crash leaves the old state and log or the new ones. It belongs to the goroutine that appends, while nobody applies.
+func (e *engine) install(dir string, at raftlog.Position, hs *raftpb.HardState) error {
+	db, err := e.openStore(dir)
+	if err != nil {
+		return err
+	}
+	old, err := e.dir.Activate(dir, datadir.Position(at))
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if err := e.log.Reset(at, hs); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	retired, err := e.machine.Install(db)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	e.retired.Go(func() {
+		if err := retired.Close(); err != nil {
+			e.logger.Warn("failed to close the state that was replaced", zap.Error(err))
+		}
+		e.remove(old)
+	})
+	return e.dir.Settle()
+}
+
+// isRemoved reports whether an id once was a member's and is for ever gone.
+func (e *engine) isRemoved(id uint64) bool {
+	view := e.machine.View()
+	defer view.Close()
+	return view.Members().Removed(id)
 }
 
 func clusterID(m *state.Machine) uint64 {
@@ -191,11 +291,12 @@ func (e *engine) close() error {
 	if e.log != nil {
 		errs = append(errs, e.log.Close())
 	}
-	if e.db != nil {
+	if e.machine != nil {
 		if e.log != nil && e.log.Err() == raftlog.ErrClosed {
-			errs = append(errs, e.db.Flush())
+			errs = append(errs, e.machine.Flush())
 		}
-		errs = append(errs, e.db.Close())
+		errs = append(errs, e.machine.Close())
 	}
+	e.retired.Wait()
 	return errors.Join(append(errs, e.dir.Close())...)
 }

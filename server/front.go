@@ -48,6 +48,7 @@ const (
 	forGRPC       purpose = "grpc"
 	forHTTP       purpose = "http"
 	forMetrics    purpose = "metrics"
+	forPeers      purpose = "peer"
 )
 
 // listener is one bound address.

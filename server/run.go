@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -71,6 +72,10 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 	var s *Server
 	select {
 	case got := <-start:
+		if errors.Is(got.err, errRemoved) {
+			logRemoved(logger, c)
+			return nil, nil
+		}
 		if got.err != nil {
 			return nil, got.err
 		}
@@ -94,7 +99,19 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 		return received, stopLogged(s, c, logger)
 	case <-s.Failed():
 		return nil, s.Stop() // which says why
+	case <-s.Removed():
+		logRemoved(logger, c)
+		time.Sleep(removalGrace)
+		return nil, stopLogged(s, c, logger)
 	}
+}
+
+// removalGrace is how long a member that was removed goes on answering, so that those who wait for it hear of it.
+const removalGrace = time.Second
+
+func logRemoved(logger *zap.Logger, c *config.Config) {
+	logger.Warn("server error", zap.Error(errRemoved))
+	logger.Warn("data-dir used by this member must be removed", zap.String("data-dir", c.Member.DataDir))
 }
 
 func stopLogged(s *Server, c *config.Config, logger *zap.Logger) error {

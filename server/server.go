@@ -33,18 +33,22 @@ type Server struct {
 	config *config.Config
 	logger *zap.Logger
 	clock  env.Clock
+	chance env.Chance
 
-	engine   *engine
-	measures *measures
-	calls    callCounts
-	node     *node.Node
-	running  atomic.Pointer[node.Node] // node, for those who are told things before it is made
-	hub      *watch.Hub
-	metrics  *ops.Metrics
-	services *v3.Services
-	front    *front
+	peers     *peers
+	snapshots *snapshots
+	engine    *engine
+	measures  *measures
+	calls     callCounts
+	node      *node.Node
+	running   atomic.Pointer[node.Node] // node, for those who are told things before it is made
+	hub       *watch.Hub
+	metrics   *ops.Metrics
+	services  *v3.Services
+	front     *front
 
 	failed   failure
+	removed  failure // the cluster has removed this member
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -55,8 +59,13 @@ type Server struct {
 func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, error) {
 	s := newServer(c, logger)
 	started := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	go func() { started <- s.start(ctx) }()
 	select {
+	case <-s.removed.happened: // nobody will agree to what it has to say
+		cancel()
+		return nil, errors.Join(errRemoved, s.giveUp(<-started))
 	case err := <-started:
 		if err != nil {
 			return nil, s.giveUp(err)
@@ -66,6 +75,12 @@ func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, 
 		return nil, s.failed.err
 	}
 }
+
+// errRemoved is why a member ends that does not belong to the cluster any more.
+var errRemoved = errors.New("the member has been permanently removed from the cluster")
+
+// Removed is closed when the cluster has removed this member: it is to be stopped.
+func (s *Server) Removed() <-chan struct{} { return s.removed.happened }
 
 // giveUp stops what a start has left, and returns what was the matter: of a member that has failed, start itself knows
 // only that it has stopped.
@@ -78,7 +93,10 @@ func (s *Server) giveUp(err error) error {
 }
 
 func newServer(c *config.Config, logger *zap.Logger) *Server {
-	return &Server{config: c, logger: logger, clock: env.SystemClock(), failed: failure{happened: make(chan struct{})}}
+	return &Server{
+		config: c, logger: logger, clock: env.SystemClock(), chance: env.SystemChance(),
+		failed: failure{happened: make(chan struct{})}, removed: failure{happened: make(chan struct{})},
+	}
 }
 
 func (s *Server) start(ctx context.Context) error {
@@ -88,13 +106,21 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.front = newFront(listeners, logger, &s.calls.traffic, s.failed.note)
+	if s.peers, err = listenPeers(ctx, s); err != nil {
+		return err
+	}
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now}
 	if s.engine, err = openEngine(ctx, c, logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+		return err
+	}
+	s.snapshots = newSnapshots(s)
+	if err := s.peers.connect(); err != nil {
 		return err
 	}
 	if err := s.startNode(); err != nil {
 		return err
 	}
+	s.peers.ready()
 	s.buildServices()
 	if err := s.front.serve(s); err != nil {
 		return err
@@ -142,7 +168,9 @@ func (s *Server) startNode() error {
 	n, err := node.Start(node.Options{
 		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
 		Machine: s.engine.machine, Log: s.engine.log, Hub: s.hub,
-		Clock: s.clock, Chance: env.SystemChance(),
+		Clock: s.clock, Chance: s.chance,
+		Network: s.peers.transport, Snapshots: s.snapshots,
+		StrictReconfiguration: c.Cluster.StrictReconfigCheck, CatchUpEntries: c.Storage.CatchUpEntries,
 		Heartbeat: c.Member.Heartbeat(), Election: c.Member.Election(),
 		RequestTimeout: c.Member.RequestTimeout(), MaxRequestBytes: int(c.Limits.MaxRequestBytes),
 		Lessor: leader.LessorOptions{
@@ -153,24 +181,36 @@ func (s *Server) startNode() error {
 		Sweep:     node.SweepOptions{Records: c.Compaction.BatchLimit, Pause: c.Compaction.SleepInterval},
 		Fatal:     s.failed.note,
 		Logger:    raftLogger{s.logger.Named("raft").WithOptions(zap.AddCallerSkip(1)).Sugar()},
-		Observe:   s.measures.observer(),
+		Observe:   s.observer(),
 	})
 	if err != nil {
 		return err
 	}
 	s.node = n
 	s.running.Store(n)
+	view := n.ReadLocal()
+	defer view.Close()
+	s.peers.meet(view.Members())
 	return nil
+}
+
+// observer is what the node is given to report to.
+func (s *Server) observer() node.Observer {
+	o := s.measures.observer()
+	o.Members = s.peers.meet
+	o.Removed = func() { s.removed.note(errRemoved) }
+	return o
 }
 
 func (s *Server) buildServices() {
 	c := s.config
 	s.services = v3.New(v3.Options{
-		Member: s.node, Lessor: countedLessor{s.node, &s.calls}, Store: s.engine.machine,
+		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Quota: newQuota(c.Limits, s), Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
+		MaxLearners:        c.Cluster.MaxLearners,
 		ElectionTimeout:    c.Member.Election(), QuotaBytes: c.Limits.QuotaBytes,
 	})
 }
@@ -248,6 +288,9 @@ func (s *Server) stop() error {
 }
 
 func (s *Server) stopAll() error {
+	if s.node != nil {
+		s.handOver()
+	}
 	if s.front != nil {
 		s.front.stopAccepting()
 	}
@@ -256,6 +299,9 @@ func (s *Server) stopAll() error {
 	}
 	if s.node != nil {
 		s.node.Stop()
+	}
+	if s.peers != nil {
+		s.peers.stop()
 	}
 	if s.hub != nil {
 		s.hub.Close()
@@ -269,7 +315,16 @@ func (s *Server) stopAll() error {
 	return s.engine.close()
 }
 
+// handOver gives leadership to another member while this one still answers, so that nobody has to wait for an election.
+func (s *Server) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Member.Election())
+	defer cancel()
+	if err := s.node.HandOver(ctx); err != nil {
+		s.logger.Warn("leadership transfer failed", zap.Error(err))
+	}
+}
+
 func (s *Server) sizes() (total, inUse int64) {
-	z := s.engine.db.Sizes()
+	z := s.engine.machine.Sizes()
 	return int64(z.DiskBytes + z.MemtableBytes), int64(z.LiveBytes + z.MemtableBytes)
 }

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/api/peer"
+	"keelson/config"
+	"keelson/env"
+	"keelson/state/members"
+	"keelson/transport"
+)
+
+// peers is this member's side towards the others: the peer listeners, the transport of raft's messages, and what members
+// ask each other.
+type peers struct {
+	s         *Server
+	listeners []listener
+	http      *http.Server
+	transport *transport.Transport
+	client    *http.Client
+	asking    *peer.Client
+	lessor    *peer.Lessor
+	promoter  *peer.Promoter
+	contacts  []transport.Peer // whom to answer as long as the state does not say
+
+	handler atomic.Pointer[http.ServeMux] // nil: not ready yet
+	running sync.WaitGroup
+	closing chan struct{}
+}
+
+// listenPeers binds the addresses that other members come to, and answers there that this one is not ready.
+func listenPeers(ctx context.Context, s *Server) (*peers, error) {
+	p := &peers{s: s, closing: make(chan struct{})}
+	for _, u := range s.config.Member.ListenPeerURLs {
+		l, err := listenOn(ctx, env.SystemNetwork(), u)
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.listeners = append(p.listeners, listener{l, u, forPeers})
+	}
+	p.http = &http.Server{
+		Handler: p, ReadHeaderTimeout: s.config.Member.RaftReadTimeout, ErrorLog: zap.NewStdLog(s.logger),
+	}
+	for _, l := range p.listeners {
+		s.logger.Info("now serving peer/client/metrics", zap.String("traffic", string(forPeers)), zap.String("address", l.Addr().String()))
+		p.running.Go(func() {
+			err := p.http.Serve(l)
+			select {
+			case <-p.closing:
+			default:
+				s.failed.note(fmt.Errorf("listener failed: %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	return p, nil
+}
+
+// close is for listeners that are not served yet.
+func (p *peers) close() error {
+	var errs []error
+	for _, l := range p.listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ServeHTTP answers other members.
+func (p *peers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := p.handler.Load()
+	if h == nil {
+		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
+		return
+	}
+	h.ServeHTTP(w, r)
+}
+
+// connect makes the transport. It carries nothing before the node runs and its peers are known.
+func (p *peers) connect() error {
+	s := p.s
+	contacts, err := s.engine.contacts()
+	if err != nil {
+		return err
+	}
+	for _, c := range contacts {
+		if c.ID != s.engine.dir.Identity.MemberID {
+			p.contacts = append(p.contacts, c)
+		}
+	}
+	p.client = &http.Client{Transport: &http.Transport{
+		DialContext: env.SystemNetwork().Dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+		ResponseHeaderTimeout: s.config.Member.RequestTimeout(),
+	}}
+	p.transport = transport.New(transport.Options{
+		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
+		Handler: inbound{p}, IsRemoved: s.engine.isRemoved,
+		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
+		Version: config.Version, Logger: s.logger,
+	})
+	return nil
+}
+
+// ready begins to answer other members. The node runs.
+func (p *peers) ready() {
+	s := p.s
+	p.asking = peer.NewClient(peer.ClientOptions{Member: s.node, HTTP: p.client, Clock: s.clock})
+	p.lessor = peer.NewLessor(peer.LessorOptions{
+		Member: s.node, Local: s.node, Client: p.asking, RequestTimeout: s.config.Member.RequestTimeout(),
+	})
+	p.promoter = peer.NewPromoter(s.node, s.node, p.asking, s.config.Member.RequestTimeout())
+	mux := http.NewServeMux()
+	mux.Handle("/raft/", p.transport)
+	mux.Handle("/", peer.NewHandler(peer.HandlerOptions{
+		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: s.engine.machine,
+		Versions: func() peer.Versions {
+			v := s.versions()
+			return peer.Versions{Server: v.Server, Cluster: v.Cluster, Storage: v.Storage}
+		},
+		Log: s.logger,
+	}))
+	p.handler.Store(mux)
+}
+
+// meet tells the transport who the other members are.
+func (p *peers) meet(set *members.Set) {
+	var list []transport.Peer
+	if len(set.List()) == 0 { // it joins, and has not been given a state
+		list = p.contacts
+	}
+	for _, m := range set.List() {
+		if m.ID != p.s.engine.dir.Identity.MemberID && len(m.PeerURLs) > 0 {
+			list = append(list, transport.Peer{ID: m.ID, URLs: m.PeerURLs})
+		}
+	}
+	p.transport.SetPeers(list)
+}
+
+// stop ends all connections.
+func (p *peers) stop() {
+	close(p.closing)
+	if p.lessor != nil {
+		p.lessor.Close()
+	}
+	if p.transport != nil {
+		p.transport.Stop()
+	}
+	p.http.Close()
+	p.running.Wait()
+	if p.client != nil {
+		p.client.CloseIdleConnections()
+	}
+}
+
+// inbound is the member as the transport sees it.
+type inbound struct{ *peers }
+
+// Receive implements transport.Handler.
+func (in inbound) Receive(ms []*raftpb.Message) {
+	n := in.s.running.Load()
+	if n == nil {
+		return
+	}
+	for _, m := range ms {
+		if m.GetType() == raftpb.MsgSnap {
+			return // a snapshot comes with its state, through Bulk
+		}
+	}
+	n.Receive(ms...)
+}
+
+// Unreachable implements transport.Handler.
+func (in inbound) Unreachable(id uint64) {
+	if n := in.s.running.Load(); n != nil {
+		n.Unreachable(id)
+	}
+}
+
+// Bulk implements transport.Handler: a state comes.
+func (in inbound) Bulk(ctx context.Context, from uint64, conn io.ReadWriter) {
+	in.s.snapshots.receive(ctx, from, conn)
+}
+
+// Removed implements transport.Handler.
+func (in inbound) Removed() { in.s.removed.note(errRemoved) }
