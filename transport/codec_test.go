@@ -235,6 +235,10 @@ func randomMessage(r *rand.Rand) *raftpb.Message {
 			m.Entries = randomEntries(r, m.GetIndex(), false)
 		}
 	case raftpb.MsgProp:
+		if len(m.Context) > 0 && r.IntN(3) == 0 {
+			m.Entries = nil // a link in a chain of proposals
+			break
+		}
 		m.Entries = randomEntries(r, 0, true)
 		for _, e := range m.Entries { // raft looks into proposed changes
 			switch e.GetType() {

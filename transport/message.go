@@ -182,7 +182,7 @@ func checkShape(m *raftpb.Message) error {
 			term = e.GetTerm()
 		}
 	case raftpb.MsgProp:
-		if n == 0 {
+		if n == 0 && len(m.Context) == 0 { // with a context it is a link in a chain of proposals: see package replica
 			return fmt.Errorf("%v without entries", t)
 		}
 		for _, e := range m.Entries {
