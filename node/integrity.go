@@ -16,6 +16,8 @@ import (
 // keeper proposes what it says.
 type integrity struct {
 	wake    chan struct{} // capacity 1: there is something to look at
+	since   uint64        // where the log ended when this run began
+	old     atomic.Bool   // alarms have come out of the log from before this run
 	changed atomic.Uint64 // newest index at which something other than comparisons may have been applied
 	corrupt atomic.Bool   // see Node.Corrupt
 
@@ -23,13 +25,14 @@ type integrity struct {
 	core *leader.Integrity
 
 	// The keeper's own.
-	told     bool          // about this member's own corruption
-	handOver time.Duration // monotonic: not to be tried before
+	inherited bool          // this run has begun with a CORRUPT alarm for this member, and it still stands
+	told      bool          // about this member's own corruption
+	handOver  time.Duration // monotonic: not to be tried before
 }
 
 // newIntegrity makes the integrity of a member whose log ends at since.
 func newIntegrity(o *Options, since uint64) *integrity {
-	g := &integrity{wake: make(chan struct{}, 1), core: leader.NewIntegrity(o.MemberID, since, o.Integrity)}
+	g := &integrity{since: since, wake: make(chan struct{}, 1), core: leader.NewIntegrity(o.MemberID, since, o.Integrity)}
 	g.changed.Store(o.Machine.Applied().Index)
 	return g
 }
@@ -43,6 +46,9 @@ func (g *integrity) applied(out *state.Outcome, last uint64) {
 		g.mu.Lock()
 		g.core.Observe(out.Checks, last)
 		g.mu.Unlock()
+	}
+	if out.Alarms && last-uint64(out.Counts.Entries) < g.since {
+		g.old.Store(true)
 	}
 	if len(out.Checks) > 0 || out.Alarms {
 		g.signal()
@@ -66,7 +72,8 @@ func (g *integrity) signal() {
 }
 
 // Corrupt reports whether this member's state is known to differ from that of the others: a quorum has stated another hash
-// than this member, or there is a CORRUPT alarm for it. What it would answer may be wrong.
+// than this member, now or before it was started again with the CORRUPT alarm for it still standing. What it would answer
+// may be wrong. An alarm alone, which anybody may raise, does not say so.
 func (n *Node) Corrupt() bool { return n.integrity.corrupt.Load() }
 
 // checkIntegrity tells the time, proposes what there is to be said, and reports what was found. It is for the keeper, and
@@ -82,7 +89,8 @@ func (n *Node) checkIntegrity() {
 	g.mu.Unlock()
 
 	alarmed := slices.Contains(standing.Alarmed, n.o.MemberID)
-	g.corrupt.Store(found || alarmed)
+	g.inherited = (g.inherited || g.old.Swap(false)) && alarmed
+	g.corrupt.Store(found || g.inherited)
 	for _, op := range ops {
 		_ = n.propose(op) // if it is refused it counts as lost
 	}

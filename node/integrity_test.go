@@ -196,10 +196,15 @@ func TestHealthyMembersAgree(t *testing.T) {
 	}
 }
 
-// Given another state, a member is not corrupt any more, unless an alarm says so.
-func TestInstalledStateIsNotCorrupt(t *testing.T) {
+// An alarm that a member is started with says that it is corrupt, for as long as it stands.
+func TestInheritedAlarm(t *testing.T) {
 	r := newRig(t, nil)
 	r.propose(&command.Alarm{Member: testMember, Type: int32(alarm.Corrupt), Raise: true})
+	if r.node.Corrupt() {
+		t.Error("an alarm that somebody raised makes the member think it is corrupt")
+	}
+	r.stop()
+	r.start()
 	until(r.node.Corrupt)
 	r.node.integrity.installed(r.node.o.Machine.Applied().Index)
 	r.propose(&command.Alarm{Member: testMember, Type: int32(alarm.Corrupt)})

@@ -102,6 +102,7 @@ func Start(o Options) (*Node, error) {
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	n.mover, n.appender, n.applier = newMover(n, r), newAppender(n), newApplier(n)
 	n.publishStatus(r)
+	n.integrity.inherited = true // if there is an alarm at all
 	n.checkIntegrity()
 	for _, loop := range []func(){n.mover.loop, n.appender.loop, n.applier.loop, n.keep, n.sweepUp, n.tend} {
 		n.done.Add(1)

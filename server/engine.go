@@ -30,6 +30,7 @@ type engine struct {
 	machine *state.Machine // nil: not open
 	log     *raftlog.Log   // nil: not open
 
+	begun   bool // it had data before this start
 	dir     *datadir.Dir
 	retired sync.WaitGroup // stores that were replaced and are still read
 }
@@ -67,6 +68,7 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 	}
 	logger.Info(config.StartMessage, c.StartFields(!dir.Fresh)...)
 	begun := !dir.Fresh
+	e.begun = begun
 	if begun {
 		logger.Info("server has already been initialized",
 			zap.String("data-dir", c.Member.DataDir), zap.String("dir-type", "member"))

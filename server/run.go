@@ -15,6 +15,7 @@ import (
 	"keelson/config"
 	"keelson/internal/logging"
 	"keelson/node"
+	"keelson/server/bootstrap"
 )
 
 // Run is the main job of the program: it serves one member until a signal or a failure ends it, and returns the exit
@@ -43,7 +44,11 @@ func Run(program string, args []string) (code int) {
 	logNotes(logger, notes)
 	received, err := serveUntilDone(c, logger)
 	if err != nil {
-		logger.WithOptions(zap.WithFatalHook(noExit{})).Fatal("member ended", zap.Error(err))
+		what := "member ended"
+		if _, ok := errors.AsType[*bootstrap.Error](err); ok {
+			what = "discovery failed"
+		}
+		logger.WithOptions(zap.WithFatalHook(noExit{})).Fatal(what, zap.Error(err))
 		return 1
 	}
 	if received != nil && os.Getpid() != 1 {

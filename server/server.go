@@ -49,6 +49,8 @@ type Server struct {
 
 	failed   failure
 	removed  failure // the cluster has removed this member
+	corrupt  failure // its state differs from the others'
+	checks   checks
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -96,6 +98,7 @@ func newServer(c *config.Config, logger *zap.Logger) *Server {
 	return &Server{
 		config: c, logger: logger, clock: env.SystemClock(), chance: env.SystemChance(),
 		failed: failure{happened: make(chan struct{})}, removed: failure{happened: make(chan struct{})},
+		corrupt: failure{happened: make(chan struct{})},
 	}
 }
 
@@ -122,6 +125,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.peers.ready()
 	s.buildServices()
+	if err := s.startChecks(ctx); err != nil {
+		return err
+	}
 	if err := s.front.serve(s); err != nil {
 		return err
 	}
@@ -199,6 +205,9 @@ func (s *Server) observer() node.Observer {
 	o := s.measures.observer()
 	o.Members = s.peers.meet
 	o.Removed = func() { s.removed.note(errRemoved) }
+	o.Corrupt = s.noteCorrupt
+	o.Disputed = s.noteDisputed
+	o.Stalled = s.noteStalled
 	return o
 }
 
@@ -207,7 +216,8 @@ func (s *Server) buildServices() {
 	s.services = v3.New(v3.Options{
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
-		Quota: newQuota(c.Limits, s), Requests: requests{s.metrics},
+		Corrupt: s.node.Corrupt,
+		Quota:   newQuota(c.Limits, s), Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
 		MaxLearners:        c.Cluster.MaxLearners,
@@ -300,6 +310,7 @@ func (s *Server) stopAll() error {
 	if s.node != nil {
 		s.node.Stop()
 	}
+	s.stopChecks()
 	if s.peers != nil {
 		s.peers.stop()
 	}

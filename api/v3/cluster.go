@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
 
 	"keelson/command"
 	"keelson/state/members"
@@ -29,6 +30,7 @@ func (c *clusterService) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) 
 		PeerURLs:    urls,
 		IsLearner:   r.IsLearner,
 		LearnersMax: int64(c.s.o.MaxLearners),
+		AutoPromote: r.IsLearner && asksAutoPromotion(ctx),
 	}
 	list, err := c.change(ctx, add)
 	if err != nil {
@@ -39,6 +41,14 @@ func (c *clusterService) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) 
 		Member:  &pb.Member{ID: add.ID, PeerURLs: urls, IsLearner: r.IsLearner},
 		Members: list,
 	}, nil
+}
+
+// autoPromoteKey is the metadata, not known to etcd, by which a caller asks that a learner become a voter by itself as soon as
+// it has caught up.
+const autoPromoteKey = "keelson-auto-promote"
+
+func asksAutoPromotion(ctx context.Context) bool {
+	return slices.Equal(metadata.ValueFromIncomingContext(ctx, autoPromoteKey), []string{"true"})
 }
 
 // MemberRemove removes a member for ever.

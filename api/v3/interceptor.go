@@ -2,6 +2,7 @@ package v3
 
 import (
 	"context"
+	"strings"
 	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -14,9 +15,12 @@ import (
 
 // Unary is the interceptor of unary calls. It goes inside the one that counts, so that what it refuses is counted.
 func (s *Services) Unary() grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		st := s.o.Member.Status()
 		_, err := s.admit(ctx, st, "unary", !st.Learner || servedByLearner(req))
+		if err == nil {
+			err = s.admitState(info.FullMethod)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -30,12 +34,34 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 		st := s.o.Member.Status()
 		served := !st.Learner || info.FullMethod == pb.Maintenance_Snapshot_FullMethodName
 		needsLeader, err := s.admit(stream.Context(), st, "stream", served)
+		if err == nil {
+			err = s.admitState(info.FullMethod)
+		}
 		if err != nil {
 			return err
 		}
 		return s.streams.run(stream, needsLeader, func(stream grpc.ServerStream) error { return next(srv, stream) })
 	}
 }
+
+// ofState are the services that answer from the state.
+var ofState = []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", "/v3lockpb.", "/v3electionpb."}
+
+// admitState refuses what a member with a wrong state would answer wrongly.
+func (s *Services) admitState(method string) error {
+	if s.o.Corrupt == nil || !s.o.Corrupt() {
+		return nil
+	}
+	for _, prefix := range ofState {
+		if strings.HasPrefix(method, prefix) {
+			return rpctypes.ErrGRPCCorrupt
+		}
+	}
+	return nil
+}
+
+// EndCorrupt ends all streams under way: what they tell may be wrong.
+func (s *Services) EndCorrupt() { s.streams.endAll(rpctypes.ErrGRPCCorrupt) }
 
 // servedByLearner tells the unary calls that a learner answers.
 func servedByLearner(req any) bool {

@@ -22,6 +22,9 @@ type Options struct {
 
 	// Capable reports whether the cluster's members are known to speak this API. Nil: they are.
 	Capable func() bool
+	// Corrupt reports whether this member's state is known to differ from that of the others: then it answers nothing about
+	// pairs and leases. Nil: it never is.
+	Corrupt func() bool
 	// Quota may be nil: there is always room.
 	Quota Quota
 	// Requests may be nil: nobody counts.

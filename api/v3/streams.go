@@ -68,7 +68,8 @@ func (o *openStreams) run(stream grpc.ServerStream, needsLeader bool, handler fu
 
 // isEnd tells the causes for which a stream is ended from this side.
 func isEnd(cause error) bool {
-	return errors.Is(cause, rpctypes.ErrGRPCNoLeader) || errors.Is(cause, rpctypes.ErrGRPCStopped)
+	return errors.Is(cause, rpctypes.ErrGRPCNoLeader) || errors.Is(cause, rpctypes.ErrGRPCStopped) ||
+		errors.Is(cause, rpctypes.ErrGRPCCorrupt)
 }
 
 func (o *openStreams) add(s *openStream, needsLeader bool) bool {
@@ -103,6 +104,15 @@ func (o *openStreams) shutdown() {
 	}
 	o.mu.Unlock()
 	o.leaders.close()
+}
+
+// endAll ends the streams that are under way.
+func (o *openStreams) endAll(cause error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for s := range o.open {
+		s.end(cause)
+	}
 }
 
 // wait returns when all handlers have ended; shutdown comes before, and the end of the server.
