@@ -42,6 +42,7 @@ func Run(program string, args []string) (code int) {
 	defer closeLog()
 	logging.RouteGRPC(logger)
 	logNotes(logger, notes)
+	tuneRuntime()
 	received, err := serveUntilDone(c, logger)
 	if err != nil {
 		what := "member ended"

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+)
+
+// gcPercent is how much the heap may grow between two collections, in percent of what is alive. Most of what is alive is the
+// store's cache, which the collector does not see, so the Go heap is small and twice the default costs little memory; the
+// collector's work halves.
+const gcPercent = 200
+
+// fewCores is up to how many cores the store's background work can take all of them.
+const fewCores = 8
+
+// tuneRuntime adapts the Go runtime to what the program does, unless the environment says how it is to be.
+//
+// Flushes and compactions of the store are long stretches of computing. Go's scheduler lets each have a core for 10 ms at a
+// time, and a request that wakes meanwhile waits; the operating system's lets who wakes go first. So on few cores there are
+// two threads more than cores. Measured on 2 cores, puts at 100 in flight during a compaction: p99 33.6 ms without, 13.6 ms
+// with.
+func tuneRuntime() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		if n := runtime.GOMAXPROCS(0); n <= fewCores {
+			runtime.GOMAXPROCS(min(2*n, n+2))
+		}
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
