@@ -5,7 +5,7 @@ GIT_SHA := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X keelson/config.Version=$(VERSION) -X keelson/config.GitSHA=$(GIT_SHA)
 
 # Packages whose goroutines or locks deserve the race detector; the rest is single-threaded by design.
-RACE := ./api/... ./internal/logging/... ./leader/... ./node/... ./raftlog/... ./replica/... ./server/... ./state/... ./storage/... ./watch/...
+RACE := ./api/... ./dev/... ./internal/logging/... ./leader/... ./node/... ./raftlog/... ./replica/... ./server/... ./snapshot/... ./state/... ./storage/... ./transport/... ./watch/...
 
 TESTFLAGS ?=
 SEED ?= 0
@@ -31,6 +31,10 @@ run: build ## Run one member on 127.0.0.1:2379, data in DATA_DIR
 	@echo "serving on 127.0.0.1:2379, data in $(DATA_DIR); stop with Ctrl-C"
 	bin/keelson serve --data-dir $(DATA_DIR) --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
 
+.PHONY: run-cluster
+run-cluster: build ## Run a cluster of three members on this machine, data in keelson-dev
+	bin/keelson dev --members 3
+
 .PHONY: test
 test: build ## Run all tests, those that compare with etcd itself included
 	go test $(TESTFLAGS) ./...
@@ -41,7 +45,7 @@ race: ## Run the tests of concurrent packages under the race detector
 	go test -race $(RACE)
 
 .PHONY: sim
-sim: ## Simulate whole members under faults (SEED=, SEEDS=, STEPS=)
+sim: ## Simulate clusters of one, three and five members under faults (SEED=, SEEDS=, STEPS=)
 	go test ./sim -run 'TestSim$$' -v -count=1 -seed=$(SEED) -seeds=$(SEEDS) -steps=$(STEPS)
 
 .PHONY: fuzz

@@ -1,6 +1,8 @@
 package sim_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"keelson/sim"
@@ -14,11 +16,12 @@ import (
 func TestBugsAreFound(t *testing.T) {
 	const most, steps = 200, 1500
 	for _, bug := range sim.Bugs {
-		t.Run(bug.Name, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%d", bug.Name, bug.Members), func(t *testing.T) {
 			for seed := bug.Seed; seed < bug.Seed+most; seed++ {
-				r := simulate(t, sim.Options{Seed: seed, Steps: steps, Bug: bug.Name})
+				r := simulate(t, sim.Options{Seed: seed, Members: bug.Members, Steps: steps, Bug: bug.Name})
 				if r.Failure != nil {
-					t.Logf("seed %d, after %v: %v", seed, r.Time, r.Failure)
+					what, _, _ := strings.Cut(r.Failure.Error(), "\n")
+					t.Logf("seed %d, after %v: %s", seed, r.Time, what)
 					return
 				}
 			}

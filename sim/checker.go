@@ -5,9 +5,9 @@ import (
 	"errors"
 	"hash/crc64"
 	"maps"
-	"time"
 
 	"keelson/command"
+	"keelson/replica"
 	"keelson/state"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
@@ -15,31 +15,36 @@ import (
 
 // checker knows what the outside world has seen, and so what must be true from now on.
 //
-// A member that is alone applies only what is on its disk. So whatever it has applied once, acknowledged or not, must be
-// applied again in the same way after every crash.
+// What any member has applied once, acknowledged or not, must be applied in the same way by everybody, and again after
+// every crash.
 type checker struct {
 	w     *world
 	model *model
 	// records holds what was first seen of each entry that was ever applied, by index from 1.
 	records []record
+	*consensus
+	*lifetimes
 
-	acked         uint64        // the newest entry that a client was told of
-	ackedRevision mvcc.Revision // the newest revision that anybody was told of
-	served        int           // linearizable reads
+	known         uint64                     // the newest entry that anybody was told of: a write acknowledged, or a read
+	knownRevision mvcc.Revision              // the newest revision
+	ackedBy       map[uint64]int             // writes, by member
+	servedBy      map[uint64]int             // linearizable reads, by member
+	batches       map[command.BatchID]uint64 // entries that hold them
+	refused       map[command.BatchID]bool   // that must not become entries
 	events        map[mvcc.Revision][]mvcc.Event
 	hashes        map[hashedAt]uint32
-	deadlines     map[int64]time.Duration // of the leases that there are: none may run out before
 }
 
 type record struct {
-	term     uint64
-	data     uint64 // checksum
-	results  string
-	events   string
-	revision mvcc.Revision // after it
-	floor    mvcc.Revision
-	leases   map[int64]modelLease
-	hash     uint64 // of the state; 0: not seen
+	term      uint64
+	committed uint64 // the newest term that had a leader when it was first applied: it was committed in that one or before
+	data      uint64 // checksum
+	results   string
+	events    string
+	revision  mvcc.Revision // after it
+	floor     mvcc.Revision
+	leases    map[int64]modelLease
+	hash      uint64 // of the state; 0: not seen
 }
 
 type hashedAt struct{ revision, floor mvcc.Revision }
@@ -48,9 +53,14 @@ func newChecker(w *world) *checker {
 	c := &checker{
 		w:         w,
 		model:     newModel(),
+		consensus: newConsensus(w),
+		lifetimes: newLifetimes(w),
+		ackedBy:   map[uint64]int{},
+		servedBy:  map[uint64]int{},
+		batches:   map[command.BatchID]uint64{},
+		refused:   map[command.BatchID]bool{},
 		events:    map[mvcc.Revision][]mvcc.Event{},
 		hashes:    map[hashedAt]uint32{},
-		deadlines: map[int64]time.Duration{},
 	}
 	// The entry that a bootstrap stands for.
 	c.records = make([]record, 2)
@@ -74,11 +84,15 @@ func (c *checker) applied(m *member, entries []state.Entry, out *state.Outcome) 
 		if len(e.Data) > 0 {
 			got, batches = batches[0].Results, batches[1:]
 		}
-		if e.Index > c.last() {
-			c.applyToModel(e)
-		} else {
-			w.reach("an entry was applied again", true)
+		if !m.host.ledger.has(e.Index, e.Term) {
+			w.violate("%v applies entry %d of term %d, which is not on its disk", m, e.Index, e.Term)
 		}
+		if e.Index > c.last() {
+			c.checkCommitted(e)
+			c.applyToModel(e)
+		}
+		w.reach("an entry was applied again", e.Index <= m.host.applied)
+		m.host.applied = max(m.host.applied, e.Index)
 		rec := &c.records[e.Index]
 		if rec.term != e.Term || rec.data != checksum(e.Data) {
 			w.violate("entry %d of term %d is not the entry of term %d that was applied there before", e.Index, e.Term, rec.term)
@@ -108,9 +122,10 @@ func (c *checker) applyToModel(e *state.Entry) {
 		c.w.violate("entry %d is applied after %d", e.Index, c.last())
 	}
 	before := c.records[c.last()].leases
+	c.once(e)
 	results, events := c.model.apply(e.Index, e.Term, e.Data)
 	rec := record{
-		term: e.Term, data: checksum(e.Data), results: renderResults(results), events: renderEvents(events),
+		term: e.Term, committed: c.newest, data: checksum(e.Data), results: renderResults(results), events: renderEvents(events),
 		revision: c.model.revision, floor: c.model.floor, leases: before,
 	}
 	if !maps.Equal(before, c.model.leases) {
@@ -121,59 +136,65 @@ func (c *checker) applyToModel(e *state.Entry) {
 		rev := ev.KV.ModRevision
 		c.events[rev] = append(c.events[rev], ev)
 	}
-	c.observeLeases(e, results)
+	c.observe(e, results)
 }
 
-// observeLeases checks that no lease runs out early.
-func (c *checker) observeLeases(e *state.Entry, results []state.Result) {
-	if len(e.Data) == 0 {
+// once checks that a batch becomes an entry once, and not after its proposer was told that it will not.
+func (c *checker) once(e *state.Entry) {
+	id := batchID(e.Data)
+	if id == (command.BatchID{}) {
 		return
 	}
-	b, err := command.OpenBatch(e.Data)
-	if err != nil {
-		c.w.violate("entry %d: %v", e.Index, err)
+	if before, ok := c.batches[id]; ok {
+		c.w.violate("entry %d is the batch %v that entry %d was", e.Index, id, before)
 	}
-	for i := range results {
-		cmd, _, err := b.Next()
-		if err != nil {
-			c.w.violate("entry %d: %v", e.Index, err)
-		}
-		if results[i].Refusal != nil {
-			if o, ok := cmd.Op.(*command.LeaseRevoke); ok {
-				_, there := c.deadlines[o.ID]
-				c.w.reach("an expiry of an older term was void", o.Term != 0 && o.Term < e.Term)
-				c.w.reach("an expiry met a later lease of the same id", there && o.Term >= e.Term)
-			}
-			continue
-		}
-		switch o := cmd.Op.(type) {
-		case *command.LeaseGrant:
-			c.deadlines[o.ID] = c.w.now + time.Duration(o.TTLSeconds)*time.Second
-		case *command.LeaseRevoke:
-			c.w.reach("a lease ran out", o.Term != 0)
-			if o.Term != 0 && c.w.now < c.deadlines[o.ID] {
-				c.w.violate("lease %d runs out %v early", o.ID, c.deadlines[o.ID]-c.w.now)
-			}
-			delete(c.deadlines, o.ID)
-		}
+	if c.refused[id] {
+		c.w.violate("entry %d is the batch %v, which was refused", e.Index, id)
 	}
+	c.batches[id] = e.Index
+}
+
+// dropped notes that a proposer was told that its batch will not become an entry.
+func (c *checker) dropped(m *member, d *replica.ProposalDropped) {
+	if errors.Is(d.Err, replica.ErrSkipped) {
+		return // nobody knows
+	}
+	id := m.batchID(d.ID)
+	if at, ok := c.batches[id]; ok {
+		c.w.violate("%v: the batch %v is refused (%v), but was entry %d", m, id, d.Err, at)
+	}
+	c.refused[id] = true
 }
 
 // acknowledge answers whoever waits for an entry.
 func (c *checker) acknowledge(m *member, e *state.Entry) {
-	if len(e.Data) == 0 {
+	id := batchID(e.Data)
+	if _, waits := m.proposals[id.Sequence]; !waits || id.Origin != uint64(m.run) {
 		return
 	}
-	b, err := command.OpenBatch(e.Data)
-	if err != nil {
-		c.w.violate("entry %d: %v", e.Index, err)
+	delete(m.proposals, id.Sequence)
+	c.ackedBy[m.host.id]++
+	c.w.reach("a follower acknowledged a write", m.leading == 0)
+	c.w.reach("a write was acknowledged in a later term", e.Term > c.terms[id])
+	c.learn(e.Index, c.records[e.Index].revision)
+}
+
+// learn notes that somebody outside knows of an entry.
+func (c *checker) learn(index uint64, revision mvcc.Revision) {
+	c.known = max(c.known, index)
+	c.knownRevision = max(c.knownRevision, revision)
+}
+
+// served checks a linearizable read as it is answered.
+func (c *checker) served(m *member, r *read, at uint64, revision mvcc.Revision) {
+	if at < r.entry || revision < r.revision {
+		c.w.violate("%v: a linearizable read sees entry %d, revision %d; but %d and %d were known when it began",
+			m, at, revision, r.entry, r.revision)
 	}
-	if b.ID.Origin != uint64(m.run) || !m.proposals[b.ID.Sequence] {
-		return
-	}
-	delete(m.proposals, b.ID.Sequence)
-	c.acked = max(c.acked, e.Index)
-	c.ackedRevision = max(c.ackedRevision, c.records[e.Index].revision)
+	c.learn(at, revision)
+	c.servedBy[m.host.id]++
+	c.w.reach("a follower served a read", m.leading == 0)
+	c.w.tracef("%v read at %d", m, revision)
 }
 
 // checkHash compares the state's hash with the one seen first at the same index.
@@ -186,7 +207,7 @@ func (c *checker) checkHash(m *member) {
 	if rec.hash != hash {
 		c.w.violate("the state's hash at entry %d is %x, was %x", index, hash, rec.hash)
 	}
-	c.w.tracef("applied %d: %x", index, hash)
+	c.w.tracef("%v applied %d: %x", m, index, hash)
 }
 
 // checkStarted checks what a start has found on the disk.
@@ -195,20 +216,19 @@ func (c *checker) checkStarted(m *member) {
 	first, _ := m.log.FirstIndex()
 	last, _ := m.log.LastIndex()
 	at := m.machine.Applied()
+	m.host.ledger.reopen(m)
 	switch {
-	case last < c.acked:
-		w.violate("entry %d was acknowledged, but the log ends at %d", c.acked, last)
-	case last < c.last():
-		w.violate("entry %d was applied, but the log ends at %d", c.last(), last)
+	case last < m.host.applied:
+		w.violate("%v has applied entry %d, but its log ends at %d", m, m.host.applied, last)
 	case first > at.Index+1 || at.Index > last:
 		w.violate("the state is at %d, the log holds %d to %d", at.Index, first, last)
-	case at.Index > c.last():
-		w.violate("the state is at %d, but only %d was ever applied", at.Index, c.last())
+	case at.Index > m.host.applied:
+		w.violate("the state is at %d, but only %d was ever applied", at.Index, m.host.applied)
 	case at.Term != c.records[at.Index].term:
 		w.violate("the state is at %d of term %d, want %d", at.Index, at.Term, c.records[at.Index].term)
 	}
-	w.reach("the state on disk is behind", at.Index < c.last())
-	for i := first; i <= c.last(); i++ {
+	w.reach("the state on disk is behind", at.Index < m.host.applied)
+	for i := first; i <= m.host.applied; i++ {
 		es, err := m.log.Entries(i, i+1, 1<<30)
 		if err != nil || len(es) != 1 || es[0].GetTerm() != c.records[i].term || checksum(es[0].GetData()) != c.records[i].data {
 			w.violate("entry %d of the log is not what was applied: %v", i, err)
@@ -234,7 +254,7 @@ func (c *checker) checkDump(m *member) {
 	}
 	got := map[int64]modelLease{}
 	err := view.Leases(func(l lease.Lease) bool {
-		got[l.ID] = modelLease{ttl: l.TTLSeconds, remaining: l.RemainingSeconds, grant: l.Grant}
+		got[l.ID] = modelLease{ttl: l.TTLSeconds, remaining: l.RemainingSeconds, grant: l.Grant, checkpoint: l.CheckpointIndex}
 		attached := ""
 		err := view.LeaseKeys(l.ID, func(key []byte) bool { attached += string(key) + " "; return true })
 		want := ""

@@ -1,34 +1,49 @@
-// Package sim simulates a member and its clients on one goroutine, from one seed.
+// Package sim simulates a cluster of one to five members and its clients on one goroutine, from one seed.
 //
-// The member is the real one, from the replica down to the bytes of its files: replica, raftlog, state.Machine over
+// The members are the real ones, from the replica down to the bytes of their files: replica, raftlog, state.Machine over
 // storage and Pebble, leader.Lessor. What package node does with goroutines, member does one move at a time, in whatever
 // legal order the seed asks for: appends and applies overlap, completions arrive late, several appends share a sync, an
-// Apply is cut up. Only two doors are false: the clock, which is the bubble's of testing/synctest, and the disk.
+// Apply is cut up. Only the doors are false: the clock, which is the bubble's of testing/synctest, the disks, and the
+// network.
 //
 // # What happens
 //
-//	world     the calendar of events, the faults, starts and ends of the member's process
-//	member    one run of the member: moves, reads, chores
-//	workload  what clients ask for
+//	world     the calendar of events; the end of the faults
+//	host      what lasts from one run of a member to the next: its disk, its clock; starts, ends, pauses
+//	member    one run of a member: its moves; reads and chores beside it
+//	workload  what clients ask for, of any member
+//	network   messages: delayed, lost, repeated, out of order, astray; links cut in one direction or both, slow links
 //	disk      files in memory; a crash keeps any part of what was not synced; operations fail when struck
 //	model     what the state should be, in the plainest form
 //	checker   what must be true, after every event and after every start
+//	consensus the same for raft's promises; ledger: what each log must hold
+//	lifetimes the same for leases
 //
-// The process is killed between two events, or in the middle of any operation on the disk, also while it starts, flushes
-// or truncates. Then the disk is what a crash leaves of it. Operations on the log fail; the process has to end. Bits of the log
-// flip while it is down; it has to refuse, or it did no harm. Failures of the store's files are not told apart from a
-// crash: the store must end the process at once, and here it does.
+// A member's process is killed between two events, or in the middle of any operation on the disk, also while it starts,
+// flushes or truncates. Then the disk is what a crash leaves of it. Operations on the log fail; the process has to end. It
+// stands still for a while, and what it was sent waits for it. Clocks run fast or slow. Bits of the log flip while it is
+// down; it has to refuse, or it did no harm. Failures of the store's files are not told apart from a crash: the store must
+// end the process at once, and here it does.
 //
 // # What is checked
 //
-//   - The log never ends before an entry that was applied or acknowledged, and holds the same bytes.
-//   - Every entry has the same results, events and state hash whenever it is applied, however the log is cut into runs;
-//     and results and events are those of the model.
+//   - After a crash a log holds exactly what its appends have returned for, and the first some of those under way.
+//   - No message promises what its sender's disk never held.
+//   - A term has one leader. Entries of equal index and term are equal in all logs, and so is what is before them. A leader
+//     has everything that was committed in earlier terms.
+//   - What is applied was committed by the rules: a quorum wrote it, or an entry behind it, in its own term.
+//   - Every entry has the same results, events and state hash whenever and wherever it is applied, however the log is cut
+//     into runs; and results and events are those of the model.
+//   - A batch becomes an entry once at most, and never if its proposer was told that it will not.
 //   - After every start: all pairs at the newest revisions, leases, keys of leases and counts are those of the model.
-//   - A linearizable read sees everything that anybody knew when it began, and what it sees is the model's.
+//   - A linearizable read, on any member, sees everything that anybody knew when it began, and what it sees is the model's.
 //   - Views, histories and hashes of pairs stay right while compactions remove what they can.
-//   - A lease does not run out early; once nobody renews it, it does.
-//   - When the faults end, the member comes back by itself and answers.
+//   - A lease does not run out early, by the fastest clock there is, nor for a leader of an earlier term; once nobody renews
+//     it, it does. What a leader says to a renewal agrees with what was known when it was asked for.
+//   - When the faults end for some quorum, it comes back by itself, settles everything that was proposed, and each member of
+//     it answers. The rest stays broken.
+//
+// The logs are cut only up to what every member has applied: snapshots, and changes of members, are not simulated.
 //
 // # Same seed, same trace
 //

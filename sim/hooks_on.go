@@ -10,7 +10,7 @@ import (
 
 // These bugs live in the code under test.
 func init() {
-	Bugs = append(Bugs, Bug{"read-before-commit-in-term", 20}) // a new leader answers reads at once
+	Bugs = append(Bugs, Bug{"read-before-commit-in-term", 1, 39}) // a new leader answers reads at once
 }
 
 // installHooks takes the hooks in the code under test into the simulation: faults strike at their places, rare paths are

@@ -3,6 +3,8 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +26,9 @@ const (
 	logDir    = "/member/log"
 	storeDir  = "/member/store"
 
-	memberID  = 0x8e9e05c52164694d
-	clusterID = 0xcdf818194e3a8c32
+	tickInterval    = 100 * time.Millisecond
+	electionTimeout = 10 * tickInterval
+	requestTimeout  = 7 * time.Second
 )
 
 func inLog(name string) bool { return strings.HasPrefix(name, logDir) }
@@ -34,6 +37,7 @@ func inLog(name string) bool { return strings.HasPrefix(name, logDir) }
 // with the moves carried out one at a time, whenever the world says so.
 type member struct {
 	w    *world
+	host *host
 	run  int
 	disk *disk
 
@@ -43,22 +47,23 @@ type member struct {
 	replica *replica.Replica
 	lessor  *leader.Lessor
 
-	appends   []*replica.Append // handed out, not begun
+	appends   []*replica.Append        // handed out, not begun
+	reported  map[*replica.Append]bool // of those: by a deliberate bug, reported done already
 	applies   []*replica.Apply
 	appending bool // an append is scheduled or under way
 	applying  bool
 	lastTold  time.Duration // when the last completion reaches the replica
 
-	proposals map[uint64]bool // batches, by sequence, that clients wait for
-	sequence  uint64          // of the last batch
+	proposals map[uint64]time.Duration // batches that clients wait for, by sequence, and since when
+	sequence  uint64                   // of the last batch
 	reads     []*read
 	ticket    uint64 // of the last read
 	views     []heldView
 	unflushed int           // bytes applied since the last flush, about
 	seen      mvcc.Revision // the newest revision published so far
 	leading   uint64        // the term this member leads in; 0: none
-	promoted  uint64        // the term that the lessor has been promoted in
-	up        bool          // it has applied an entry of its term
+	leader    uint64        // who leads, as far as it knows; 0: nobody
+	confirm   bool          // it is asking whether it still leads
 }
 
 // start starts the member from what its disk holds, the way a process does.
@@ -91,7 +96,7 @@ func (m *member) openStore() (err error) {
 		return err
 	}
 	if !done {
-		if m.w.born {
+		if m.host.born {
 			m.w.violate("the state is gone")
 		}
 		if err := m.bootstrap(); err != nil {
@@ -107,7 +112,7 @@ func (m *member) openStore() (err error) {
 // A member whose founding a crash has cut short is founded again from nothing: package datadir founds under another name
 // and removes what is half made, because Pebble can't open every half-made store.
 func (m *member) makeDirectories() error {
-	if m.run > 1 && !m.w.born {
+	if m.host.starts > 1 && !m.host.born {
 		for _, half := range []string{storeDir, logDir} {
 			if err := m.disk.RemoveAll(half); err != nil {
 				return err
@@ -131,15 +136,21 @@ func (m *member) makeDirectories() error {
 
 // bootstrap makes the state of a new cluster.
 func (m *member) bootstrap() error {
-	conf, err := proto.MarshalOptions{Deterministic: true}.Marshal(&raftpb.ConfState{Voters: []uint64{memberID}})
+	id := state.Identity{ClusterID: clusterID}
+	cs := &raftpb.ConfState{}
+	for _, h := range m.w.hosts {
+		cs.Voters = append(cs.Voters, h.id)
+		id.Members = append(id.Members, members.Member{
+			ID: h.id, Name: h.String(), PeerURLs: []string{fmt.Sprintf("http://127.0.0.%d:2380", h.index+1)},
+		})
+	}
+	slices.Sort(cs.Voters)
+	var err error
+	id.ConfState, err = proto.MarshalOptions{Deterministic: true}.Marshal(cs)
 	if err != nil {
 		return err
 	}
-	err = state.Bootstrap(m.db, state.Identity{
-		ClusterID: clusterID,
-		Members:   []members.Member{{ID: memberID, Name: "lone", PeerURLs: []string{"http://127.0.0.1:2380"}}},
-		ConfState: conf,
-	})
+	err = state.Bootstrap(m.db, id)
 	if err != nil {
 		return err
 	}
@@ -148,7 +159,7 @@ func (m *member) bootstrap() error {
 
 func (m *member) logOptions() raftlog.Options {
 	return raftlog.Options{
-		FS: m.disk, Dir: logDir, ClusterID: clusterID, MemberID: memberID,
+		FS: m.disk, Dir: logDir, ClusterID: clusterID, MemberID: m.host.id,
 		SegmentBytes: m.w.segmentBytes, TailBytes: m.w.tailBytes,
 	}
 }
@@ -160,10 +171,10 @@ func (m *member) openLog() error {
 	}
 	at := raftlog.Position(durable)
 	l, rec, err := raftlog.Open(m.logOptions(), at)
-	if errors.Is(err, raftlog.ErrNoLog) && !m.w.born {
+	if errors.Is(err, raftlog.ErrNoLog) && !m.host.born {
 		l, err = raftlog.Create(m.logOptions(), at)
 	}
-	if err != nil && m.w.o.Bug == "cut-at-first-bad-checksum" {
+	if err != nil && m.w.bug("cut-at-first-bad-checksum") {
 		l, err = m.cutAndOpen(err, at)
 	}
 	if err != nil {
@@ -198,12 +209,26 @@ func (m *member) openReplica() (err error) {
 	if err != nil {
 		return err
 	}
-	m.lessor = leader.NewLessor(leader.LessorOptions{Extension: time.Second, CheckpointInterval: m.w.checkpoints})
+	m.lessor = leader.NewLessor(leader.LessorOptions{
+		Extension: electionTimeout, StallMax: electionTimeout, CheckpointInterval: m.w.checkpoints,
+	})
 	m.replica, err = replica.New(replica.Options{
-		ID: memberID, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: conf,
-		Applied: m.w.appliedAtStart(m), ApplyBytesMax: m.w.applyBytes, UncommittedBytesMax: m.w.uncommittedBytes,
+		ID: m.host.id, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: conf,
+		Applied: m.appliedAtStart(), MessageBytesMax: m.w.messageBytes, ApplyBytesMax: m.w.applyBytes,
+		UncommittedBytesMax: m.w.uncommittedBytes,
 	})
 	return err
+}
+
+// appliedAtStart is what the replica is told has been applied.
+func (m *member) appliedAtStart() uint64 {
+	at := m.machine.Applied().Index
+	if m.w.bug("applied-index-apart") {
+		// The bug of an index that is written when it pleases, not with what it stands for.
+		last, _ := m.log.LastIndex()
+		at = max(at, min(m.host.applied, last))
+	}
+	return at
 }
 
 // close puts away what is left of a run. After a crash nothing of it reaches the disk that is looked at.
@@ -226,45 +251,65 @@ func (m *member) step(events ...replica.Event) {
 		switch e := e.(type) {
 		case *replica.Append:
 			m.appends = append(m.appends, e)
-			m.w.appendHandedOut(m, e)
+			m.reportEarly(e)
 		case *replica.Apply:
 			m.applies = append(m.applies, e)
+		case *replica.Send:
+			for _, msg := range e.Messages {
+				m.send(msg)
+			}
 		case *replica.ReadReady:
 			m.readsReady(e.Through, e.Index)
+		case *replica.ReadsDropped:
+			m.readsDropped(e.Through)
 		case *replica.ProposalDropped:
+			m.w.dropped(m, e)
 			delete(m.proposals, e.ID)
 			m.w.reach("a proposal was dropped", true)
 		case *replica.LeaderChanged:
-			m.leading = 0
-			if e.Leading {
-				m.leading = e.Term
-			}
-			if m.lessor.Leading() != m.leading {
-				m.lessor.Demote()
-			}
-		case *replica.ReadsDropped, *replica.Send, *replica.Install:
-			m.w.violate("a lone member wants %T", e)
+			m.leaderChanged(e)
+		default:
+			m.w.violate("%v wants %T", m, e)
 		}
 	}
 	m.schedule()
 	m.serveReads()
 }
 
+func (m *member) send(msg *raftpb.Message) {
+	m.w.checkSent(m, msg)
+	if m.w.bug("commit-by-counting") && m.leading != 0 {
+		msg = m.commitByCounting(msg)
+	}
+	m.w.network.send(m, msg)
+}
+
+func (m *member) leaderChanged(e *replica.LeaderChanged) {
+	m.leader, m.leading = e.Leader, 0
+	if e.Leading {
+		m.leading = e.Term
+		m.w.checkElected(m)
+	}
+	if m.lessor.Leading() != m.leading && (m.leading != 0 || !m.w.bug("former-leader-expires")) {
+		m.lessor.Demote()
+	}
+}
+
 // schedule puts the next append and the next apply into the world's calendar.
 func (m *member) schedule() {
 	if !m.appending && len(m.appends) > 0 {
 		m.appending = true
-		m.w.after(m.w.delay(), "append", m, m.append)
+		m.w.after(m.host.delay(), "append", m, m.append)
 	}
 	if !m.applying && len(m.applies) > 0 {
 		m.applying = true
-		m.w.after(m.w.delay(), "apply", m, m.apply)
+		m.w.after(m.host.delay(), "apply", m, m.apply)
 	}
 }
 
 // tell lets the replica know, after a while, that something is done. What was told first arrives first.
 func (m *member) tell(what string, events ...replica.Event) {
-	m.lastTold = max(m.lastTold, m.w.now) + m.w.delay()
+	m.lastTold = max(m.lastTold, m.w.now) + m.host.delay()
 	m.w.at(m.lastTold, what, m, func() { m.step(events...) })
 }
 
@@ -274,22 +319,39 @@ func (m *member) append() {
 	var batches []raftlog.Batch
 	var done []replica.Event
 	for _, a := range m.appends[:n] {
-		batches = append(batches, raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync && m.w.rng.IntN(4) == 0})
-		done = append(done, replica.AppendDone{Append: a})
+		batches = append(batches, m.batch(a))
+		if !m.reported[a] {
+			done = append(done, replica.AppendDone{Append: a})
+		}
 	}
 	m.appends = m.appends[n:]
 	m.w.reach("several appends under one sync", n > 1)
 	m.w.reach("an append while an apply is under way", m.applying)
 	m.appending = false
+	ledger := &m.host.ledger
+	ledger.writing = batches
 	if err := m.log.Append(batches...); err != nil {
-		m.w.diskFailed(m, err)
+		m.host.diskFailed(err)
 		return
 	}
 	if m.disk.crashed() {
 		return
 	}
+	m.w.checkAppended(m, batches)
+	ledger.written(batches)
 	m.tell("append done", done...)
 	m.schedule()
+}
+
+func (m *member) batch(a *replica.Append) raftlog.Batch {
+	b := raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync && m.w.rng.IntN(4) == 0}
+	if m.w.bug("keep-conflicting-tail") {
+		last, _ := m.log.LastIndex()
+		for len(b.Entries) > 1 && b.Entries[0].GetIndex() <= last { // one stays, or the replica would miss its entries
+			b.Entries = b.Entries[1:]
+		}
+	}
+	return b
 }
 
 // apply is the apply move: some Applies, in one or several runs of the machine.
@@ -298,10 +360,14 @@ func (m *member) apply() {
 	var entries []state.Entry
 	var done []replica.Event
 	for _, a := range m.applies[:n] {
+		var settled []uint64
 		for _, e := range a.Entries {
 			entries = append(entries, state.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
+			if id := batchID(e.GetData()); id.Origin == uint64(m.run) {
+				settled = append(settled, id.Sequence)
+			}
 		}
-		done = append(done, replica.ApplyDone{Apply: a})
+		done = append(done, replica.ApplyDone{Apply: a, Settled: settled})
 	}
 	m.applies = m.applies[n:]
 	m.applying = false
@@ -316,8 +382,8 @@ func (m *member) apply() {
 		entries = entries[k:]
 	}
 	m.tell("apply done", done...)
-	m.serveReads()
 	m.schedule()
+	m.serveReads()
 	if m.unflushed > 100<<10 {
 		m.flush()
 	}
@@ -331,11 +397,11 @@ func (m *member) observeLeases(changes []state.LeaseChange) {
 		}
 		switch c.Kind {
 		case state.LeaseGranted:
-			m.lessor.Granted(c.ID, c.Grant, c.TTLSeconds, m.w.now)
+			m.lessor.Granted(c.ID, c.Grant, c.TTLSeconds, m.host.clock())
 		case state.LeaseRevoked:
 			m.lessor.Revoked(c.ID)
 		case state.LeaseCheckpointed:
-			m.lessor.Checkpointed(c.ID, c.RemainingSeconds)
+			m.lessor.Checkpointed(c.ID, c.RemainingSeconds, c.CheckpointIndex)
 		}
 	}
 }
@@ -357,19 +423,22 @@ func (m *member) flush() {
 	}
 }
 
-// truncate makes the log shorter, up to what the store has on disk.
+// truncate makes the log shorter, up to what the store has on disk, the replica knows to be applied, and nobody else needs.
 func (m *member) truncate() {
 	durable, err := m.machine.DurableApplied()
 	if err != nil {
 		m.w.violate("durable position: %v", err)
 	}
-	upTo := durable.Index
-	if m.w.o.Bug == "truncate-to-applied" {
+	upTo := min(durable.Index, m.replica.Status().Applied) // raft looks at what it does not know to be applied
+	if m.w.bug("truncate-to-applied") {
 		upTo = m.machine.Applied().Index
+	}
+	if len(m.w.hosts) > 1 {
+		upTo = min(upTo, m.w.disposable())
 	}
 	first, _ := m.log.FirstIndex()
 	if err := m.log.Truncate(upTo); err != nil {
-		m.w.diskFailed(m, err)
+		m.host.diskFailed(err)
 		return
 	}
 	again, _ := m.log.FirstIndex()
@@ -382,13 +451,54 @@ func (m *member) truncate() {
 // propose proposes a batch of commands that clients wait for.
 func (m *member) propose(ops ...command.Op) {
 	m.sequence++
-	m.proposals[m.sequence] = true
-	data := command.BeginBatch(nil, command.BatchID{Origin: uint64(m.run), Sequence: m.sequence})
+	m.proposals[m.sequence] = m.w.now
+	data := command.BeginBatch(nil, m.batchID(m.sequence))
 	for _, op := range ops {
 		c := command.Command{Time: int64(m.w.now), Op: op}
 		data = command.AppendTo(data, c.Append(nil))
 	}
+	m.w.proposed(m.batchID(m.sequence), m.replica.Status().Term)
 	m.step(replica.Propose{ID: m.sequence, Data: data})
 }
 
-func (m *member) String() string { return fmt.Sprintf("run %d", m.run) }
+// nextBatchID is the name of the batch that is proposed next.
+func (m *member) nextBatchID() command.BatchID { return m.batchID(m.sequence + 1) }
+
+func (m *member) batchID(sequence uint64) command.BatchID {
+	return command.BatchID{Origin: uint64(m.run), Sequence: sequence}
+}
+
+// batchID is the name of the batch in an entry; zero if there is none.
+func batchID(data []byte) command.BatchID {
+	if len(data) == 0 {
+		return command.BatchID{}
+	}
+	b, err := command.OpenBatch(data)
+	if err != nil {
+		panic(fmt.Sprintf("sim: an entry that does not decode: %v", err))
+	}
+	return b.ID
+}
+
+// giveUp is what clients do whose request takes too long. Once the cluster is healthy they have patience.
+func (m *member) giveUp() {
+	if m.w.healing {
+		return
+	}
+	before := m.w.now - requestTimeout
+	for _, s := range slices.Sorted(maps.Keys(m.proposals)) {
+		if m.proposals[s] < before {
+			delete(m.proposals, s)
+			m.w.reach("a client gave up", true)
+			m.step(replica.Forget{ID: s})
+		}
+	}
+	m.reads = slices.DeleteFunc(m.reads, func(r *read) bool {
+		if r.begun < before && r.then != nil {
+			m.confirm = false
+		}
+		return r.begun < before
+	})
+}
+
+func (m *member) String() string { return fmt.Sprintf("%v run %d", m.host, m.run) }

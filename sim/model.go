@@ -34,6 +34,7 @@ type version struct {
 type modelLease struct {
 	ttl, remaining int64
 	grant          lease.Grant
+	checkpoint     uint64 // entry of the newest one
 }
 
 func newModel() *model {
@@ -168,9 +169,14 @@ func (m *model) execute(term uint64, op command.Op, r *state.Result) error {
 	case *command.LeaseRevoke:
 		return m.revoke(term, o, r)
 	case *command.LeaseCheckpoint:
+		if o.Term != 0 && o.Term < term {
+			return state.ErrStaleTerm
+		}
 		for _, c := range o.Leases {
-			if l, ok := m.leases[c.ID]; ok {
-				l.remaining = c.RemainingSeconds
+			l, ok := m.leases[c.ID]
+			known := l.grant == lease.Grant{Index: c.GrantIndex, Ordinal: c.GrantOrdinal} && l.checkpoint == c.CheckpointIndex
+			if ok && (c.GrantIndex == 0 || known) {
+				l.remaining, l.checkpoint = c.RemainingSeconds, m.place.Index
 				m.leases[c.ID] = l
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -13,11 +14,12 @@ import (
 )
 
 var (
-	seedFlag   = flag.Uint64("seed", 0, "first seed; 0: a new one each time")
-	seedsFlag  = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
-	stepsFlag  = flag.Int("steps", 1000, "events per seed before the faults end")
-	bugFlag    = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
-	eventsFlag = flag.Bool("events", false, "print every event")
+	seedFlag    = flag.Uint64("seed", 0, "first seed; 0: a new one each time")
+	seedsFlag   = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
+	stepsFlag   = flag.Int("steps", 1000, "events per seed and member before the faults end")
+	membersFlag = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3 and 5")
+	bugFlag     = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
+	eventsFlag  = flag.Bool("events", false, "print every event")
 )
 
 // simulate runs one seed in a bubble of its own.
@@ -30,58 +32,74 @@ func simulate(t *testing.T, o sim.Options) (r sim.Report) {
 
 // replay says how to see a run again.
 func replay(o sim.Options) string {
-	return fmt.Sprintf("replay: go test ./sim -run 'TestSim$' -seed=%d -seeds=1 -steps=%d -bug=%q -events", o.Seed, o.Steps, o.Bug)
+	return fmt.Sprintf("replay: go test ./sim -run 'TestSim$' -seed=%d -seeds=1 -members=%d -steps=%d -bug=%q -events",
+		o.Seed, o.Members, o.Steps, o.Bug)
 }
 
-// TestSim runs seeds.
+// sizes are the clusters to simulate.
+func sizes() []int {
+	if *membersFlag > 0 {
+		return []int{*membersFlag}
+	}
+	return []int{1, 3, 5}
+}
+
+// TestSim runs seeds, with clusters of each size.
 func TestSim(t *testing.T) {
 	first := *seedFlag
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())
 	}
 	for i := range *seedsFlag {
-		o := sim.Options{Seed: first + uint64(i), Steps: *stepsFlag, Bug: *bugFlag}
-		t.Run(fmt.Sprint(o.Seed), func(t *testing.T) {
-			if *eventsFlag {
-				o.Log = func(line string) { fmt.Println(o.Seed, line) }
-			}
-			r := simulate(t, o)
-			t.Logf("seed %d: trace %016x", o.Seed, r.Trace)
-			if r.Failure != nil {
-				t.Errorf("after %v: %v\n%s", r.Time, r.Failure, replay(o))
-			}
-		})
+		for _, members := range sizes() {
+			o := sim.Options{Seed: first + uint64(i), Members: members, Steps: *stepsFlag, Bug: *bugFlag}
+			t.Run(fmt.Sprintf("%d/%d", o.Seed, members), func(t *testing.T) {
+				if *eventsFlag {
+					o.Log = func(line string) { fmt.Println(o.Seed, line) }
+				}
+				r := simulate(t, o)
+				t.Logf("seed %d: trace %016x after %v", o.Seed, r.Trace, r.Time)
+				if r.Failure != nil {
+					t.Errorf("after %v: %v\n%s", r.Time, r.Failure, replay(o))
+				}
+			})
+		}
 	}
 }
 
 // TestSameSeedSameTrace runs seeds twice, the second time in another order: a seed must decide everything.
 func TestSameSeedSameTrace(t *testing.T) {
-	const steps = 600
-	first := map[uint64]sim.Report{}
-	seeds := []uint64{3, 7}
-	for _, seed := range seeds {
-		first[seed] = simulate(t, sim.Options{Seed: seed, Steps: steps})
-	}
-	for i := range seeds {
-		seed := seeds[len(seeds)-1-i]
-		again := simulate(t, sim.Options{Seed: seed, Steps: steps})
-		if again.Trace != first[seed].Trace || again.Time != first[seed].Time || !maps.Equal(again.Reached, first[seed].Reached) {
-			t.Errorf("seed %d: trace %016x after %v, then %016x after %v", seed,
-				first[seed].Trace, first[seed].Time, again.Trace, again.Time)
+	var runs []sim.Options
+	for _, seed := range []uint64{3, 7} {
+		for _, members := range []int{1, 3, 5} {
+			runs = append(runs, sim.Options{Seed: seed, Members: members, Steps: 600})
 		}
 	}
-	if first[3].Trace == first[7].Trace {
-		t.Error("different seeds give the same trace")
+	seen := map[uint64]bool{}
+	first := make([]sim.Report, len(runs))
+	for i, o := range runs {
+		first[i] = simulate(t, o)
+		seen[first[i].Trace] = true
+	}
+	for i, o := range slices.Backward(runs) {
+		before, again := first[i], simulate(t, o)
+		if again.Trace != before.Trace || again.Time != before.Time || !maps.Equal(again.Reached, before.Reached) {
+			t.Errorf("seed %d with %d members: trace %016x after %v, then %016x after %v",
+				o.Seed, o.Members, before.Trace, before.Time, again.Trace, again.Time)
+		}
+	}
+	if len(seen) != len(runs) {
+		t.Errorf("%d different runs give %d traces", len(runs), len(seen))
 	}
 }
 
 // TestRareStates checks that the simulation gets into the corners it was made for.
 func TestRareStates(t *testing.T) {
-	const most, steps = 60, 2000
+	const most, steps = 120, 2000
 	reached := map[string]int{}
 	var missing []string
 	for seed := uint64(1); seed <= most; seed++ {
-		o := sim.Options{Seed: seed, Steps: steps}
+		o := sim.Options{Seed: seed, Members: []int{3, 1, 5}[seed%3], Steps: steps}
 		r := simulate(t, o)
 		if r.Failure != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, r.Failure, replay(o))

@@ -6,10 +6,7 @@ import (
 	"time"
 
 	"keelson/command"
-	"keelson/leader"
-	"keelson/replica"
 	"keelson/state"
-	"keelson/state/lease"
 )
 
 // load is what clients ask for: how often each kind of request comes.
@@ -187,25 +184,13 @@ func (m *member) request() {
 		case 5:
 			ops = append(ops, &command.LeaseRevoke{ID: leaseID(rng)})
 		case 6:
-			m.renew(leaseID(rng))
+			m.renewal(leaseID(rng))
 		case 7:
-			m.read()
+			m.read(nil)
 		}
 	}
 	if len(ops) > 0 {
 		m.propose(ops...)
-	}
-}
-
-// renew keeps a lease alive.
-func (m *member) renew(id int64) {
-	ttl, status := m.lessor.Renew(id, m.w.now)
-	switch status {
-	case leader.Renewed:
-		m.w.deadlines[id] = m.w.now + time.Duration(ttl)*time.Second
-		m.w.reach("a lease was renewed", true)
-	case leader.Recorded:
-		m.propose(&command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: id}}})
 	}
 }
 
@@ -216,88 +201,6 @@ func (m *member) replace(id int64) {
 		return
 	}
 	m.propose(&command.LeaseRevoke{ID: id}, &command.LeaseGrant{ID: id, TTLSeconds: 1 + rng.Int64N(8)})
-}
-
-// tick lets a tick of raft's time pass, and does what a leader does by the clock.
-func (m *member) tick() {
-	m.step(replica.Tick{})
-	if m.leading == 0 || !m.up {
-		return
-	}
-	if m.promoted != m.leading {
-		m.promoted = m.leading
-		var leases []lease.Lease
-		view := m.machine.View()
-		err := view.Leases(func(l lease.Lease) bool { leases = append(leases, l); return true })
-		view.Close()
-		if err != nil {
-			m.w.violate("leases: %v", err)
-		}
-		m.lessor.Promote(m.w.now, m.leading, leases)
-	}
-	m.lessor.Tick(m.w.now)
-	for _, r := range m.lessor.Expired(m.w.now, 10) {
-		m.replace(r.ID)
-		if m.w.o.Bug == "expiry-names-id-alone" {
-			r.GrantIndex, r.GrantOrdinal = 0, 0
-		}
-		m.propose(r)
-	}
-	if c := m.lessor.Checkpoint(m.w.now); c != nil {
-		m.propose(c)
-	}
-}
-
-// read is a linearizable read of a client.
-type read struct {
-	ticket uint64
-	floor  int64 // the newest revision that anybody knew of when it began
-	index  uint64
-	ready  bool
-}
-
-func (m *member) read() {
-	m.ticket++
-	m.reads = append(m.reads, &read{ticket: m.ticket, floor: m.w.ackedRevision})
-	m.step(replica.ReadIndex{Ticket: m.ticket})
-}
-
-func (m *member) readsReady(through, index uint64) {
-	for _, r := range m.reads {
-		if !r.ready && r.ticket <= through {
-			r.ready, r.index = true, index
-		}
-	}
-}
-
-// serveReads answers the reads whose index is applied.
-func (m *member) serveReads() {
-	at := m.machine.Applied().Index
-	if m.leading != 0 && !m.up {
-		m.up = m.replica.Status().Applied <= at && m.w.records[at].term == m.leading
-	}
-	waiting := m.reads[:0]
-	for _, r := range m.reads {
-		if !r.ready || r.index > at && m.w.o.Bug != "read-before-applied" {
-			waiting = append(waiting, r)
-			continue
-		}
-		view := m.machine.View()
-		rev := view.Revision()
-		if rev < r.floor {
-			m.w.violate("a linearizable read sees revision %d, but %d was known when it began", rev, r.floor)
-		}
-		m.w.ackedRevision = max(m.w.ackedRevision, rev)
-		m.w.served++
-		m.w.tracef("read at %d", rev)
-		m.w.compare(view, m.w.load.rangeOp(m.w.rng, rev))
-		if len(m.views) < 3 && m.w.rng.IntN(10) == 0 {
-			m.views = append(m.views, heldView{view, m.w.now + time.Duration(m.w.rng.Int64N(int64(3*time.Second)))})
-			continue
-		}
-		view.Close()
-	}
-	m.reads = waiting
 }
 
 // heldView is a view that a slow reader keeps open.
@@ -353,6 +256,6 @@ func (m *member) upkeep() {
 		_, err = m.log.Scrub(1 << 12)
 	}
 	if err != nil {
-		m.w.diskFailed(m, err)
+		m.host.diskFailed(err)
 	}
 }

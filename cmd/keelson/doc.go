@@ -2,6 +2,8 @@
 // function.
 //
 //	keelson serve [flags]     run a member
+//	keelson join --peer URL   make this machine a member of a running cluster, then the same
+//	keelson dev [flags]       run a cluster of several members on this machine
 //	keelson bench ...         put load on a server
 //	keelson version           print versions
 //	etcd [flags]              (a link to keelson) the same as keelson serve

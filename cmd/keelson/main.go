@@ -9,6 +9,8 @@ import (
 
 	"keelson/bench"
 	"keelson/config"
+	"keelson/dev"
+	"keelson/join"
 	"keelson/server"
 )
 
@@ -24,6 +26,8 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run a member; the flags are etcd's, see keelson serve --help", server.Run},
+	{"join", "make this machine a member of a running cluster, see keelson join --help", func(_ string, args []string) int { return join.Main(server.Run, args) }},
+	{"dev", "run a cluster of several members on this machine, see keelson dev --help", func(_ string, args []string) int { return dev.Main(args) }},
 	{"bench", "put load on a server; keelson bench lists the loads and flags", func(_ string, args []string) int { return bench.Main(args) }},
 }
 
@@ -42,6 +46,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if c.name == word {
 			return c.run(name+" "+word, args[2:])
 		}
+	}
+	if word == dev.MemberWord { // keelson dev says it, nobody else
+		return dev.Member(server.Run, args[2:])
 	}
 	switch strings.TrimLeft(word, "-") {
 	case "version":

@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+)
+
+// memberIDs are the members of a cluster, as many of them as it has.
+var memberIDs = []uint64{0x8e9e05c52164694d, 0x1d3a5b7c9e0f2a41, 0xf2c1a09b8d7e6f53, 0x0000000000000003, 0xa5d42c1be97f3086}
+
+const clusterID = 0xcdf818194e3a8c32
+
+// host is where a member runs: what lasts from one run of it to the next.
+type host struct {
+	w     *world
+	index int
+	id    uint64
+	slow  time.Duration // its disk takes so many times as long
+	drift int64         // its clock runs fast, in millionths
+
+	member *member // nil: down
+	disk   *disk
+	spoilt *disk // what the disk was before a bit of it was flipped; nil: none was
+	starts int
+	born   bool // a start has succeeded: from now on state and log exist
+	ledger ledger
+
+	pausedUntil time.Duration
+	applied     uint64 // the newest entry that any run of it has applied; 1 stands for what it began with
+	abandoned   bool   // it need not come back
+}
+
+func newHost(w *world, index int) *host {
+	h := &host{w: w, index: index, id: memberIDs[index], slow: 1, applied: 1}
+	if w.o.Members > 1 && w.rng.IntN(5) == 0 {
+		h.slow = 3
+	}
+	if d := w.clockDrift; d > 0 {
+		h.drift = w.rng.Int64N(2*d+1) - d
+	}
+	h.disk = newDisk(rand.New(rand.NewPCG(w.rng.Uint64(), uint64(index))), w.style)
+	h.disk.bug = w.o.Bug
+	return h
+}
+
+func (h *host) String() string { return fmt.Sprintf("m%d", h.index+1) }
+
+// clock is what the host's monotonic clock shows.
+func (h *host) clock() time.Duration { return h.w.now + h.w.now/1e6*time.Duration(h.drift) }
+
+// delay is how long a move takes.
+func (h *host) delay() time.Duration { return h.w.delay() * h.slow }
+
+// boot starts the member.
+func (h *host) boot() {
+	w := h.w
+	w.runs++
+	h.starts++
+	m := &member{w: w, host: h, run: w.runs, disk: h.disk, proposals: map[uint64]time.Duration{}}
+	h.member = m
+	if h.spoilt == nil && w.chance(w.faults.strikeStart) {
+		h.disk.arm(strike{dir: memberDir, after: w.rng.IntN(40), crash: true})
+	}
+	err := m.start()
+	w.settle()
+	switch {
+	case h.disk.crashed():
+		w.reach("a crash within a start", true)
+		h.die("crashed while starting")
+		return
+	case err != nil && h.spoilt != nil:
+		w.reach("a flipped bit was refused", true)
+		w.tracef("refused: %v", err)
+		h.disk.crash()
+		m.close()
+		w.settle()
+		h.member, h.disk, h.spoilt = nil, h.spoilt, nil
+		w.after(time.Second, "start", nil, h.boot)
+		return
+	case err != nil:
+		w.violate("%v does not start: %v", h, err)
+	}
+	w.reach("a flipped bit did no harm", h.spoilt != nil)
+	h.born, h.spoilt = true, nil
+	w.checkStarted(m)
+	n := time.Duration(len(w.hosts))
+	m.tickLater()
+	w.every(w.pace*n, "request", m, m.request)
+	w.every(20*w.pace*n, "read", m, m.readLocal)
+	w.every(700*time.Millisecond, "flush", m, m.flush)
+	w.every(900*time.Millisecond, "truncate", m, m.truncate)
+	w.every(100*time.Millisecond*n, "compact", m, m.compact)
+	w.every(700*time.Millisecond, "upkeep", m, m.upkeep)
+	w.every(100*time.Millisecond*n, "fault", m, h.misfortune)
+	m.step()
+}
+
+// die ends the run, with the disk as a crash leaves it, and plans the next one.
+func (h *host) die(why string) {
+	w, m := h.w, h.member
+	w.reach("a crash with an append under way", len(m.appends) > 0)
+	w.reach("a crash with applies under way", len(m.applies) > 0)
+	w.reach("a leader crashed", m.leading != 0 && len(w.hosts) > 1)
+	image := m.disk.crash()
+	m.close()
+	w.settle()
+	h.member, h.disk, h.pausedUntil = nil, image, 0
+	w.tracef("%v %s: %x", m, why, image.sum("/"))
+	if w.chance(w.faults.flip) {
+		before := image.copy()
+		if where := image.flip(logDir, w.rng); where != "" {
+			w.tracef("flipped %s", where)
+			h.spoilt = before
+		}
+	}
+	if h.abandoned {
+		return
+	}
+	d := h.delay()
+	if w.chance(4) && !w.healing {
+		d += time.Duration(w.rng.Int64N(int64(5 * time.Second)))
+	}
+	w.after(d, "start", nil, h.boot)
+}
+
+// putAway ends everything at the end of a simulation.
+func (h *host) putAway() {
+	if h.member == nil {
+		return
+	}
+	h.disk.crash() // a ghost from now on
+	defer func() { _ = recover() }()
+	h.member.close()
+}
+
+// diskFailed is what a process does when the log fails: it ends.
+func (h *host) diskFailed(err error) {
+	d := h.member.disk
+	if !d.crashed() && !errors.Is(err, errStruck) {
+		h.w.violate("the log of %v fails, though its disk does not: %v", h, err)
+	}
+	h.w.reach("the log's disk failed", true)
+	d.crash() // afterEvent ends the run
+}
+
+// misfortune is where faults come from.
+func (h *host) misfortune() {
+	w, d := h.w, h.member.disk
+	f := &w.faults
+	switch {
+	case w.chance(f.kill / 10):
+		w.reach("killed", true)
+		d.crash()
+	case w.chance(f.strikeLog / 10):
+		d.arm(strike{dir: logDir, after: w.rng.IntN(30), crash: true})
+	case w.chance(f.strikeStore / 10):
+		d.arm(strike{dir: storeDir, after: w.rng.IntN(60), crash: true})
+	case w.chance(f.failLog / 10):
+		errno := []error{syscall.EIO, syscall.ENOSPC}[w.rng.IntN(2)]
+		d.arm(strike{dir: logDir, after: w.rng.IntN(30), errno: errno})
+	case w.chance(f.pause / 10):
+		h.pause()
+	}
+}
+
+// pause stops the process for a while. What it is sent meanwhile waits for it.
+func (h *host) pause() {
+	w := h.w
+	d := time.Duration(w.rng.Int64N(int64([]time.Duration{300 * time.Millisecond, 6 * time.Second}[w.rng.IntN(2)])))
+	h.pausedUntil = w.now + d
+	w.tracef("%v stands still for %v", h, d)
+	w.reach("a leader was paused for longer than an election", h.member.leading != 0 && d > 2*electionTimeout)
+}
+
+// heal ends the faults of a member that has to work from now on.
+func (h *host) heal() {
+	h.slow = 1
+	h.disk.disarm()
+	if h.spoilt != nil && h.member == nil {
+		h.disk, h.spoilt = h.spoilt, nil
+	}
+}
+
+// abandon leaves a member broken: it is down for good, stands still for ever, or goes on with an unreliable disk behind
+// bad links.
+func (h *host) abandon() {
+	h.abandoned = true
+	switch h.w.rng.IntN(4) {
+	case 0:
+		if h.member != nil {
+			h.disk.crash()
+			h.die("left to itself")
+		}
+	case 1:
+		h.pausedUntil = 1 << 62
+	case 2:
+		h.disk.arm(strike{dir: memberDir, after: h.w.rng.IntN(300), crash: true})
+	}
+}

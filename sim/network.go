@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/replica"
+)
+
+// network carries messages between hosts: late, more than once, out of order, to the wrong one, or not at all.
+type network struct {
+	w     *world
+	links [][]link // from, to
+}
+
+// link is one direction between two hosts.
+type link struct {
+	cut  bool
+	slow time.Duration // on top of the usual delay
+	last time.Duration // when the last message arrives, of those that keep their order
+	told time.Duration // until then, nobody is told that messages are lost
+}
+
+func newNetwork(w *world) *network {
+	n := &network{w: w}
+	for range w.hosts {
+		n.links = append(n.links, make([]link, len(w.hosts)))
+	}
+	return n
+}
+
+// send takes a message from a member. From now on it shares nothing with the sender.
+func (n *network) send(m *member, msg *raftpb.Message) {
+	w := n.w
+	to := w.hostOf(msg.GetTo())
+	if to == nil {
+		w.violate("%v sends a message to a stranger: %s", m, raft.DescribeMessage(msg, nil))
+	}
+	l := &n.links[m.host.index][to.index]
+	if l.cut || w.rng.IntN(100) < w.air.lossPercent {
+		n.lost(m, msg)
+		return
+	}
+	n.transmit(m.host, to, msg)
+	if w.rng.IntN(100) < w.air.repeatPercent {
+		w.reach("a message came twice", true)
+		n.transmit(m.host, to, msg)
+	}
+	if w.chance(w.air.astray) {
+		if other := w.hosts[w.rng.IntN(len(w.hosts))]; other != to && other != m.host {
+			w.reach("a message went astray", true)
+			if w.bug("accept-wrong-receiver") {
+				msg = proto.Clone(msg).(*raftpb.Message)
+				msg.To = new(other.id)
+			}
+			n.transmit(m.host, other, msg)
+		}
+	}
+}
+
+// lost drops a message; the sender sometimes gets to know.
+func (n *network) lost(m *member, msg *raftpb.Message) {
+	w := n.w
+	if msg.GetType() == raftpb.MsgSnap {
+		w.after(time.Second, "snapshot lost", m, func() { m.step(replica.SnapshotSent{ID: msg.GetTo(), Failed: true}) })
+	}
+	// What a connection that breaks makes known, it makes known once.
+	if l := &n.links[m.host.index][w.hostOf(msg.GetTo()).index]; w.now >= l.told && w.rng.IntN(3) == 0 {
+		l.told = w.now + tickInterval
+		w.after(time.Millisecond, "unreachable", m, func() { m.step(replica.Unreachable{ID: msg.GetTo()}) })
+	}
+}
+
+func (n *network) transmit(from, to *host, msg *raftpb.Message) {
+	w := n.w
+	l := &n.links[from.index][to.index]
+	at := w.now + time.Duration(w.rng.Int64N(int64(w.air.delayMax)))
+	if l.slow > 0 {
+		at += l.slow/2 + time.Duration(w.rng.Int64N(int64(l.slow)))
+	}
+	if !w.air.disorder {
+		at = max(at, l.last)
+		l.last = at
+	}
+	msg = proto.Clone(msg).(*raftpb.Message)
+	what := fmt.Sprintf("from %v: %v term %d index %d", from, msg.GetType(), msg.GetTerm(), msg.GetIndex())
+	w.enter(event{at: at, what: what, h: to, f: func() {
+		if to.member == nil || l.cut {
+			w.tracef("lost on the way")
+			return
+		}
+		to.member.step(replica.Message{Message: msg})
+	}})
+}
+
+// call carries a request that is no message of raft's.
+func (n *network) call(m *member, to *host, what string, f func(m *member)) {
+	w := n.w
+	l := &n.links[m.host.index][to.index]
+	if l.cut || w.rng.IntN(100) < w.air.lossPercent {
+		return
+	}
+	at := w.now + time.Duration(w.rng.Int64N(int64(w.air.delayMax))) + l.slow
+	w.enter(event{at: at, what: what, h: to, f: func() {
+		if to.member != nil && !l.cut {
+			f(to.member)
+		}
+	}})
+}
+
+// change changes the weather: most links work most of the time.
+func (n *network) change() {
+	w := n.w
+	if w.healing || !w.air.splits || len(w.hosts) == 1 || w.rng.IntN(3) == 0 {
+		return
+	}
+	size := len(w.hosts)
+	switch w.rng.IntN(8) {
+	case 0, 1:
+		n.clear()
+	case 2:
+		n.isolate(w.hosts[w.rng.IntN(size)])
+	case 3:
+		side := w.rng.IntN(1 << size)
+		n.each(func(a, b int, l *link) { l.cut = side>>a&1 != side>>b&1 })
+		w.tracef("split %b", side)
+	case 4:
+		i, from := w.rng.IntN(size), w.rng.IntN(2) == 0
+		n.each(func(a, b int, l *link) { l.cut = l.cut || from && a == i || !from && b == i })
+		w.tracef("%v can only send: %t", w.hosts[i], !from)
+	case 5:
+		a, b := w.rng.IntN(size), w.rng.IntN(size)
+		n.links[a][b].cut = true
+		w.tracef("%v does not reach %v", w.hosts[a], w.hosts[b])
+	case 6:
+		n.each(func(a, b int, l *link) { l.cut = (a-b+size)%size > 1 && (b-a+size)%size > 1 })
+		w.tracef("a ring")
+	case 7:
+		i := w.rng.IntN(size)
+		n.each(func(a, b int, l *link) {
+			if a == i || b == i {
+				l.slow = w.air.slowMax
+			}
+		})
+		w.tracef("%v is slow to reach", w.hosts[i])
+	}
+	n.each(func(_, _ int, l *link) { w.reach("links are cut", l.cut) })
+}
+
+// clear makes all links work, unless some have to stay broken.
+func (n *network) clear() {
+	if !n.w.healing {
+		n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
+		n.w.tracef("all links work")
+	}
+}
+
+// isolate cuts a host off from everybody.
+func (n *network) isolate(h *host) {
+	n.each(func(from, to int, l *link) { l.cut = l.cut || from == h.index || to == h.index })
+	n.w.tracef("%v is cut off", h)
+}
+
+func (n *network) each(f func(from, to int, l *link)) {
+	for i := range n.links {
+		for k := range n.links[i] {
+			if i != k {
+				f(i, k, &n.links[i][k])
+			}
+		}
+	}
+}
+
+// heal makes the links among some hosts work for good. Of the others, each one can no longer be heard, or no longer hear,
+// or neither: one that can do both with a part of a quorum may well go on leading, and the rest of it hears nothing then.
+func (n *network) heal(well []*host) {
+	w := n.w
+	isWell := make([]bool, len(w.hosts))
+	for _, h := range well {
+		isWell[h.index] = true
+	}
+	n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
+	for _, h := range w.hosts {
+		if isWell[h.index] {
+			continue
+		}
+		deaf := w.rng.IntN(2) == 0
+		mute := !deaf || w.rng.IntN(2) == 0
+		n.each(func(from, to int, l *link) { l.cut = l.cut || deaf && to == h.index || mute && from == h.index })
+	}
+	w.air = air{delayMax: 10 * time.Millisecond}
+}
+
+func (w *world) hostOf(id uint64) *host {
+	for _, h := range w.hosts {
+		if h.id == id {
+			return h
+		}
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// settings are drawn for each seed.
+type settings struct {
+	style            crashStyle
+	segmentBytes     int64
+	tailBytes        int64
+	cacheBytes       int64
+	messageBytes     uint64
+	applyBytes       uint64
+	uncommittedBytes uint64
+	checkpoints      time.Duration
+	delayMax         time.Duration
+	pace             time.Duration // between two requests of clients
+	clockDrift       int64         // how far clocks run fast or slow at most, in millionths
+	faults           faults
+	air              air
+	load             load
+}
+
+// faults are what may happen to a member, each as often as every so many events; 0: never.
+type faults struct {
+	kill, strikeLog, strikeStore, failLog, strikeStart, flip, pause int
+}
+
+// air is what may happen to messages.
+type air struct {
+	delayMax      time.Duration
+	slowMax       time.Duration // of a link that is slow
+	lossPercent   int
+	repeatPercent int
+	astray        int  // one in so many reaches another member as well; 0: none
+	disorder      bool // messages overtake each other
+	splits        bool // links are cut and slowed down
+}
+
+func drawSettings(rng *rand.Rand) settings {
+	often := func(every int) int {
+		if rng.IntN(3) == 0 {
+			return 0
+		}
+		return every/2 + rng.IntN(every)
+	}
+	ms := time.Millisecond
+	return settings{
+		style: crashStyle{
+			keepPercent: []int{0, 10, 50, 90, 100}[rng.IntN(5)],
+			sectorBytes: []int{512, 4096}[rng.IntN(2)],
+			ordered:     rng.IntN(2) == 0,
+		},
+		segmentBytes:     []int64{4 << 10, 16 << 10, 64 << 10}[rng.IntN(3)],
+		tailBytes:        []int64{1, 4 << 10, 1 << 20}[rng.IntN(3)],
+		cacheBytes:       []int64{-1, 2 << 10, 1 << 20}[rng.IntN(3)],
+		messageBytes:     []uint64{1, 1 << 10, 1 << 20}[rng.IntN(3)],
+		applyBytes:       []uint64{1, 500, 1 << 20}[rng.IntN(3)],
+		uncommittedBytes: []uint64{2 << 10, 1 << 20}[rng.IntN(2)],
+		checkpoints:      []time.Duration{0, 3 * time.Second}[rng.IntN(2)],
+		delayMax:         []time.Duration{ms, 20 * ms, 200 * ms}[rng.IntN(3)],
+		pace:             []time.Duration{3 * ms, 30 * ms}[rng.IntN(2)],
+		clockDrift:       []int64{0, 20_000}[rng.IntN(2)],
+		faults: faults{
+			kill: often(400), strikeLog: often(150), strikeStore: often(150), failLog: often(400), strikeStart: often(10),
+			flip: often(4), pause: often(300),
+		},
+		air: air{
+			delayMax:      []time.Duration{ms, 10 * ms, 100 * ms}[rng.IntN(3)],
+			slowMax:       []time.Duration{300 * ms, 3 * time.Second}[rng.IntN(2)],
+			lossPercent:   []int{0, 0, 2, 10, 30}[rng.IntN(5)],
+			repeatPercent: []int{0, 0, 2, 20}[rng.IntN(4)],
+			astray:        []int{0, 50}[rng.IntN(2)],
+			disorder:      rng.IntN(2) == 0,
+			splits:        rng.IntN(4) > 0,
+		},
+		load: drawLoad(rng),
+	}
+}
