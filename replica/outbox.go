@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -20,15 +21,15 @@ import (
 // term only. Entries of a log stand in the order of their terms. So when this member has applied an entry of a later term
 // and not the proposal, nobody ever will, and it can be proposed again.
 //
-// To another member, proposals go as a chain, each naming the one before it. The leader takes only the one that follows on
-// the last one it took; so the whole chain can be sent again when something was lost, and nothing is taken twice. What
-// nobody waits for any more stays in the chain as a link without entry.
+// To another member, proposals go as a chain, whose links are counted from 1 in each term. The leader takes only the link
+// that follows on the last one it took; so the whole chain can be sent again when something was lost, and nothing is taken
+// twice. What nobody waits for any more stays in the chain as a link without entry.
 type outbox struct {
 	origin     uint64 // of this run: the leader tells the chains of two runs apart by it
 	proposals  []*proposal
 	live       int    // of them, those with an entry
 	term       uint64 // that the chain belongs to
-	last       uint64 // id of its last link; 0: it has none
+	last       uint64 // its last link; 0: it has none
 	sinceTicks int    // since the chain was begun or sent again, or a proposal was settled
 	retry      bool   // idle ones may be tried again
 }
@@ -39,33 +40,31 @@ type proposal struct {
 	entry  *raftpb.Entry // nil: nobody waits for it any more
 	change bool          // of the configuration
 	term   uint64        // in which it was given to a leader; 0: idle
-	prev   uint64        // the link before it in the chain of that term, if it went to another member; 0: it is the first
-	linked bool          // it is part of the chain
+	link   uint64        // its place in the chain of that term, if it went to another member; 0: it is in none
 }
 
-// chains is what a leader remembers of other members' proposals: the last one it took, by origin. It is void in another
+// chains is what a leader remembers of other members' proposals: the last link it took, by origin. It is void in another
 // term.
 type chains struct {
 	term uint64
 	last map[uint64]uint64
 }
 
-const linkBytes = 24
+const linkBytes = 16
 
-// appendLink encodes the place of a proposal in its chain: origin | prev | id, little endian. It travels as the context of
-// a MsgProp, whose term is the chain's.
-func appendLink(origin, prev, id uint64) []byte {
+// appendLink encodes the place of a proposal in its chain: origin | link, little endian. It travels as the context of a
+// MsgProp, whose term is the chain's.
+func appendLink(origin, link uint64) []byte {
 	b := make([]byte, 0, linkBytes)
 	b = binary.LittleEndian.AppendUint64(b, origin)
-	b = binary.LittleEndian.AppendUint64(b, prev)
-	return binary.LittleEndian.AppendUint64(b, id)
+	return binary.LittleEndian.AppendUint64(b, link)
 }
 
-func decodeLink(b []byte) (origin, prev, id uint64, ok bool) {
+func decodeLink(b []byte) (origin, link uint64, ok bool) {
 	if len(b) != linkBytes {
-		return 0, 0, 0, false
+		return 0, 0, false
 	}
-	return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:]), true
+	return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), true
 }
 
 func (q *outbox) add(p *proposal) {
@@ -88,11 +87,18 @@ func (q *outbox) remove(gone func(p *proposal) bool) {
 	q.proposals = kept
 }
 
-// settle takes out what was applied, and the links before it, which the leader has taken.
+// settle takes out what was applied, and the links without entry before it, which the leader has taken.
 func (q *outbox) settle(ids []uint64) {
 	for _, id := range ids {
 		q.sinceTicks = 0
-		q.remove(func(p *proposal) bool { return p.id == id || p.entry == nil && p.id < id })
+		i := slices.IndexFunc(q.proposals, func(p *proposal) bool { return p.id == id })
+		if i < 0 {
+			continue // nobody waited for it
+		}
+		settled := q.proposals[i]
+		q.remove(func(p *proposal) bool {
+			return p == settled || p.entry == nil && p.term == settled.term && p.link < settled.link
+		})
 	}
 }
 
@@ -104,7 +110,7 @@ func (q *outbox) forget(id uint64) {
 		}
 		q.live--
 		p.entry = nil
-		if !p.linked {
+		if p.link == 0 {
 			q.proposals = append(q.proposals[:i], q.proposals[i+1:]...)
 		}
 		return
@@ -128,7 +134,7 @@ func (q *outbox) passed(term uint64) {
 	for _, p := range q.proposals {
 		if lost(p) {
 			fault.Sometimes("a proposal was lost with its leader", true)
-			p.term, p.linked, q.retry = 0, false, true
+			p.term, p.link, q.retry = 0, 0, true
 		}
 	}
 }
@@ -154,7 +160,7 @@ func (r *Replica) pump() (told bool) {
 	}
 	if q.sinceTicks >= r.o.ReadRetryTicks {
 		q.sinceTicks = 0
-		r.forward(func(p *proposal) bool { return p.linked && p.term == s.Term })
+		r.forward(func(p *proposal) bool { return p.link > 0 && p.term == s.Term })
 	}
 	if q.retry {
 		q.retry = false
@@ -207,13 +213,13 @@ func (r *Replica) forward(which func(p *proposal) bool) {
 		if !which(p) {
 			continue
 		}
-		if !p.linked {
-			p.term, p.prev, p.linked = q.term, q.last, true
-			q.last = p.id
+		if p.term == 0 {
+			q.last++
+			p.term, p.link = q.term, q.last
 		}
 		m := &raftpb.Message{
 			Type: raftpb.MsgProp.Enum(), From: new(r.o.ID), To: new(r.status.Leader), Term: new(q.term),
-			Context: appendLink(q.origin, p.prev, p.id),
+			Context: appendLink(q.origin, p.link),
 		}
 		if p.entry != nil {
 			m.Entries = []*raftpb.Entry{p.entry}
@@ -230,14 +236,14 @@ func (r *Replica) forward(which func(p *proposal) bool) {
 func (r *Replica) receiveProposal(m *raftpb.Message) {
 	r.collect() // what this member is may have changed with an earlier event
 	c := &r.chains
-	origin, prev, id, ok := decodeLink(m.GetContext())
+	origin, link, ok := decodeLink(m.GetContext())
 	if !ok || len(m.GetEntries()) > 1 || r.status.Role != raft.StateLeader || m.GetTerm() != r.status.Term {
 		return
 	}
 	if c.term != r.status.Term {
 		c.term, c.last = r.status.Term, make(map[uint64]uint64)
 	}
-	if c.last[origin] != prev {
+	if c.last[origin]+1 != link {
 		fault.Sometimes("a proposal comes again, or too early", true)
 		return
 	}
@@ -246,5 +252,5 @@ func (r *Replica) receiveProposal(m *raftpb.Message) {
 			return // it is sent again
 		}
 	}
-	c.last[origin] = id
+	c.last[origin] = link
 }

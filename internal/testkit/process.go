@@ -65,10 +65,16 @@ func RemoveBinary() {
 // Process is one member as a process of its own, with a data directory and ports that stay the same over restarts.
 type Process struct {
 	t         testing.TB
+	Name      string
 	DataDir   string
 	Endpoint  string // host:port for clients
-	peer      string
+	Peer      string // host:port for other members
 	ExtraArgs []string
+	// Initial is the initial cluster, and Joins says that it exists already. Initial empty: this member alone.
+	Initial string
+	Joins   bool
+	// Wrap is put before the command line.
+	Wrap []string
 
 	cmd    *exec.Cmd
 	stderr *lines
@@ -78,14 +84,23 @@ type Process struct {
 // NewProcess prepares a member; Start starts it.
 func NewProcess(t testing.TB, extraArgs ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, DataDir: filepath.Join(t.TempDir(), "data"), Endpoint: FreeAddress(t), peer: FreeAddress(t), ExtraArgs: extraArgs}
+	p := &Process{
+		t: t, Name: "m1", DataDir: filepath.Join(t.TempDir(), "data"),
+		Endpoint: FreeAddress(t), Peer: FreeAddress(t), ExtraArgs: extraArgs,
+	}
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			p.Kill()
 		}
+		if t.Failed() && p.stderr != nil {
+			t.Logf("the end of the log of %s:\n%s", p.Name, tail(p.Log(), 8<<10))
+		}
 	})
 	return p
 }
+
+// tail is the end of a text.
+func tail(text string, bytes int) string { return text[max(0, len(text)-bytes):] }
 
 // Need skips the test if a program that it runs is not installed.
 func Need(t testing.TB, program string) {
@@ -108,12 +123,19 @@ func FreeAddress(t testing.TB) string {
 
 // Args are the arguments the member is started with.
 func (p *Process) Args() []string {
-	client, peer := "http://"+p.Endpoint, "http://"+p.peer
+	client, peer := "http://"+p.Endpoint, "http://"+p.Peer
+	initial, state := p.Initial, "new"
+	if initial == "" {
+		initial = p.Name + "=" + peer
+	}
+	if p.Joins {
+		state = "existing"
+	}
 	return append([]string{"serve",
-		"--name=m1", "--data-dir=" + p.DataDir,
+		"--name=" + p.Name, "--data-dir=" + p.DataDir,
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=m1=" + peer,
+		"--initial-cluster=" + initial, "--initial-cluster-state=" + state,
 	}, p.ExtraArgs...)
 }
 
@@ -127,7 +149,16 @@ func (p *Process) Start() {
 
 // TryStart is Start for members that may refuse to.
 func (p *Process) TryStart() error {
-	cmd := exec.Command(Binary(p.t), p.Args()...)
+	if err := p.Begin(); err != nil {
+		return err
+	}
+	return p.AwaitReady()
+}
+
+// Begin starts the member and does not wait.
+func (p *Process) Begin() error {
+	line := append(append(append([]string{}, p.Wrap...), Binary(p.t)), p.Args()...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = environment()
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
@@ -142,11 +173,16 @@ func (p *Process) TryStart() error {
 		p.stderr.copy(pipe)
 		cmd.Wait()
 	}()
+	return nil
+}
+
+// AwaitReady waits until the member serves.
+func (p *Process) AwaitReady() error {
 	select {
 	case <-p.stderr.seen:
 		return nil
 	case <-p.exited:
-		return fmt.Errorf("member ended (%v) before it served:\n%s", cmd.ProcessState, p.stderr)
+		return fmt.Errorf("member ended (%v) before it served:\n%s", p.cmd.ProcessState, p.stderr)
 	case <-time.After(readyTimeout):
 		p.Kill()
 		return fmt.Errorf("member did not serve within %v:\n%s", readyTimeout, p.stderr)
@@ -180,6 +216,23 @@ func (p *Process) signal(s os.Signal) *os.ProcessState {
 		p.cmd.Process.Kill()
 		<-p.exited
 		p.t.Errorf("member did not end within %v of %v:\n%s", readyTimeout, s, p.stderr)
+	}
+	return p.cmd.ProcessState
+}
+
+// Pause stops the member where it stands; Resume lets it go on.
+func (p *Process) Pause() { p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume is the opposite of Pause.
+func (p *Process) Resume() { p.cmd.Process.Signal(syscall.SIGCONT) }
+
+// AwaitExit waits until the member has ended by itself, and returns how.
+func (p *Process) AwaitExit() *os.ProcessState {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(readyTimeout):
+		p.t.Fatalf("%s did not end within %v:\n%s", p.Name, readyTimeout, tail(p.Log(), 8<<10))
 	}
 	return p.cmd.ProcessState
 }
