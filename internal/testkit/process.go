@@ -73,6 +73,8 @@ type Process struct {
 	// Initial is the initial cluster, and Joins says that it exists already. Initial empty: this member alone.
 	Initial string
 	Joins   bool
+	// ClientURL is where it listens for clients. Empty: http:// and Endpoint.
+	ClientURL string
 	// Wrap is put before the command line.
 	Wrap []string
 
@@ -124,6 +126,9 @@ func FreeAddress(t testing.TB) string {
 // Args are the arguments the member is started with.
 func (p *Process) Args() []string {
 	client, peer := "http://"+p.Endpoint, "http://"+p.Peer
+	if p.ClientURL != "" {
+		client = p.ClientURL
+	}
 	initial, state := p.Initial, "new"
 	if initial == "" {
 		initial = p.Name + "=" + peer
