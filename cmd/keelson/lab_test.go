@@ -13,10 +13,9 @@ func TestLabIsolatedLeader(t *testing.T) {
 	l := testkit.NewLab(t, 3, testkit.FastArgs...)
 	l.Start()
 	leader := l.Leader()
-	i := index(l.Cluster, leader)
 	rest := l.Others(leader)
 	w := writeThrough(t, rest...)
-	l.Isolate(i)
+	l.Isolate(leader)
 	l.Leader(rest...)
 	short, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
@@ -35,17 +34,14 @@ func TestLabOneWayCuts(t *testing.T) {
 	l.Start()
 	for _, out := range []bool{true, false} {
 		leader := l.Leader()
-		i := index(l.Cluster, leader)
-		for k := range l.Members {
-			switch {
-			case k == i:
-			case out:
-				l.Cut(i, k)
-			default:
-				l.Cut(k, i)
+		rest := l.Others(leader)
+		for _, other := range rest {
+			if out {
+				l.Cut(leader, other)
+			} else {
+				l.Cut(other, leader)
 			}
 		}
-		rest := l.Others(leader)
 		l.Leader(rest...)
 		if _, err := rest[0].Client().Put(within(t), "k", "v"); err != nil {
 			t.Error(err)
@@ -61,8 +57,8 @@ func TestLabRing(t *testing.T) {
 	l := testkit.NewLab(t, 3, testkit.FastArgs...)
 	l.Start()
 	l.Leader()
-	l.Cut(0, 1)
-	l.Cut(1, 0)
+	l.Cut(l.Members[0], l.Members[1])
+	l.Cut(l.Members[1], l.Members[0])
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -94,24 +90,15 @@ func TestLabLossyAndSlowLinks(t *testing.T) {
 	l := testkit.NewLab(t, 3)
 	l.Start()
 	l.Leader()
-	for i := range l.Members {
-		l.Lossy(i, 5)
+	for _, p := range l.Members {
+		l.Lossy(p, 5)
 	}
-	l.Slow(1, 2000)
+	l.Slow(l.Members[1], 2000)
 	w := writeThrough(t, l.Members...)
 	time.Sleep(3 * time.Second)
 	l.Heal()
 	w.end(l.Client())
 	l.Agree()
-}
-
-func index(c *testkit.Cluster, p *testkit.Process) int {
-	for i, m := range c.Members {
-		if m == p {
-			return i
-		}
-	}
-	return -1
 }
 
 func term(t *testing.T, p *testkit.Process) uint64 {

@@ -68,7 +68,7 @@ func observeRegisters(t *testing.T, seed uint64) []porcupine.Operation {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := testkit.NewProcess(t)
 	p.Start()
-	w := &registerWorld{t: t, process: p, outages: newOutages(), began: time.Now()}
+	w := &registerWorld{t: t, connect: func(*rand.Rand) *clientv3.Client { return p.Client() }, outages: newOutages(), began: time.Now()}
 	running, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	for i := range linClients {
@@ -95,10 +95,10 @@ func observeRegisters(t *testing.T, seed uint64) []porcupine.Operation {
 	return w.history
 }
 
-// registerWorld is one member and all that its clients have seen of it.
+// registerWorld is a member or a cluster, and all that its clients have seen of it.
 type registerWorld struct {
 	t         *testing.T
-	process   *testkit.Process
+	connect   func(*rand.Rand) *clientv3.Client
 	outages   *outages
 	began     time.Time // history counts nanoseconds since then, by the monotonic clock
 	succeeded atomic.Int64
@@ -132,7 +132,8 @@ type registerClient struct {
 }
 
 func (w *registerWorld) newClient(id int, seed uint64) *registerClient {
-	return &registerClient{world: w, id: id, rng: rand.New(rand.NewPCG(seed, uint64(id)+1)), etcd: w.process.Client(), known: map[string]registerOutput{}}
+	rng := rand.New(rand.NewPCG(seed, uint64(id)+1))
+	return &registerClient{world: w, id: id, rng: rng, etcd: w.connect(rng), known: map[string]registerOutput{}}
 }
 
 // run works until ctx ends. After an operation without an answer it comes back with a new connection and reads first, so
@@ -145,7 +146,7 @@ func (c *registerClient) run(ctx context.Context) {
 		for ctx.Err() == nil {
 			c.etcd.Close()
 			c.world.outages.await(ctx)
-			c.etcd = c.world.process.Client()
+			c.etcd = c.world.connect(c.rng)
 			if c.do(ctx, registerInput{kind: registerGet, key: registerKey(c.rng.IntN(linKeys))}) {
 				break
 			}

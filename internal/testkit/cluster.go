@@ -18,7 +18,8 @@ type Cluster struct {
 	t       testing.TB
 	Members []*Process
 	args    []string
-	named   int // members that have got a name
+	named   int            // members that have got a name
+	placed  func(*Process) // says where a member that is added lives; nil: on this machine
 }
 
 // FastArgs make members notice a lost leader in a fifth of the usual time.
@@ -199,6 +200,9 @@ func (c *Cluster) Add(learner bool) (*Process, uint64) {
 	p := NewProcess(c.t, c.args...)
 	c.named++
 	p.Name, p.Joins = fmt.Sprintf("m%d", c.named), true
+	if c.placed != nil {
+		c.placed(p)
+	}
 	client := c.Client()
 	deadline := time.Now().Add(readyTimeout)
 	for {

@@ -15,8 +15,11 @@ import (
 // members through unix sockets. It needs root, ip (iproute2) and nft (nftables).
 type Lab struct {
 	*Cluster
-	t      testing.TB
-	prefix string
+	t       testing.TB
+	prefix  string
+	sockets string
+	first   int // members it began with
+	hosts   int // namespaces in use, those of removed members included
 }
 
 var labs atomic.Int64
@@ -30,7 +33,7 @@ func NewLab(t testing.TB, members int, extraArgs ...string) *Lab {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	l := &Lab{t: t, prefix: fmt.Sprintf("kl%d-%d-", os.Getpid(), labs.Add(1))}
+	l := &Lab{t: t, first: members, prefix: fmt.Sprintf("kl%d-%d-", os.Getpid(), labs.Add(1))}
 	sockets, err := os.MkdirTemp("", "kl") // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
@@ -39,18 +42,44 @@ func NewLab(t testing.TB, members int, extraArgs ...string) *Lab {
 	l.addNamespace("sw")
 	l.in("sw", "ip", "link", "add", "br0", "type", "bridge")
 	l.in("sw", "ip", "link", "set", "br0", "up")
-	l.Cluster = NewCluster(t, members, extraArgs...) // its members are killed before the namespaces go
-	for i, p := range l.Members {
+	l.sockets = sockets
+	for i := range members + spareHosts { // before the members, which are killed before the namespaces go
 		l.addMember(i)
-		p.Peer = address(i) + ":2380"
-		p.ClientURL = "unix://" + filepath.Join(sockets, p.Name)
-		p.Endpoint = p.ClientURL
-		p.Wrap = []string{"ip", "netns", "exec", l.prefix + host(i)}
+	}
+	l.Cluster = NewCluster(t, members, extraArgs...)
+	l.placed = l.house
+	for _, p := range l.Members {
+		l.house(p)
 	}
 	for _, p := range l.Members {
 		p.Initial = l.Initial()
 	}
 	return l
+}
+
+// spareHosts is how many members can be added.
+const spareHosts = 2
+
+// house gives a member the next namespace.
+func (l *Lab) house(p *Process) {
+	i := l.hosts
+	l.hosts++
+	p.host = i
+	p.Peer = address(i) + ":2380"
+	p.ClientURL = "unix://" + filepath.Join(l.sockets, p.Name)
+	p.Endpoint = p.ClientURL
+	p.Wrap = []string{"ip", "netns", "exec", l.prefix + host(i)}
+}
+
+// Roomy reports whether a member can be added.
+func (l *Lab) Roomy() bool { return l.hosts < len(l.all()) }
+
+func (l *Lab) all() []int {
+	list := make([]int, l.first+spareHosts)
+	for i := range list {
+		list[i] = i
+	}
+	return list
 }
 
 func host(i int) string    { return fmt.Sprintf("m%d", i+1) }
@@ -75,34 +104,33 @@ func (l *Lab) addMember(i int) {
 }
 
 // Cut loses everything that one member sends to another; not the other way.
-func (l *Lab) Cut(from, to int) {
+func (l *Lab) Cut(a, b *Process) {
+	from, to := a.host, b.host
 	l.in(host(to), "nft", "add", "rule", "inet", "f", "in", "ip", "saddr", address(from), "drop")
 }
 
 // Isolate cuts a member off from all others, in both directions.
-func (l *Lab) Isolate(i int) {
-	for k := range l.Members {
-		if k != i {
-			l.Cut(i, k)
-			l.Cut(k, i)
-		}
+func (l *Lab) Isolate(p *Process) {
+	for _, other := range l.Others(p) {
+		l.Cut(p, other)
+		l.Cut(other, p)
 	}
 }
 
 // Lossy loses so many percent of what a member is sent.
-func (l *Lab) Lossy(i, percent int) {
-	l.in(host(i), "nft", "add", "rule", "inet", "f", "in", "iif", "eth0", "numgen", "random", "mod", "100", "<", fmt.Sprint(percent), "drop")
+func (l *Lab) Lossy(p *Process, percent int) {
+	l.in(host(p.host), "nft", "add", "rule", "inet", "f", "in", "iif", "eth0", "numgen", "random", "mod", "100", "<", fmt.Sprint(percent), "drop")
 }
 
 // Slow lets a member send only so many kilobits a second.
-func (l *Lab) Slow(i, kilobits int) {
-	l.in(host(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf",
+func (l *Lab) Slow(p *Process, kilobits int) {
+	l.in(host(p.host), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf",
 		"rate", fmt.Sprintf("%dkbit", kilobits), "burst", "16kb", "latency", "300ms")
 }
 
 // Heal makes all links good again.
 func (l *Lab) Heal() {
-	for i := range l.Members {
+	for _, i := range l.all() {
 		l.in(host(i), "nft", "flush", "chain", "inet", "f", "in")
 		exec.Command("ip", "netns", "exec", l.prefix+host(i), "tc", "qdisc", "del", "dev", "eth0", "root").Run() // if there is one
 	}

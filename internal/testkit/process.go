@@ -77,6 +77,7 @@ type Process struct {
 	ClientURL string
 	// Wrap is put before the command line.
 	Wrap []string
+	host int // in a Lab
 
 	cmd    *exec.Cmd
 	stderr *lines
