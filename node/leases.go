@@ -93,7 +93,18 @@ type LeaseTimes = leader.Lease
 
 // RenewLease starts a lease's time again and returns its TTL. A lease that is not there, or that is on its way out, gives
 // state.ErrLeaseNotFound, the latter once it is gone.
+//
+// What another member has acknowledged may be committed and not applied here: then the renewal waits for it, so that it
+// knows of every grant and every revoke that anybody has heard of.
 func (n *Node) RenewLease(ctx context.Context, id lease.ID) (ttlSeconds int64, err error) {
+	if s := n.Status(); s.Leading && s.Committed > s.Applied && n.lonely.Load() == 0 {
+		ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
+		err := n.readIndex(ctx)
+		cancel()
+		if err != nil {
+			return 0, err
+		}
+	}
 	ttl, status, gone := n.leases.renew(id, n.o.Clock.Monotonic())
 	if status == leader.Renewed { // as nearly always: without the cost of a timeout
 		return ttl, nil

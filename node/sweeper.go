@@ -121,7 +121,8 @@ func (n *Node) truncate() error {
 	if err != nil {
 		return fmt.Errorf("node: durable applied index: %w", err)
 	}
-	keep := n.neededFrom(durable.Index)
+	// Raft looks at entries up to where it knows of their application, which it hears of a little later than the store.
+	keep := n.neededFrom(min(durable.Index, n.Status().Applied))
 	if keep == 0 {
 		return nil
 	}
