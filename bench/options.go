@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,7 +27,7 @@ var Ops = []Op{OpPut, OpGet, OpRange, OpTxn, OpGrant, OpKeepAlive, OpWatch, OpWa
 // Options says what to send where. The zero value of a field means what its comment says.
 type Options struct {
 	Op       Op
-	Endpoint string `flag:"endpoint" default:"127.0.0.1:2379" help:"client address of the server, host:port"`
+	Endpoint string `flag:"endpoint" default:"127.0.0.1:2379" help:"client address of the server, host:port; several, with commas between them, share the connections"`
 
 	InFlight int           `flag:"in-flight" default:"1" help:"requests under way at a time, over all connections"`
 	Conns    int           `flag:"conns" default:"0" help:"connections; 0: one for every 250 in flight"`
@@ -106,4 +107,10 @@ func (o Options) completed() (Options, error) {
 		o.Duration = durationDefault
 	}
 	return o, nil
+}
+
+// endpoint is where a connection goes, counted from 0.
+func (o *Options) endpoint(connection int) string {
+	all := strings.Split(o.Endpoint, ",")
+	return all[connection%len(all)]
 }

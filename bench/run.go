@@ -103,7 +103,7 @@ func measure(ctx context.Context, options Options) (Result, error) {
 // connect makes the connections.
 func (r *run) connect(ctx context.Context, n int) error {
 	for i := range n {
-		c, err := dial(ctx, r.options.Endpoint)
+		c, err := dial(ctx, r.options.endpoint(i))
 		if err != nil {
 			return err
 		}

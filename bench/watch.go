@@ -35,7 +35,7 @@ func openWatches(ctx context.Context, o Options, prefix string, watchers, stream
 	create := appendWatchCreate(nil, []byte(prefix), prefixEnd([]byte(prefix)), o.PrevKV)
 	for i := range streams {
 		if i%streamsPerConn == 0 {
-			c, err := dial(ctx, o.Endpoint)
+			c, err := dial(ctx, o.endpoint(len(w.conns)))
 			if err != nil {
 				return w, err
 			}

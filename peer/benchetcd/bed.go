@@ -24,7 +24,9 @@ import (
 // bed is one fresh server and what a scenario does to it.
 type bed struct {
 	settings settings
-	server   *process.Server
+	server   *process.Server   // the first member
+	members  []*process.Server // all
+	through  []*process.Server // those that the load goes to
 	conn     *grpc.ClientConn
 	figures  []figure
 }
@@ -43,16 +45,17 @@ func once(ctx context.Context, s settings, scenario scenario, kind process.Kind)
 	if kind == process.Keelson {
 		binary, args = s.keelson, append(args, s.args...)
 	}
-	server, err := process.New(kind, binary, filepath.Join(dir, "data"), args...)
+	args = append(args, scenario.args...)
+	members, err := newMembers(kind, binary, dir, scenario.members, args)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := server.Start(); err != nil {
+	b := &bed{settings: s, server: members[0], members: members, through: members}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := start(members); err != nil {
 		return nil, err
 	}
-	b := &bed{settings: s, server: server}
-	defer func() { err = errors.Join(err, b.close()) }()
-	if b.conn, err = grpc.NewClient("passthrough:///"+server.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	if b.conn, err = grpc.NewClient("passthrough:///"+b.server.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30))); err != nil {
 		return nil, err
 	}
@@ -62,17 +65,39 @@ func once(ctx context.Context, s settings, scenario scenario, kind process.Kind)
 	return b.figures, err
 }
 
+func newMembers(kind process.Kind, binary, dir string, members int, args []string) ([]*process.Server, error) {
+	if members > 1 {
+		return process.NewCluster(kind, binary, dir, members, args...)
+	}
+	s, err := process.New(kind, binary, filepath.Join(dir, "data"), args...)
+	return []*process.Server{s}, err
+}
+
+// start starts members at the same time: they wait for each other.
+func start(members []*process.Server) error {
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { _, errs[i] = m.Start() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
 // close ends the server. How it ends says nothing about its speed, so it is killed.
 func (b *bed) close() error {
 	if b.conn != nil {
 		b.conn.Close()
 	}
-	alive, last := b.server.Alive()
-	err := b.server.Kill()
-	if !alive {
-		err = fmt.Errorf("the server ended by itself: %s", last)
+	var errs []error
+	for _, m := range b.members {
+		alive, last := m.Alive()
+		errs = append(errs, m.Kill())
+		if !alive && last != "" {
+			errs = append(errs, fmt.Errorf("the server ended by itself: %s", last))
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 func (b *bed) report(name, unit string, value float64) {
@@ -113,7 +138,15 @@ type load struct {
 func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load, error) {
 	args := append(append([]string{}, b.settings.bench[1:]...), strings.Fields(arguments)...)
 	args = append(args, more...)
-	args = append(args, "--json", "--endpoint", b.server.Addr(), "--server-pid", strconv.Itoa(b.server.PID()))
+	var endpoints []string
+	for _, m := range b.through {
+		endpoints = append(endpoints, m.Addr())
+	}
+	args = append(args, "--json", "--endpoint", strings.Join(endpoints, ","))
+	if len(b.members) == 1 {
+		args = append(args, "--server-pid", strconv.Itoa(b.server.PID()))
+	}
+	before := b.cpu()
 	command := exec.CommandContext(ctx, b.settings.bench[0], args...)
 	var out, complaint bytes.Buffer
 	command.Stdout, command.Stderr = &out, &complaint
@@ -124,6 +157,10 @@ func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load
 	var l load
 	if err := json.Unmarshal(out.Bytes(), &l); err != nil {
 		return load{}, fmt.Errorf("bench %s: %w: %q", arguments, err, out.String())
+	}
+	if len(b.members) > 1 {
+		l.Measured, l.ServerCPU = true, b.cpu()-before
+		l.CPUPerOp = l.ServerCPU / time.Duration(max(l.Count, 1))
 	}
 	for text, n := range l.Errors {
 		return l, fmt.Errorf("bench %s: %d of %d requests failed: %s", arguments, n, l.Count, text)

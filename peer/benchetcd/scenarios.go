@@ -14,6 +14,8 @@ type scenario struct {
 	name, about string
 	huge        bool // only when asked for, and on Keelson alone
 	run         func(ctx context.Context, b *bed) error
+	members     int      // 0: one
+	args        []string // further flags for every member
 }
 
 // limit is how long a scenario may take on one server in one round.
@@ -29,18 +31,26 @@ func (sc scenario) limit(s settings) time.Duration {
 
 func scenarios() []scenario {
 	return []scenario{
-		{"put", "puts of 256 bytes, 1000 in flight", false, putMany},
-		{"put-one", "puts of 256 bytes, one client", false, putOne},
-		{"get", "linearizable reads of one key, 1000 in flight", false, getMany},
-		{"list", "one answer with every key, 256 bytes each", false, list},
-		{"restart", "stop and start with many keys", false, restart},
-		{"compact", "compaction of superseded revisions under puts", false, compact},
-		{"watch-hot", "1000 watchers on one prefix, with previous pairs", false, watchHot},
-		{"watch-idle", "10,000 watch streams with nothing to tell", false, watchIdle},
-		{"lease", "grants and keep-alives of 200,000 leases", false, leases},
-		{"lease-expiry", "5000 leases a second expire while one client puts", false, leaseExpiry},
-		{"lease-keys", "puts on a lease that has 100,000 keys", false, leaseKeys},
-		{"huge", "ten million keys", true, huge},
+		{"put", "puts of 256 bytes, 1000 in flight", false, putMany, 0, nil},
+		{"put-one", "puts of 256 bytes, one client", false, putOne, 0, nil},
+		{"get", "linearizable reads of one key, 1000 in flight", false, getMany, 0, nil},
+		{"list", "one answer with every key, 256 bytes each", false, list, 0, nil},
+		{"restart", "stop and start with many keys", false, restart, 0, nil},
+		{"compact", "compaction of superseded revisions under puts", false, compact, 0, nil},
+		{"watch-hot", "1000 watchers on one prefix, with previous pairs", false, watchHot, 0, nil},
+		{"watch-idle", "10,000 watch streams with nothing to tell", false, watchIdle, 0, nil},
+		{"lease", "grants and keep-alives of 200,000 leases", false, leases, 0, nil},
+		{"lease-expiry", "5000 leases a second expire while one client puts", false, leaseExpiry, 0, nil},
+		{"lease-keys", "puts on a lease that has 100,000 keys", false, leaseKeys, 0, nil},
+		{"cluster-put", "three members: puts of 256 bytes, 1000 in flight, spread over all", false, putMany, 3, nil},
+		{"cluster-put-leader", "three members: the same, all through the leader", false, putLeader, 3, nil},
+		{"cluster-put-one", "three members: puts of 256 bytes, one client of the leader", false, putOneLeader, 3, nil},
+		{"cluster-put-follower", "three members: puts of 256 bytes, one client of a follower", false, putOneFollower, 3, nil},
+		{"cluster-get", "three members: linearizable reads, 1000 in flight, spread over all", false, getMany, 3, nil},
+		{"cluster-kill", "three members: the leader is killed under load", false, killLeader, 3, nil},
+		{"cluster-kill-fast", "the same with heartbeats of 20 ms and elections after 200 ms", false, killLeader, 3, []string{"--heartbeat-interval", "20", "--election-timeout", "200"}},
+		{"cluster-stop", "three members: the leader is stopped in order under load", false, stopLeader, 3, nil},
+		{"huge", "ten million keys", true, huge, 0, nil},
 	}
 }
 

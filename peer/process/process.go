@@ -53,6 +53,8 @@ type Server struct {
 	clientAddr string // host:port
 	peerAddr   string // host:port
 	extraArgs  []string
+	name       string
+	initial    string // of the cluster; empty: the member alone
 
 	// What follows belongs to the present run and is nil between runs.
 	command *exec.Cmd
@@ -69,15 +71,40 @@ func New(kind Kind, binary, dataDir string, extraArgs ...string) (*Server, error
 	if err != nil {
 		return nil, err
 	}
-	return &Server{
-		kind:       kind,
-		binary:     binary,
-		dataDir:    dataDir,
-		clientAddr: fmt.Sprintf("127.0.0.1:%d", ports[0]),
-		peerAddr:   fmt.Sprintf("127.0.0.1:%d", ports[1]),
-		extraArgs:  extraArgs,
-	}, nil
+	return newServer(kind, binary, dataDir, ports, extraArgs), nil
 }
+
+func newServer(kind Kind, binary, dataDir string, ports, extraArgs []string) *Server {
+	return &Server{
+		kind: kind, binary: binary, dataDir: dataDir,
+		clientAddr: ports[0], peerAddr: ports[1], extraArgs: extraArgs, name: "default",
+	}
+}
+
+// NewCluster describes the members of one cluster without starting them; their data is below dir.
+//
+// Errors: as of New.
+func NewCluster(kind Kind, binary, dir string, members int, extraArgs ...string) ([]*Server, error) {
+	ports, err := freePorts(2 * members)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Server
+	var initial []string
+	for i := range members {
+		s := newServer(kind, binary, filepath.Join(dir, fmt.Sprint("data", i)), ports[2*i:], extraArgs)
+		s.name = fmt.Sprint("m", i)
+		initial = append(initial, s.name+"=http://"+s.peerAddr)
+		list = append(list, s)
+	}
+	for _, s := range list {
+		s.initial = strings.Join(initial, ",")
+	}
+	return list, nil
+}
+
+// PeerURL is where other members reach it.
+func (s *Server) PeerURL() string { return "http://" + s.peerAddr }
 
 // Kind tells which program this is.
 func (s *Server) Kind() Kind { return s.kind }
@@ -215,11 +242,15 @@ func (s *Server) Alive() (bool, string) {
 // args returns the command line after the program's name.
 func (s *Server) args() []string {
 	client, peer := "http://"+s.clientAddr, "http://"+s.peerAddr
-	args := []string{"--name", "default", "--data-dir", s.dataDir, "--listen-client-urls", client, "--listen-peer-urls", peer}
+	args := []string{"--name", s.name, "--data-dir", s.dataDir, "--listen-client-urls", client, "--listen-peer-urls", peer}
 	if s.kind == Keelson {
 		args = append([]string{"serve"}, args...)
-		args = append(args, "--advertise-client-urls", client, "--initial-advertise-peer-urls", peer,
-			"--initial-cluster", "default="+peer)
+		args = append(args, "--advertise-client-urls", client, "--initial-advertise-peer-urls", peer)
+	}
+	if s.initial != "" {
+		args = append(args, "--initial-cluster", s.initial)
+	} else if s.kind == Keelson {
+		args = append(args, "--initial-cluster", s.name+"="+peer)
 	}
 	return append(args, s.extraArgs...)
 }
@@ -239,9 +270,8 @@ func scan(r io.Reader, each func(string), log io.Writer) {
 	}
 }
 
-// freePorts finds n distinct loopback ports that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ports []int
+// freePorts finds n distinct loopback addresses, host:port, that nobody listens on.
+func freePorts(n int) (addresses []string, err error) {
 	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -249,9 +279,9 @@ func freePorts(n int) ([]int, error) {
 		}
 		// Held until all are found, so that they differ.
 		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		addresses = append(addresses, listener.Addr().String())
 	}
-	return ports, nil
+	return addresses, nil
 }
 
 // tail keeps the last bytes written to it. Safe for one writer and any readers.

@@ -63,6 +63,9 @@ func parse(args []string) (*embed.Config, error) {
 	peerURL := flags.String("listen-peer-urls", "http://127.0.0.1:2380", "the peer `URL`, also advertised")
 	quota := flags.Int64("quota-backend-bytes", 0, "database size limit in bytes; 0: etcd's default, negative: none")
 	progress := flags.Duration("watch-progress-notify-interval", 0, "period of progress notifications; 0: etcd's default")
+	initial := flags.String("initial-cluster", "", "first `members` of the cluster, as name=url,name=url; empty: this member alone")
+	heartbeat := flags.Uint("heartbeat-interval", 100, "time between heartbeats in `ms`")
+	election := flags.Uint("election-timeout", 1000, "silence after which an election starts in `ms`")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -84,6 +87,10 @@ func parse(args []string) (*embed.Config, error) {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	if *initial != "" {
+		cfg.InitialCluster = *initial
+	}
+	cfg.TickMs, cfg.ElectionMs = *heartbeat, *election
 	cfg.QuotaBackendBytes = *quota
 	if *progress > 0 {
 		cfg.WatchProgressNotifyInterval = *progress
