@@ -76,15 +76,16 @@ func (n *Node) connectedSince(id uint64) (time.Duration, bool) {
 // promotionPercent of the leader's log have to be on a learner before it may vote.
 const promotionPercent = 90
 
-// checkPromotion finds out whether a learner has caught up. A member that is none is for the machine to refuse.
+// checkPromotion finds out whether a learner has caught up. A member that is none is for the machine to refuse, but as in
+// etcd a voter that is far behind is told first that it is.
 func (n *Node) checkPromotion(id uint64) error {
 	if !n.Status().Leading {
 		return ErrNotLeader
 	}
 	view := n.ReadLocal()
-	m, ok := view.Members().Get(id)
+	_, ok := view.Members().Get(id)
 	view.Close()
-	if !ok || !m.IsLearner {
+	if !ok {
 		return nil
 	}
 	var own, match uint64

@@ -317,7 +317,7 @@ func TestEntriesAreEncodedOnce(t *testing.T) {
 		t.Error("large data is copied")
 	}
 	huge := []*raftpb.Entry{{Index: new(uint64(1)), Term: new(uint64(1)), Data: make([]byte, recentBlockBytesMax)}}
-	if recent.of(huge) == recent.of(huge) {
+	if first := recent.of(huge); first == recent.of(huge) {
 		t.Error("huge blocks are kept")
 	}
 	if recent.of(entries) != b {

@@ -316,7 +316,7 @@ func (c *chaos) allSaw(event string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, seen := range c.watched {
-		if len(seen) == 0 || seen[len(seen)-1] != event {
+		if len(seen) == 0 || seen[len(seen)-1] < event {
 			return false
 		}
 	}
@@ -347,7 +347,6 @@ func (c *chaos) keepLease(ctx context.Context, rng *rand.Rand) {
 			continue
 		}
 		for range 3 + rng.IntN(10) {
-			began := time.Now()
 			op, cancel := context.WithTimeout(ctx, 3*time.Second)
 			r, err := client.Get(op, key)
 			seen := time.Now()
@@ -358,7 +357,7 @@ func (c *chaos) keepLease(ctx context.Context, rng *rand.Rand) {
 				cancel()
 				break
 			}
-			began = time.Now()
+			began := time.Now()
 			if _, err = client.KeepAliveOnce(op, granted.ID); err == nil {
 				sure = began
 			}
@@ -377,10 +376,12 @@ func (c *chaos) judge() {
 		if !sort.StringsAreSorted(seen) {
 			c.t.Errorf("%s has not seen the events in order", name)
 		}
-		first := sort.SearchStrings(seen, fmt.Sprintf("%012d", c.compacted+1))
-		if got, want := strings.Join(seen[first:], "\n"), strings.Join(c.reference, "\n"); got != want {
+		seen = seen[sort.SearchStrings(seen, fmt.Sprintf("%012d", c.compacted+1)):]
+		// A write that its client has given up may have come after the end.
+		seen = seen[:min(len(seen), len(c.reference))]
+		if got, want := strings.Join(seen, "\n"), strings.Join(c.reference, "\n"); got != want {
 			c.t.Errorf("%s has seen %d events from %d on, and there were %d; the first difference: %s",
-				name, len(seen)-first, c.compacted+1, len(c.reference), difference(seen[first:], c.reference))
+				name, len(seen), c.compacted+1, len(c.reference), difference(seen, c.reference))
 		}
 	}
 	result, info := porcupine.CheckOperationsVerbose(registers, c.world.history, linConclude)
@@ -402,5 +403,5 @@ func difference(got, want []string) string {
 			return fmt.Sprintf("got %q, want %q", got[i], want[i])
 		}
 	}
-	return fmt.Sprintf("got %q, want no more", got[len(want)])
+	return "none"
 }
