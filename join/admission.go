@@ -38,6 +38,7 @@ type admission struct {
 	name     string
 	peerURLs []string // ours, sorted
 	dataDir  string
+	stay     bool // a learner, until somebody promotes it
 	client   *bootstrap.Client
 	pause    time.Duration // between attempts
 	say      func(format string, args ...any)
@@ -178,7 +179,9 @@ func (a *admission) addThrough(ctx context.Context, clientURL string, cluster ui
 	case list.Header.GetClusterId() != cluster:
 		return nil, fmt.Errorf("%w, %x", errForeign, list.Header.GetClusterId())
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, autoPromoteKey, "true")
+	if !a.stay {
+		ctx = metadata.AppendToOutgoingContext(ctx, autoPromoteKey, "true")
+	}
 	return service.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: a.peerURLs, IsLearner: true})
 }
 

@@ -216,6 +216,19 @@ func TestBusyAddress(t *testing.T) {
 	}
 }
 
+func TestAutoPromoteFlag(t *testing.T) {
+	for line, stay := range map[string]bool{
+		"--peer a:1": false, "--auto-promote --peer a:1": false, "--auto-promote=true --peer a:1": false, "--auto-promote=false --peer a:1": true,
+	} {
+		if l, err := parseLine(strings.Fields(line), nil); err != nil || l.stay != stay || len(l.serve) != 0 {
+			t.Errorf("%s: %+v, %v", line, l, err)
+		}
+	}
+	if _, err := parseLine([]string{"--auto-promote=perhaps", "--peer", "a:1"}, nil); err == nil || err.Error() != "--auto-promote=perhaps: true or false is needed" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	n := newNewcomer(t)
 	for line, want := range map[string]string{

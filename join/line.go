@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ machine as a learner, which becomes a voter by itself once it has caught up, and
 data directory it just serves, so the same line also starts the member again.
 
   --peer URL            peer URL of a member (host:port is enough); several with commas are tried in order
+  --auto-promote=false  stay a learner until somebody promotes it (etcdctl member promote)
   --join-timeout TIME   how long to try to be added while the cluster is not ready for it (default 1m0s)
 
 All other flags are those of keelson serve. Where they are not given, the name is this machine's host name, and the
@@ -30,6 +32,7 @@ addresses are the one from which packets to the peer leave, with ports 2380 (pee
 type line struct {
 	peers   config.URLs
 	timeout time.Duration
+	stay    bool              // a learner, until somebody promotes it
 	serve   []string          // the flags that are passed on, as they were given
 	given   map[string]string // their values, and those of the environment's variables, by name of the setting
 }
@@ -53,6 +56,11 @@ func parseLine(args, environ []string) (line, error) {
 		switch name {
 		case "h", "help":
 			return line{}, flag.ErrHelp
+		case "auto-promote":
+			if err := l.setPromotion(value, hasValue); err != nil {
+				return line{}, err
+			}
+			continue
 		case "peer", "join-timeout":
 			if !hasValue {
 				i++
@@ -80,6 +88,19 @@ func cutFlag(arg string) (name, value string, hasValue bool) {
 		return "", "", true
 	}
 	return strings.Cut(strings.TrimPrefix(text, "-"), "=")
+}
+
+// setPromotion reads the value of a boolean flag, which stands in the same argument or is true.
+func (l *line) setPromotion(value string, hasValue bool) error {
+	if !hasValue {
+		value = "true"
+	}
+	promote, err := strconv.ParseBool(value)
+	if err != nil {
+		return fmt.Errorf("--auto-promote=%s: true or false is needed", value)
+	}
+	l.stay = !promote
+	return nil
 }
 
 func (l *line) set(name, value string) error {

@@ -75,6 +75,7 @@ func (j joiner) prepare(ctx context.Context, args []string) ([]string, error) {
 		name:     c.Member.Name,
 		peerURLs: sorted(c.Cluster.AdvertisePeerURLs.Strings()),
 		dataDir:  c.Member.DataDir,
+		stay:     l.stay,
 		client:   bootstrap.NewClient(nil),
 		pause:    j.pause,
 		say:      j.say,
