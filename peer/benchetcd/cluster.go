@@ -182,3 +182,76 @@ func killLeader(ctx context.Context, b *bed) error {
 func stopLeader(ctx context.Context, b *bed) error {
 	return b.loseLeader(ctx, (*process.Server).Stop)
 }
+
+// behindBytes is how far behind a member falls.
+const behindBytes = 2 << 30
+
+// catchUp measures what it costs the others to bring back a member that was away for long.
+func catchUp(ctx context.Context, b *bed) error {
+	leader, followers, err := b.roles(ctx)
+	if err != nil {
+		return err
+	}
+	away := followers[0]
+	if err := away.Kill(); err != nil {
+		return err
+	}
+	b.through = []*process.Server{leader, followers[1]}
+	if err := fillLarge(ctx, leader, b.size(behindBytes, behindBytes/16)); err != nil {
+		return err
+	}
+	const puts = "put --in-flight 100 --rate 4000 --duration 8s"
+	before, err := b.bench(ctx, puts)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := away.Start(); err != nil {
+		return err
+	}
+	caughtUp := make(chan time.Duration, 1)
+	go func() { caughtUp <- awaitCaughtUp(ctx, leader, away, began) }()
+	during, err := b.bench(ctx, puts)
+	if err != nil {
+		return err
+	}
+	b.report("put p99 while it is away", "ms", millis(before.P99))
+	b.report("put p99 while it catches up", "ms", millis(during.P99))
+	b.report("caught up after", "s", (<-caughtUp).Seconds())
+	return nil
+}
+
+// fillLarge writes so many bytes in values of 64 KiB.
+func fillLarge(ctx context.Context, m *process.Server, total int) error {
+	conn, err := connect(m)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	value := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	var all sync.WaitGroup
+	errs := make([]error, fillInFlight)
+	for w := range fillInFlight {
+		all.Go(func() {
+			for i := w; i < total/len(value) && errs[w] == nil; i += fillInFlight {
+				_, errs[w] = pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "large/%08d", i), Value: value})
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// awaitCaughtUp is how long after a moment a member has applied nearly all that the leader has.
+func awaitCaughtUp(ctx context.Context, leader, m *process.Server, began time.Time) time.Duration {
+	for ctx.Err() == nil {
+		l, err := status(ctx, leader)
+		if err == nil {
+			if s, err := status(ctx, m); err == nil && s.RaftAppliedIndex+1000 > l.RaftAppliedIndex {
+				break
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return time.Since(began)
+}

@@ -50,6 +50,7 @@ func scenarios() []scenario {
 		{"cluster-kill", "three members: the leader is killed under load", false, killLeader, 3, nil},
 		{"cluster-kill-fast", "the same with heartbeats of 20 ms and elections after 200 ms", false, killLeader, 3, []string{"--heartbeat-interval", "20", "--election-timeout", "200"}},
 		{"cluster-stop", "three members: the leader is stopped in order under load", false, stopLeader, 3, nil},
+		{"cluster-catch-up", "three members: one that is 2 GB behind comes back under load", false, catchUp, 3, nil},
 		{"huge", "ten million keys", true, huge, 0, nil},
 	}
 }
