@@ -32,17 +32,20 @@ func TestChaos(t *testing.T) {
 	faults := map[string]int{}
 	operations, events := 0, 0
 	for round := range *chaosRounds {
-		c := newChaos(t, seed+uint64(round))
-		t.Logf("round %d: replay the choices with -chaos-seed=%d -chaos-rounds=1", round, c.seed)
-		c.run()
-		c.judge()
-		operations += len(c.world.history)
-		events += len(c.reference)
-		for f, n := range c.done {
-			faults[f] += n
-		}
+		seed := seed + uint64(round)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { // its cluster ends with it
+			t.Logf("replay the choices with -chaos-seed=%d -chaos-rounds=1", seed)
+			c := newChaos(t, seed)
+			c.run()
+			c.judge()
+			operations += len(c.world.history)
+			events += len(c.reference)
+			for f, n := range c.done {
+				faults[f] += n
+			}
+		})
 		if t.Failed() {
-			t.Fatalf("round %d failed, with -chaos-seed=%d", round, c.seed)
+			break
 		}
 	}
 	t.Logf("%d rounds, %d operations, %d events; faults: %v", *chaosRounds, operations, events, faults)
