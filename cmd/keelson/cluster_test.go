@@ -360,6 +360,22 @@ func TestClusterKilledAtRandom(t *testing.T) {
 	}
 }
 
+// eventually does what is refused with a text for a while: connections have to stand, learners have to catch up.
+func eventually(t *testing.T, passing string, do func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), passing) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
 // A learner is added, follows, is promoted by whichever member is asked, and is removed; then it ends by itself, and when it
 // is started again too.
 func TestClusterMembership(t *testing.T) {
@@ -387,9 +403,10 @@ func TestClusterMembership(t *testing.T) {
 	if follower == p {
 		follower = c.Others(c.Leader(c.Members[:3]...))[1]
 	}
-	if _, err := follower.Client().MemberPromote(ctx, id); err != nil {
-		t.Fatalf("promote through a follower: %v", err)
-	}
+	eventually(t, "in sync with leader", func() error {
+		_, err := follower.Client().MemberPromote(within(t), id)
+		return err
+	})
 	if _, err := client.MemberPromote(ctx, id); err == nil || !strings.Contains(err.Error(), "can only promote a learner member") {
 		t.Errorf("promote a voter: %v", err)
 	}
@@ -397,10 +414,13 @@ func TestClusterMembership(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Agree()
-	list, err := c.Members[0].Client().MemberRemove(ctx, id)
-	if err != nil || len(list.Members) != 3 {
-		t.Fatalf("remove: %v, %v", list, err)
-	}
+	eventually(t, "unhealthy cluster", func() error {
+		list, err := c.Members[0].Client().MemberRemove(within(t), id)
+		if err == nil && len(list.Members) != 3 {
+			t.Errorf("after the removal there are %v", list.Members)
+		}
+		return err
+	})
 	for range 2 {
 		if state := p.AwaitExit(); state.ExitCode() != 0 {
 			t.Errorf("a removed member ends with %v", state)
@@ -424,17 +444,10 @@ func TestClusterRemovedLeader(t *testing.T) {
 	leader := c.Leader()
 	rest := c.Others(leader)
 	id := memberID(t, leader)
-	deadline := time.Now().Add(30 * time.Second)
-	for {
+	eventually(t, "unhealthy cluster", func() error { // connections have to stand for 5 s
 		_, err := rest[0].Client().MemberRemove(within(t), id)
-		if err == nil {
-			break
-		}
-		if !strings.Contains(err.Error(), "unhealthy cluster") || time.Now().After(deadline) { // connections have to stand for 5 s
-			t.Fatal(err)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
+		return err
+	})
 	leader.AwaitExit()
 	c.Leader(rest...)
 	if _, err := rest[1].Client().Put(within(t), "k", "v"); err != nil {
