@@ -38,6 +38,8 @@ type conn struct {
 	reply   replyHeaders
 	taken   uint32 // bytes received and not yet given back to the connection's window
 
+	settled  chan struct{} // closed when the server's first settings have come, or the connection has ended
+	settle   sync.Once     // closes settled
 	writable chan struct{} // capacity 1: there is output, or the connection is closed
 	done     sync.WaitGroup
 
@@ -73,6 +75,7 @@ func dial(ctx context.Context, endpoint string) (*conn, error) {
 	c := &conn{
 		nc:           nc,
 		input:        bufio.NewReaderSize(nc, readBufferBytes),
+		settled:      make(chan struct{}),
 		writable:     make(chan struct{}, 1),
 		output:       &bytes.Buffer{},
 		spare:        &bytes.Buffer{},
@@ -97,6 +100,11 @@ func dial(ctx context.Context, endpoint string) (*conn, error) {
 	must(c.outFrames.WriteWindowUpdate(0, windowBytes))
 	c.done.Go(c.write)
 	c.done.Go(c.read)
+	c.flush()
+	select {
+	case <-c.settled: // calls go by the server's limits from the first one on
+	case <-ctx.Done():
+	}
 	return c, nil
 }
 
@@ -126,6 +134,7 @@ func (c *conn) fail(err error) {
 	}
 	c.closedForGood = true
 	c.mu.Unlock()
+	c.settle.Do(func() { close(c.settled) })
 	c.nc.Close()
 	c.flush()
 }
@@ -364,6 +373,7 @@ func (c *conn) handleSettings(f *http2.SettingsFrame) error {
 		return s.Valid()
 	})
 	must(c.outFrames.WriteSettingsAck())
+	c.settle.Do(func() { close(c.settled) })
 	c.release()
 	return err
 }
