@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/command"
+	"keelson/replica"
+	"keelson/state/members"
 )
 
 // wires connect members in memory. Messages to one that is not there, or cut off, are lost.
@@ -232,6 +235,49 @@ func TestMoveLeader(t *testing.T) {
 	})
 	if got := c.leader(); c.rigs[got] != to {
 		t.Errorf("%d leads", got)
+	}
+}
+
+// A follower acknowledges a learner that it has added as soon as it has applied that itself. A leader that has not applied it
+// yet must not take the learner for nobody, which is for the machine to refuse, and the machine knows nothing of progress.
+func TestLearnerUnknownToTheLeaderIsNotPromoted(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	leader, follower, ctx := c.rigs[l], c.rigs[(l+1)%3], context.Background()
+	leader.propose(&command.Put{Key: []byte("a")})
+	leader.node.applier.turn.mu.Lock() // a long application is under way
+	add := &command.MemberAdd{ID: 4, PeerURLs: []string{"http://127.0.0.1:4"}, IsLearner: true, LearnersMax: 1}
+	result, err := follower.node.ChangeMembers(ctx, add)
+	follower.must(err)
+	follower.must(result.Refusal)
+	promoted := make(chan error, 1)
+	go func() {
+		_, err := leader.node.ChangeMembers(ctx, &command.MemberPromote{ID: 4})
+		promoted <- err
+	}()
+	until(func() bool {
+		r := leader.node.reads
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(promoted) > 0 || len(r.waiting) > 0 || leader.node.PendingProposals() > 0
+	})
+	leader.node.applier.turn.mu.Unlock()
+	if err := <-promoted; err != ErrLearnerNotReady {
+		t.Errorf("promotion of a learner that never ran: %v", err)
+	}
+}
+
+func TestVotersAreNotPromoted(t *testing.T) {
+	c := newTrio(t)
+	leader := c.rigs[c.leader()]
+	leader.propose(&command.Put{Key: []byte("a")})
+	behind := func(p replica.Progress) bool { return p.Match < leader.node.Status().Applied }
+	for _, r := range c.rigs {
+		until(func() bool { return !slices.ContainsFunc(leader.node.Progress(), behind) })
+		result, err := leader.node.ChangeMembers(context.Background(), &command.MemberPromote{ID: r.id})
+		if err != nil || result.Refusal != members.ErrNotLearner {
+			t.Errorf("promotion of %d, which leads: %t: %v, refusal %v", r.id, r == leader, err, result.Refusal)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, 
 	case *command.MemberRemove:
 		return n.changeConfiguration(ctx, op, raftpb.ConfChangeRemoveNode, o.ID)
 	case *command.MemberPromote:
-		if err := n.checkPromotion(o.ID); err != nil {
+		if err := n.mayPromote(ctx, o.ID); err != nil {
 			return state.Result{}, err
 		}
 		return n.changeConfiguration(ctx, op, raftpb.ConfChangeAddNode, o.ID)
@@ -76,6 +76,23 @@ func (n *Node) connectedSince(id uint64) (time.Duration, bool) {
 // promotionPercent of the leader's log have to be on a learner before it may vote.
 const promotionPercent = 90
 
+// mayPromote is checkPromotion for those who may have heard of the learner before this member has: the member that added it
+// had its acknowledgement as soon as it had applied the addition itself.
+func (n *Node) mayPromote(ctx context.Context, id uint64) error {
+	if !n.Status().Leading {
+		return ErrNotLeader
+	}
+	view := n.ReadLocal()
+	_, known := view.Members().Get(id)
+	view.Close()
+	if !known {
+		if err := n.readIndex(ctx); err != nil {
+			return err
+		}
+	}
+	return n.checkPromotion(id)
+}
+
 // checkPromotion finds out whether a learner has caught up. A member that is none is for the machine to refuse, but as in
 // etcd a voter that is far behind is told first that it is.
 func (n *Node) checkPromotion(id uint64) error {
@@ -90,10 +107,10 @@ func (n *Node) checkPromotion(id uint64) error {
 	}
 	var own, match uint64
 	for _, p := range n.Progress() {
-		switch p.ID {
-		case n.o.MemberID:
+		if p.ID == n.o.MemberID {
 			own = p.Match
-		case id:
+		}
+		if p.ID == id { // perhaps this member itself
 			match = p.Match
 		}
 	}
