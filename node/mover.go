@@ -122,7 +122,7 @@ func (m *mover) step() {
 	clear(m.events)
 	m.events = m.events[:0]
 	status := n.publishStatus(m.replica)
-	if !status.Lone || !m.leading {
+	if !status.Alone || !m.leading {
 		n.lonely.Store(0)
 	}
 	for _, e := range effects {
@@ -157,7 +157,7 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 		n.applies.put(e)
 	case *replica.ReadReady:
 		n.reads.ready(e.Through, e.Index, status.Applied)
-		if status.Lone && m.leading && status.Applied >= e.Index {
+		if status.Alone && m.leading && status.Applied >= e.Index {
 			n.lonely.Store(status.Term)
 		}
 	case *replica.ReadsDropped:

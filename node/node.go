@@ -39,7 +39,7 @@ type Node struct {
 
 	status atomic.Pointer[Status]
 	// lonely is the term in which this member leads alone and has committed: then every acknowledged write is applied
-	// here, and nobody else can acknowledge any. 0: not so.
+	// here, and nobody else can acknowledge any. A learner could: it may apply an entry sooner than its leader. 0: not so.
 	lonely atomic.Uint64
 
 	stop    context.CancelFunc
@@ -259,8 +259,9 @@ func (n *Node) Sweep() {
 func (n *Node) Stop() {
 	n.refuse()
 	n.stop()
+	n.mover.turn.close() // a request that makes the move begins no goroutine from here on
 	n.done.Wait()
-	for _, t := range []*turn{&n.mover.turn, &n.appender.turn, &n.applier.turn} {
+	for _, t := range []*turn{&n.appender.turn, &n.applier.turn} {
 		t.close() // requests may be making moves
 	}
 	n.refuse() // what joined meanwhile

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"keelson/command"
+	"keelson/replica"
 )
 
 // promotions makes voters of those learners that are meant to become one as soon as they have caught up.
@@ -19,7 +21,7 @@ func (p promotions) tick(n *Node) {
 	}
 	for _, id := range n.autoPromoted() {
 		now := n.o.Clock.Monotonic()
-		if at, ok := p.asked[id]; ok && now-at < n.o.RequestTimeout || n.checkPromotion(id) != nil {
+		if at, ok := p.asked[id]; ok && now-at < n.o.RequestTimeout || !n.hears(id) || n.checkPromotion(id) != nil {
 			continue
 		}
 		p.asked[id] = now
@@ -30,6 +32,11 @@ func (p promotions) tick(n *Node) {
 			_, _ = n.ChangeMembers(n.stopped, &command.MemberPromote{ID: id})
 		}()
 	}
+}
+
+// hears reports whether this leader has heard of a member lately: one that is gone would only cost the voters their quorum.
+func (n *Node) hears(id uint64) bool {
+	return slices.ContainsFunc(n.Progress(), func(p replica.Progress) bool { return p.ID == id && p.Active })
 }
 
 // autoPromoted lists the learners that are to be promoted without being asked for.

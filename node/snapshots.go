@@ -70,6 +70,20 @@ func (s *snapshots) send(m *raftpb.Message) {
 	}()
 }
 
+// ReceiveSnapshot takes the message that goes with a state which this member was given, and reports whether the state is
+// waited for: it will be asked for by Install. Otherwise it never will, or has been.
+func (n *Node) ReceiveSnapshot(m *raftpb.Message) (awaited bool) {
+	n.received.bytes.Add(messageBytes(m))
+	n.events.put(replica.Message{Message: m})
+	n.mover.turn.take(func() {
+		n.mover.step()
+		awaited = n.mover.replica.Awaits(m.GetSnapshot())
+	})
+	n.appends.nudge()
+	n.applies.nudge()
+	return awaited
+}
+
 // describeSnapshot describes what a member behind the log would be sent: raft needs it to know from where to go on. What
 // is sent in the end may be newer.
 func (n *Node) describeSnapshot() (*raftpb.Snapshot, error) {

@@ -123,7 +123,7 @@ func (n *Node) truncate() error {
 	}
 	// Raft looks at entries up to where it knows of their application, which it hears of a little later than the store.
 	keep := n.neededFrom(min(durable.Index, n.Status().Applied))
-	if keep == 0 {
+	if keep == 0 || n.stopped.Err() != nil { // who stops does not know any more who lags
 		return nil
 	}
 	if err := n.o.Log.Truncate(keep); err != nil {

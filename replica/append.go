@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -92,6 +93,16 @@ func (r *Replica) handOutAppends() {
 	if len(q.behind) == 0 {
 		q.behind = nil
 	}
+}
+
+// Awaits reports whether a snapshot is to be installed and is not yet.
+func (r *Replica) Awaits(s *raftpb.Snapshot) bool {
+	is := func(e Effect) bool {
+		in, ok := e.(*Install)
+		return ok && in != nil && in.Snapshot.GetMetadata().GetIndex() == s.GetMetadata().GetIndex() &&
+			in.Snapshot.GetMetadata().GetTerm() == s.GetMetadata().GetTerm()
+	}
+	return is(r.appends.installing) || slices.ContainsFunc(r.appends.behind, is)
 }
 
 func (r *Replica) appendDone(a *Append) {

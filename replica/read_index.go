@@ -62,7 +62,7 @@ func (q *reads) end() uint64 {
 	return q.covered
 }
 
-// finish is for answers that need no round: it returns the last ticket there is.
+// finish is for answers that need no round, or no longer need one: it returns the last ticket there is.
 func (q *reads) finish() uint64 {
 	q.underWay, q.answered = false, q.wanted
 	return q.wanted

@@ -288,6 +288,10 @@ func (r *Replica) committedInTerm() bool {
 func (r *Replica) advanceReads() bool {
 	q := &r.reads
 	switch {
+	case r.status.Lone && r.committedInTerm() && (q.underWay || q.waiting()):
+		// Also of a round that began before the other voters went: nobody is left to answer it.
+		r.emit(&ReadReady{Through: q.finish(), Index: r.status.Committed})
+		return false
 	case q.underWay:
 		if r.status.Role == raft.StateLeader || q.sinceTicks < r.o.ReadRetryTicks {
 			return false // a leader's heartbeats repeat the question
@@ -302,9 +306,6 @@ func (r *Replica) advanceReads() bool {
 	case !r.committedInTerm():
 		fault.Sometimes("a leader's reads wait for its term", true)
 		return false
-	case r.status.Lone:
-		r.emit(&ReadReady{Through: q.finish(), Index: r.status.Committed})
-		return false
 	}
 	r.rn.ReadIndex(q.begin())
 	return true
@@ -314,6 +315,7 @@ func (r *Replica) advanceReads() bool {
 func (r *Replica) configure(cs *raftpb.ConfState) {
 	r.status.Lone = isLone(cs, r.o.ID)
 	r.status.Learner = isLearner(cs, r.o.ID)
+	r.status.Alone = r.status.Lone && len(cs.GetLearners()) == 0
 }
 
 // campaignIfLone makes the only voter lead without waiting for an election timeout: there is nobody to wait for. Raft

@@ -16,6 +16,7 @@ type Status struct {
 	Pending   int    // own proposals that are not settled
 	Learner   bool   // this member does not vote
 	Lone      bool   // this member is the only voter
+	Alone     bool   // this member is the only one: nobody learns either
 }
 
 // Progress is what a leader knows about a member.

@@ -99,3 +99,12 @@ func TestFailureDuringStart(t *testing.T) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
+
+// A member that was removed ends as one, also if the start finds out first that nobody knows it.
+func TestRemovalDuringStart(t *testing.T) {
+	s := newServer(load(t), zap.NewNop())
+	s.removed.note(errRemoved)
+	if err := s.giveUp(errors.New("publish member: member not found")); !errors.Is(err, errRemoved) {
+		t.Errorf("got %v, want %v", err, errRemoved)
+	}
+}

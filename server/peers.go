@@ -32,8 +32,10 @@ type peers struct {
 	lessor    *peer.Lessor
 	promoter  *peer.Promoter
 	contacts  []transport.Peer // whom to answer as long as the state does not say
+	meeting   sync.Mutex       // held while the transport is told who the others are
 
 	handler atomic.Pointer[http.ServeMux] // nil: not ready yet
+	serving sync.RWMutex                  // held by each request, streams too, while it is under way
 	running sync.WaitGroup
 	closing chan struct{}
 }
@@ -76,6 +78,8 @@ func (p *peers) close() error {
 
 // ServeHTTP answers other members.
 func (p *peers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.serving.RLock()
+	defer p.serving.RUnlock()
 	h := p.handler.Load()
 	if h == nil {
 		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
@@ -130,8 +134,14 @@ func (p *peers) ready() {
 	p.handler.Store(mux)
 }
 
-// meet tells the transport who the other members are.
-func (p *peers) meet(set *members.Set) {
+// meet tells the transport who the other members are by now. What it is told of may be overtaken: the start and the first
+// changes come at the same time.
+func (p *peers) meet(*members.Set) {
+	p.meeting.Lock()
+	defer p.meeting.Unlock()
+	view := p.s.engine.machine.View()
+	set := view.Members()
+	view.Close()
 	var list []transport.Peer
 	if len(set.List()) == 0 { // it joins, and has not been given a state
 		list = p.contacts
@@ -144,7 +154,7 @@ func (p *peers) meet(set *members.Set) {
 	p.transport.SetPeers(list)
 }
 
-// stop ends all connections.
+// stop ends all connections, and waits for those who have come by them: they may be reading the member's files.
 func (p *peers) stop() {
 	close(p.closing)
 	if p.lessor != nil {
@@ -155,6 +165,9 @@ func (p *peers) stop() {
 	}
 	p.http.Close()
 	p.running.Wait()
+	p.handler.Store(nil)
+	p.serving.Lock()
+	p.serving.Unlock()
 	if p.client != nil {
 		p.client.CloseIdleConnections()
 	}

@@ -67,7 +67,7 @@ func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, 
 	select {
 	case <-s.removed.happened: // nobody will agree to what it has to say
 		cancel()
-		return nil, errors.Join(errRemoved, s.giveUp(<-started))
+		return nil, s.giveUp(<-started)
 	case err := <-started:
 		if err != nil {
 			return nil, s.giveUp(err)
@@ -85,11 +85,14 @@ var errRemoved = errors.New("the member has been permanently removed from the cl
 func (s *Server) Removed() <-chan struct{} { return s.removed.happened }
 
 // giveUp stops what a start has left, and returns what was the matter: of a member that has failed, start itself knows
-// only that it has stopped.
+// only that it has stopped, and of one that was removed, at most that nobody knows it.
 func (s *Server) giveUp(err error) error {
 	stopped := s.Stop()
 	if s.failed.is() {
 		return s.failed.err
+	}
+	if s.removed.is() {
+		err = errors.Join(errRemoved, err)
 	}
 	return errors.Join(err, stopped)
 }

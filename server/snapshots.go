@@ -28,8 +28,8 @@ type snapshots struct {
 
 	mu    sync.Mutex
 	store snapshot.Store // of what is sent; another one after each Install
-	// waiting are the states received that raft has not asked for, by the position that they stand at. It asks at once,
-	// or, if it has learned better meanwhile, never.
+	// waiting are the states received that raft has not asked for, by the position that they stand at. It decides at once
+	// whether it wants one; then it asks for it when everything before is applied.
 	waiting map[raftlog.Position]string
 }
 
@@ -144,7 +144,9 @@ func (x *snapshots) receive(ctx context.Context, from uint64, conn io.ReadWriter
 	}
 	log.Info("received database snapshot", zap.Int64("bytes", got.Bytes), zap.Int64("resumed-bytes", got.Resumed),
 		zap.Uint64("snapshot-index", m.GetSnapshot().GetMetadata().GetIndex()))
-	n.Receive(m)
+	if !n.ReceiveSnapshot(m) {
+		x.discard(position(m.GetSnapshot()))
+	}
 }
 
 func position(s *raftpb.Snapshot) raftlog.Position {
@@ -159,8 +161,22 @@ func (x *snapshots) keep(at raftlog.Position, dir string) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.waiting[at] != "" { // the same state once more
+		x.s.engine.remove(kept)
+		return nil
+	}
 	x.waiting[at] = kept
 	return nil
+}
+
+// discard gives up a state that raft does not want, or, if it was installed already, does nothing.
+func (x *snapshots) discard(at raftlog.Position) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if dir, ok := x.waiting[at]; ok {
+		delete(x.waiting, at)
+		x.s.engine.remove(dir)
+	}
 }
 
 // room forgets the states that raft will not ask for any more, and reports whether another one may come.
