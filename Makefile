@@ -12,6 +12,7 @@ SEED ?= 0
 SEEDS ?= 12
 STEPS ?= 3000
 FUZZTIME ?= 5s
+BENCHFLAGS ?=
 DATA_DIR ?= default.etcd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -62,8 +63,8 @@ bench: ## Run the benchmarks of all packages
 	go test -run '^$$' -bench . -benchmem -benchtime 200ms ./...
 
 .PHONY: bench-etcd
-bench-etcd: build ## Compare with etcd on this machine
-	cd peer && go run ./benchetcd -keelson ../bin/keelson
+bench-etcd: build ## Compare with etcd on this machine (BENCHFLAGS='-quick -run cluster-', '-list', ...)
+	cd peer && go run ./benchetcd -keelson ../bin/keelson $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## Check form, conventions and common mistakes

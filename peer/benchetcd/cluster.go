@@ -95,54 +95,96 @@ func putOneFollower(ctx context.Context, b *bed) error {
 	return putOne(ctx, b)
 }
 
-// writing is writers that go on through errors, and what they have seen.
+// writing is a steady stream of writes that goes on through errors, and what came of them. It is open: a write that gets no
+// answer holds up no other, so that the time without any is the cluster's and not that of writers who wait.
 type writing struct {
-	mu     sync.Mutex
-	last   time.Time     // a write was acknowledged
-	gap    time.Duration // the longest time without any
-	wait   time.Duration // the longest that one took
-	errors int
-	first  error
+	mu         sync.Mutex
+	last       time.Time     // a write was acknowledged
+	gap        time.Duration // the longest time without any
+	wait       time.Duration // the longest that one took, or was waited for in vain
+	failed     int
+	unanswered int // when the writing ended
 }
 
-// write puts through members until ctx ends, 8 writers each.
+const (
+	writeEvery = 5 * time.Millisecond // through each member
+	writesMax  = 4000                 // pending, through each member; more than can come together in the time
+)
+
+// write writes through members until ctx ends.
 func write(ctx context.Context, members []*process.Server) (*writing, *sync.WaitGroup, error) {
 	w, all := &writing{last: time.Now()}, &sync.WaitGroup{}
-	value := bytes.Repeat([]byte("v"), valueBytes)
 	for i, m := range members {
 		conn, err := connect(m)
 		if err != nil {
-			return nil, nil, err
+			return w, all, err
 		}
-		context.AfterFunc(ctx, func() { conn.Close() })
-		for k := range 8 {
-			all.Go(func() {
-				for n := 0; ctx.Err() == nil; n++ {
-					began := time.Now()
-					_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "%d/%d/%d", i, k, n), Value: value})
-					if ctx.Err() == nil {
-						w.note(began, err)
-					}
-				}
-			})
-		}
+		all.Go(func() {
+			defer conn.Close()
+			w.through(ctx, conn, i)
+		})
 	}
 	return w, all, nil
 }
 
-func (w *writing) note(began time.Time, err error) {
+// through writes through one member, and returns when nothing is pending.
+func (w *writing) through(ctx context.Context, conn *grpc.ClientConn, place int) {
+	value, pending := bytes.Repeat([]byte("v"), valueBytes), make(chan struct{}, writesMax)
+	var all sync.WaitGroup
+	defer all.Wait()
+	beat := time.NewTicker(writeEvery)
+	defer beat.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+			pending <- struct{}{}
+		}
+		all.Go(func() {
+			began := time.Now()
+			_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "%d/%d", place, n), Value: value})
+			w.note(began, err, ctx.Err() != nil)
+			<-pending
+		})
+	}
+}
+
+func (w *writing) note(began time.Time, err error, over bool) {
+	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
 	w.wait = max(w.wait, now.Sub(began))
-	if err != nil {
-		w.errors++
-		w.first = err
-		time.Sleep(5 * time.Millisecond)
-		return
+	switch {
+	case err == nil:
+		w.gap = max(w.gap, now.Sub(w.last))
+		w.last = now
+	case over:
+		if now.Sub(began) > time.Second { // not of those that were under way just now
+			w.unanswered++
+		}
+	default:
+		w.failed++
 	}
-	w.gap = max(w.gap, now.Sub(w.last))
-	w.last = now
+}
+
+// again forgets what was seen so far.
+func (w *writing) again() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gap, w.wait, w.failed = 0, 0, 0
+}
+
+// goesOn checks that there is a figure for when writes went on.
+//
+// Errors: the last write was acknowledged long ago.
+func (w *writing) goesOn() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if silent := time.Since(w.last); silent > time.Second {
+		return fmt.Errorf("no write was acknowledged in the last %v", silent)
+	}
+	return nil
 }
 
 // loseLeader ends the leader's process while the others are written to.
@@ -152,26 +194,26 @@ func (b *bed) loseLeader(ctx context.Context, end func(*process.Server) error) e
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	w, all, err := write(ctx, followers)
+	stop := func() { cancel(); all.Wait() }
+	defer stop()
 	if err != nil {
 		return err
 	}
 	time.Sleep(2 * time.Second)
-	w.mu.Lock()
-	w.gap, w.wait = 0, 0
-	w.mu.Unlock()
+	w.again()
 	if err := end(leader); err != nil {
 		return err
 	}
 	time.Sleep(5 * time.Second)
-	cancel()
-	all.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	if err := w.goesOn(); err != nil {
+		return err
+	}
+	stop()
 	b.report("longest time without a write", "ms", millis(w.gap))
 	b.report("longest write", "ms", millis(w.wait))
-	b.report("writes that failed", "", float64(w.errors))
+	b.report("writes that failed", "", float64(w.failed))
+	b.report("writes without an answer at the end", "", float64(w.unanswered))
 	return nil
 }
 
@@ -182,9 +224,6 @@ func killLeader(ctx context.Context, b *bed) error {
 func stopLeader(ctx context.Context, b *bed) error {
 	return b.loseLeader(ctx, (*process.Server).Stop)
 }
-
-// behindBytes is how far behind a member falls.
-const behindBytes = 2 << 30
 
 // catchUp measures what it costs the others to bring back a member that was away for long.
 func catchUp(ctx context.Context, b *bed) error {
@@ -197,7 +236,7 @@ func catchUp(ctx context.Context, b *bed) error {
 		return err
 	}
 	b.through = []*process.Server{leader, followers[1]}
-	if err := fillLarge(ctx, leader, b.size(behindBytes, behindBytes/16)); err != nil {
+	if err := fillLarge(ctx, leader, b.settings.behindMiB<<20); err != nil {
 		return err
 	}
 	const puts = "put --in-flight 100 --rate 4000 --duration 8s"
@@ -209,15 +248,20 @@ func catchUp(ctx context.Context, b *bed) error {
 	if _, err := away.Start(); err != nil {
 		return err
 	}
-	caughtUp := make(chan time.Duration, 1)
-	go func() { caughtUp <- awaitCaughtUp(ctx, leader, away, began) }()
+	var took time.Duration
+	var late error
+	var waiting sync.WaitGroup
+	waiting.Go(func() { took, late = awaitCaughtUp(ctx, leader, away, began) })
 	during, err := b.bench(ctx, puts)
-	if err != nil {
+	waiting.Wait()
+	if err = errors.Join(err, late); err != nil {
 		return err
 	}
+	b.report("put p50 while it is away", "ms", millis(before.P50))
+	b.report("put p50 while it catches up", "ms", millis(during.P50))
 	b.report("put p99 while it is away", "ms", millis(before.P99))
 	b.report("put p99 while it catches up", "ms", millis(during.P99))
-	b.report("caught up after", "s", (<-caughtUp).Seconds())
+	b.report("caught up after", "s", took.Seconds())
 	return nil
 }
 
@@ -243,15 +287,19 @@ func fillLarge(ctx context.Context, m *process.Server, total int) error {
 }
 
 // awaitCaughtUp is how long after a moment a member has applied nearly all that the leader has.
-func awaitCaughtUp(ctx context.Context, leader, m *process.Server, began time.Time) time.Duration {
-	for ctx.Err() == nil {
-		l, err := status(ctx, leader)
-		if err == nil {
+//
+// Errors: ctx ended first.
+func awaitCaughtUp(ctx context.Context, leader, m *process.Server, began time.Time) (time.Duration, error) {
+	for {
+		if l, err := status(ctx, leader); err == nil {
 			if s, err := status(ctx, m); err == nil && s.RaftAppliedIndex+1000 > l.RaftAppliedIndex {
-				break
+				return time.Since(began), nil
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("has not caught up: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return time.Since(began)
 }

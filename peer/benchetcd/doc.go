@@ -6,8 +6,10 @@
 //
 //	go run ./benchetcd -keelson ../bin/keelson            # every scenario, about a minute each
 //	go run ./benchetcd -quick -run 'put|get'              # a few seconds each
+//	go run ./benchetcd -run cluster-                      # three members each
+//	go run ./benchetcd -run cluster-catch-up -behind 2048 # one of them two gigabytes behind
 //	go run ./benchetcd -run huge -huge                    # ten million keys, Keelson alone
 //
-// Each scenario gets a fresh server on a fresh directory, runs on loopback only, and is bounded in time: a call that
-// takes longer than its bound fails the scenario, and the others go on.
+// Each scenario gets a fresh server, or three that form a cluster, on fresh directories, runs on loopback only, and is
+// bounded in time: a call that takes longer than its bound fails the scenario, and the others go on.
 package main

@@ -16,16 +16,17 @@ import (
 
 // settings is the command line.
 type settings struct {
-	keelson string   // path of the binary under test
-	etcd    string   // path of etcd-peer
-	bench   []string // program and first arguments of the load generator
-	against process.Kind
-	match   *regexp.Regexp
-	rounds  int
-	quick   bool
-	huge    bool
-	dir     string   // parent of the data directories
-	args    []string // further flags for Keelson
+	keelson   string   // path of the binary under test
+	etcd      string   // path of etcd-peer
+	bench     []string // program and first arguments of the load generator
+	against   process.Kind
+	match     *regexp.Regexp
+	rounds    int
+	quick     bool
+	huge      bool
+	behindMiB int      // how far a member falls behind
+	dir       string   // parent of the data directories
+	args      []string // further flags for Keelson
 }
 
 func main() {
@@ -88,6 +89,7 @@ func parse(args []string) (settings, error) {
 	flags.IntVar(&s.rounds, "rounds", 0, "how often each scenario runs on each server; the median counts; 0: 3, or 1 with -quick")
 	flags.BoolVar(&s.quick, "quick", false, "a few seconds for each scenario")
 	flags.BoolVar(&s.huge, "huge", false, "also what takes many minutes and gigabytes")
+	flags.IntVar(&s.behindMiB, "behind", 256, "how far behind a member is that comes back, in `MiB`; 2048 for the full size")
 	flags.StringVar(&s.dir, "dir", "", "where the data directories go; empty: the system's temporary directory")
 	extra := flags.String("keelson-args", "", "further `flags` for Keelson, blank-separated")
 	if err := flags.Parse(args); err != nil {
@@ -100,6 +102,9 @@ func parse(args []string) (settings, error) {
 		s.against = process.Etcd
 	default:
 		return s, fmt.Errorf("-against=%s: neither keelson nor etcd", *against)
+	}
+	if s.behindMiB <= 0 {
+		return s, fmt.Errorf("-behind=%d: not positive", s.behindMiB)
 	}
 	if s.rounds == 0 {
 		if s.rounds = 3; s.quick {
@@ -116,7 +121,7 @@ func parse(args []string) (settings, error) {
 	}
 	if *list {
 		for _, scenario := range scenarios() {
-			fmt.Printf("%-16s %s\n", scenario.name, scenario.about)
+			fmt.Printf("%-20s %s\n", scenario.name, scenario.about)
 		}
 		os.Exit(0)
 	}

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 	if s, err = parse(strings.Fields("-against etcd -bench /x/bench")); err != nil || s.rounds != 3 || s.against != process.Etcd || len(s.bench) != 1 {
 		t.Errorf("%+v, error %v", s, err)
 	}
-	for _, bad := range []string{"-against zookeeper", "-run (", "-rounds x"} {
+	for _, bad := range []string{"-against zookeeper", "-run (", "-rounds x", "-behind 0"} {
 		if _, err := parse(strings.Fields(bad)); err == nil {
 			t.Errorf("%s was accepted", bad)
 		}

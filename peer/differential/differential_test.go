@@ -124,6 +124,7 @@ func servers(kind process.Kind, dial ...grpc.DialOption) (reference, candidate *
 // TestAgreement runs random operations against etcd and Keelson (or, with -against=etcd, against etcd twice, which
 // shows that the comparison has no false alarms) and fails where they differ.
 func TestAgreement(t *testing.T) {
+	t.Parallel()
 	kind := process.Keelson
 	if *against == "etcd" {
 		kind = process.Etcd

@@ -19,6 +19,8 @@
 // itself: revisions in order, none split over responses unless fragmented, nothing after a cancel, progress never ahead
 // of events.
 //
+// Questions about members go to a cluster of three of each kind (TestClusterAgreement), and name members by their place.
+//
 // A seed runs on one goroutine but for the receivers of its watch streams, one each, which end with their stream's
 // context. Most of a seed is waiting: for the other process, for a lease to expire, for a restart. So several seeds run at
 // a time (-workers), each on two processes of its own, with their files in memory if there is a place for that.

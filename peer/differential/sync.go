@@ -123,7 +123,7 @@ func (r *Run) syncHistory() (string, error) {
 	p := r.pairs[historyStream]
 	reached := func(st *stream) bool {
 		events := st.seen(0).events
-		return r.historyRevision() >= r.revision || (len(events) > 0 && events[len(events)-1].Kv.ModRevision >= r.revision)
+		return r.historyRevision() >= r.revision || (len(events) > 0 && events[len(events)-1].GetKv().GetModRevision() >= r.revision)
 	}
 	fault := r.wait(fmt.Sprintf("the event of revision %d", r.revision), func() bool {
 		return reached(p.sides[0]) && reached(p.sides[1])

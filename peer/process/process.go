@@ -55,6 +55,7 @@ type Server struct {
 	extraArgs  []string
 	name       string
 	initial    string // of the cluster; empty: the member alone
+	joins      bool   // the cluster runs already
 
 	// What follows belongs to the present run and is nil between runs.
 	command *exec.Cmd
@@ -101,6 +102,23 @@ func NewCluster(kind Kind, binary, dir string, members int, extraArgs ...string)
 		s.initial = strings.Join(initial, ",")
 	}
 	return list, nil
+}
+
+// NewMember describes one more member of a cluster that NewCluster described, to be added to that before it is started.
+// Its data is below dir.
+//
+// Errors: as of New.
+func NewMember(cluster []*Server, dir string) (*Server, error) {
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	first, place := cluster[0], len(cluster)
+	s := newServer(first.kind, first.binary, filepath.Join(dir, fmt.Sprint("data", place)), ports, first.extraArgs)
+	s.name = fmt.Sprint("m", place)
+	s.initial = first.initial + "," + s.name + "=" + s.PeerURL()
+	s.joins = true
+	return s, nil
 }
 
 // PeerURL is where other members reach it.
@@ -251,6 +269,9 @@ func (s *Server) args() []string {
 		args = append(args, "--initial-cluster", s.initial)
 	} else if s.kind == Keelson {
 		args = append(args, "--initial-cluster", s.name+"="+peer)
+	}
+	if s.joins {
+		args = append(args, "--initial-cluster-state", "existing")
 	}
 	return append(args, s.extraArgs...)
 }

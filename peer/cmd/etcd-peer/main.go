@@ -64,6 +64,7 @@ func parse(args []string) (*embed.Config, error) {
 	quota := flags.Int64("quota-backend-bytes", 0, "database size limit in bytes; 0: etcd's default, negative: none")
 	progress := flags.Duration("watch-progress-notify-interval", 0, "period of progress notifications; 0: etcd's default")
 	initial := flags.String("initial-cluster", "", "first `members` of the cluster, as name=url,name=url; empty: this member alone")
+	state := flags.String("initial-cluster-state", embed.ClusterStateFlagNew, "new or existing: whether the cluster `state` is yet to be made")
 	heartbeat := flags.Uint("heartbeat-interval", 100, "time between heartbeats in `ms`")
 	election := flags.Uint("election-timeout", 1000, "silence after which an election starts in `ms`")
 	if err := flags.Parse(args); err != nil {
@@ -90,6 +91,7 @@ func parse(args []string) (*embed.Config, error) {
 	if *initial != "" {
 		cfg.InitialCluster = *initial
 	}
+	cfg.ClusterState = *state
 	cfg.TickMs, cfg.ElectionMs = *heartbeat, *election
 	cfg.QuotaBackendBytes = *quota
 	if *progress > 0 {
