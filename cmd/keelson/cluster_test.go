@@ -459,7 +459,8 @@ func TestClusterRemovedLeader(t *testing.T) {
 // snapshot comes and is installed does it no harm.
 func TestClusterSnapshotCatchUp(t *testing.T) {
 	c := started(t, 3, "--snapshot-catchup-entries=1", "--quota-backend-bytes=0")
-	ctx := within(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
 	leader := c.Leader()
 	behind := c.Others(leader)[0]
 	client := leader.Client()
@@ -468,13 +469,8 @@ func TestClusterSnapshotCatchUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind.Kill()
-	value := strings.Repeat("v", 1<<20)
 	const writes = 110 // the log is cut in files of 64 MiB
-	for i := range writes {
-		if _, err := client.Put(ctx, fmt.Sprintf("k/%03d", i), value); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeLarge(t, client, "k/", writes)
 	for range 3 { // a flush lets the log be cut
 		if _, err := client.HashKV(ctx, leader.Endpoint, 0); err != nil {
 			t.Fatal(err)
@@ -489,21 +485,7 @@ func TestClusterSnapshotCatchUp(t *testing.T) {
 	}
 	behind.Start()
 	c.Agree()
-	seen := 0
-	for r := range behind.Client().Watch(ctx, "k/", clientv3.WithPrefix(), clientv3.WithRev(first.Header.Revision)) {
-		if r.Err() != nil {
-			t.Fatal(r.Err())
-		}
-		for _, ev := range r.Events {
-			if want := fmt.Sprintf("k/%03d", seen); string(ev.Kv.Key) != want {
-				t.Fatalf("event of %s, want %s", ev.Kv.Key, want)
-			}
-			seen++
-		}
-		if seen == writes {
-			break
-		}
-	}
+	expectKeys(t, ctx, behind.Client().Watch(ctx, "k/", clientv3.WithPrefix(), clientv3.WithRev(first.Header.Revision)), "k/", writes)
 }
 
 // Two of three are lost for good: the one that is left is made a cluster of its own, with all its data, and grows again.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -77,6 +78,8 @@ type Process struct {
 	ClientURL string
 	// Wrap is put before the command line.
 	Wrap []string
+	// Env are settings as variables, NAME=value. If there are any, ExtraArgs are the only arguments besides.
+	Env  []string
 	host int // in a Lab
 
 	cmd    *exec.Cmd
@@ -113,19 +116,36 @@ func Need(t testing.TB, program string) {
 	}
 }
 
-// FreeAddress returns a loopback address that was free a moment ago.
+// Ports are given out below those that systems use for outgoing connections: what is free while its member is down must
+// still be free when the member comes back.
+const portMin, portMax = 10000, 30000
+
+var givenOut sync.Map // ports, as addresses
+
+// FreeAddress returns a loopback address that nobody listens on and that it has not returned before.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 1000 {
+		var l net.Listener
+		address := fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin))
+		if l, err = net.Listen("tcp", address); err != nil {
+			continue
+		}
+		l.Close()
+		if _, taken := givenOut.LoadOrStore(address, true); !taken {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no free address: %v", err)
+	return ""
 }
 
 // Args are the arguments the member is started with.
 func (p *Process) Args() []string {
+	if len(p.Env) > 0 {
+		return append([]string{"serve"}, p.ExtraArgs...)
+	}
 	client, peer := "http://"+p.Endpoint, "http://"+p.Peer
 	if p.ClientURL != "" {
 		client = p.ClientURL
@@ -165,12 +185,12 @@ func (p *Process) TryStart() error {
 func (p *Process) Begin() error {
 	line := append(append(append([]string{}, p.Wrap...), Binary(p.t)), p.Args()...)
 	cmd := exec.Command(line[0], line[1:]...)
-	cmd.Env = environment()
+	cmd.Env = append(environment(), p.Env...)
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := spawn(cmd); err != nil {
 		return err
 	}
 	p.cmd, p.stderr, p.exited = cmd, newLines(), make(chan struct{})

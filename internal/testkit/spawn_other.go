@@ -1,0 +1,7 @@
+//go:build !linux && !freebsd
+
+package testkit
+
+import "syscall"
+
+func processAttributes() *syscall.SysProcAttr { return nil }
