@@ -12,6 +12,7 @@ SEED ?= 0
 SEEDS ?= 12
 STEPS ?= 3000
 FUZZTIME ?= 5s
+DURATION ?= 1h
 BENCHFLAGS ?=
 DATA_DIR ?= default.etcd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -48,6 +49,12 @@ race: ## Run the tests of concurrent packages under the race detector
 .PHONY: sim
 sim: ## Simulate clusters of one, three and five members under faults (SEED=, SEEDS=, STEPS=)
 	go test ./sim -run 'TestSim$$' -v -count=1 -seed=$(SEED) -seeds=$(SEEDS) -steps=$(STEPS)
+
+.PHONY: chaos
+chaos: ## Real clusters in trouble until one breaks a promise (DURATION=, SEED=); needs root; logs stay in bin/chaos
+	mkdir -p bin/chaos
+	go test ./cmd/keelson -run 'TestChaos$$' -v -count=1 -timeout=0 -artifacts -outputdir=$(CURDIR)/bin/chaos \
+		-chaos-seed=$(SEED) -chaos-faults=30 -chaos-duration=$(DURATION)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME each

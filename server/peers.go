@@ -165,8 +165,8 @@ func (p *peers) stop() {
 	}
 	p.http.Close()
 	p.running.Wait()
+	p.serving.Lock() // when all have gone
 	p.handler.Store(nil)
-	p.serving.Lock()
 	p.serving.Unlock()
 	if p.client != nil {
 		p.client.CloseIdleConnections()

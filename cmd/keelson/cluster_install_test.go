@@ -46,12 +46,7 @@ func TestClusterKilledDuringInstall(t *testing.T) {
 	}
 	behind.Kill()
 	const pairs = 110 // the log is cut in files of 64 MiB
-	value := strings.Repeat("v", 1<<20)
-	for i := range pairs {
-		if _, err := client.Put(ctx, fmt.Sprintf("k/%03d", i), value); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeLarge(t, client, "k/", pairs)
 	const caughtUp = "ready to serve client requests"
 	hit := map[string]int{}
 	for _, aim := range []string{"receiving database snapshot", "received database snapshot", "applied snapshot"} {

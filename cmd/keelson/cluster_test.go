@@ -455,39 +455,6 @@ func TestClusterRemovedLeader(t *testing.T) {
 	}
 }
 
-// A member that was away for long is given a snapshot; a watch on it goes on without a gap; and being killed while the
-// snapshot comes and is installed does it no harm.
-func TestClusterSnapshotCatchUp(t *testing.T) {
-	c := started(t, 3, "--snapshot-catchup-entries=1", "--quota-backend-bytes=0")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	leader := c.Leader()
-	behind := c.Others(leader)[0]
-	client := leader.Client()
-	first, err := client.Put(ctx, "first", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	behind.Kill()
-	const writes = 110 // the log is cut in files of 64 MiB
-	writeLarge(t, client, "k/", writes)
-	for range 3 { // a flush lets the log be cut
-		if _, err := client.HashKV(ctx, leader.Endpoint, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 6 {
-		if err := behind.Begin(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(50+i*70) * time.Millisecond)
-		behind.Kill()
-	}
-	behind.Start()
-	c.Agree()
-	expectKeys(t, ctx, behind.Client().Watch(ctx, "k/", clientv3.WithPrefix(), clientv3.WithRev(first.Header.Revision)), "k/", writes)
-}
-
 // Two of three are lost for good: the one that is left is made a cluster of its own, with all its data, and grows again.
 func TestClusterForceNew(t *testing.T) {
 	c := started(t, 3)

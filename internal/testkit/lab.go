@@ -18,8 +18,8 @@ type Lab struct {
 	t       testing.TB
 	prefix  string
 	sockets string
-	first   int // members it began with
-	hosts   int // namespaces in use, those of removed members included
+	hosts   int   // namespaces that there are
+	free    []int // those in which no member lives
 }
 
 var labs atomic.Int64
@@ -33,7 +33,7 @@ func NewLab(t testing.TB, members int, extraArgs ...string) *Lab {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	l := &Lab{t: t, first: members, prefix: fmt.Sprintf("kl%d-%d-", os.Getpid(), labs.Add(1))}
+	l := &Lab{t: t, hosts: members + spareHosts, prefix: fmt.Sprintf("kl%d-%d-", os.Getpid(), labs.Add(1))}
 	sockets, err := os.MkdirTemp("", "kl") // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
@@ -43,8 +43,9 @@ func NewLab(t testing.TB, members int, extraArgs ...string) *Lab {
 	l.in("sw", "ip", "link", "add", "br0", "type", "bridge")
 	l.in("sw", "ip", "link", "set", "br0", "up")
 	l.sockets = sockets
-	for i := range members + spareHosts { // before the members, which are killed before the namespaces go
+	for i := range l.hosts { // before the members, which are killed before the namespaces go
 		l.addMember(i)
+		l.free = append(l.free, i)
 	}
 	l.Cluster = NewCluster(t, members, extraArgs...)
 	l.placed = l.house
@@ -57,13 +58,13 @@ func NewLab(t testing.TB, members int, extraArgs ...string) *Lab {
 	return l
 }
 
-// spareHosts is how many members can be added.
+// spareHosts is how many members can be added before one has to go.
 const spareHosts = 2
 
-// house gives a member the next namespace.
+// house gives a member the first free namespace.
 func (l *Lab) house(p *Process) {
-	i := l.hosts
-	l.hosts++
+	i := l.free[0]
+	l.free = l.free[1:]
 	p.host = i
 	p.Peer = address(i) + ":2380"
 	p.ClientURL = "unix://" + filepath.Join(l.sockets, p.Name)
@@ -72,15 +73,10 @@ func (l *Lab) house(p *Process) {
 }
 
 // Roomy reports whether a member can be added.
-func (l *Lab) Roomy() bool { return l.hosts < len(l.all()) }
+func (l *Lab) Roomy() bool { return len(l.free) > 0 }
 
-func (l *Lab) all() []int {
-	list := make([]int, l.first+spareHosts)
-	for i := range list {
-		list[i] = i
-	}
-	return list
-}
+// Vacate lets another member have the namespace, and so the address, of one that has ended for good.
+func (l *Lab) Vacate(p *Process) { l.free = append(l.free, p.host) }
 
 func host(i int) string    { return fmt.Sprintf("m%d", i+1) }
 func address(i int) string { return fmt.Sprintf("10.99.0.%d", i+1) }
@@ -130,7 +126,7 @@ func (l *Lab) Slow(p *Process, kilobits int) {
 
 // Heal makes all links good again.
 func (l *Lab) Heal() {
-	for _, i := range l.all() {
+	for i := range l.hosts {
 		l.in(host(i), "nft", "flush", "chain", "inet", "f", "in")
 		exec.Command("ip", "netns", "exec", l.prefix+host(i), "tc", "qdisc", "del", "dev", "eth0", "root").Run() // if there is one
 	}
