@@ -279,6 +279,7 @@ func (r *run) applyMemberRemove(o *command.MemberRemove) error {
 	if err := r.members.Remove(o.ID, r.confState); err != nil {
 		return err
 	}
+	r.alarms.ClearOf(o.ID)
 	r.out.Removed = append(r.out.Removed, o.ID)
 	return nil
 }
@@ -289,9 +290,14 @@ func (r *run) applyHashCheck(o *command.HashCheck) {
 	r.out.Checks = append(r.out.Checks, HashCheck{Index: o.Index, From: o.From, Theirs: o.Hash, Ours: ours, Known: known})
 }
 
+// applyAlarm raises or clears an alarm. Of a member that was removed there is none, also if it is raised only now: whoever
+// saw a reason may not have heard yet that the member has gone, and the alarm would be there for good.
 func (r *run) applyAlarm(o *command.Alarm, res *Result) {
 	a := alarm.Alarm{Member: o.Member, Type: alarm.Type(o.Type)}
 	if o.Raise {
+		if r.members.Set().Removed(o.Member) {
+			return
+		}
 		r.alarms.Raise(a)
 		if a.Type != alarm.None {
 			res.Alarm = &a

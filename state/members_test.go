@@ -16,6 +16,7 @@ import (
 
 	"keelson/command"
 	"keelson/command/commandtest"
+	"keelson/state/alarm"
 	"keelson/state/members"
 	"keelson/storage"
 )
@@ -399,6 +400,43 @@ func TestM1RemovedMembersStayAway(t *testing.T) {
 	// Its address is free again, for a member with an id of its own.
 	if out := x.change(&command.MemberAdd{ID: 4, PeerURLs: []string{"http://b:2380"}}); out.ConfRefused {
 		t.Errorf("%+v", out)
+	}
+}
+
+// A member takes its alarms with it: nobody could act on them any more, and CORRUPT would refuse every write until somebody
+// found out that it is to be disarmed. What is raised for it later, by who did not know, is void.
+func TestRemovedMembersHaveNoAlarms(t *testing.T) {
+	x := newMember(t)
+	raise := func(member uint64, typ alarm.Type) *command.Alarm {
+		return &command.Alarm{Member: member, Type: int32(typ), Raise: true}
+	}
+	x.do(raise(2, alarm.Corrupt), raise(2, alarm.NoSpace), raise(2, 7), raise(1, alarm.NoSpace), raise(0, 7))
+	put := &command.Put{Key: []byte("a"), Value: []byte("b")}
+	if res := x.do(put)[0]; res.Refusal != ErrCorrupt {
+		t.Errorf("a put while a member is corrupt: %+v", res)
+	}
+	if out := x.change(&command.MemberRemove{ID: 2}); out.ConfRefused || !out.Alarms {
+		t.Errorf("remove: %+v", out)
+	}
+	want := []alarm.Alarm{{Member: 0, Type: 7}, {Member: 1, Type: alarm.NoSpace}}
+	for range 2 {
+		if res := x.do(raise(2, alarm.Corrupt))[0]; res.Refusal != nil || res.Alarm != nil {
+			t.Errorf("raised for a member that is gone: %+v", res)
+		}
+		if res := x.do(put)[0]; res.Refusal != ErrNoSpace {
+			t.Errorf("a put while another member is full: %+v", res)
+		}
+		v := x.m.View()
+		if got := v.Alarms().List(alarm.None); !slices.Equal(got, want) {
+			t.Errorf("alarms %v, want %v", got, want)
+		}
+		v.Close()
+		x.flush()
+		x.reopen()
+	}
+	x.do(&command.Alarm{Member: 1, Type: int32(alarm.NoSpace)})
+	if res := x.do(put)[0]; res.Refusal != nil {
+		t.Errorf("a put when all is well: %+v", res)
 	}
 }
 

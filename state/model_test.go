@@ -153,7 +153,7 @@ func (m *model) execute(op command.Op, term uint64, res *Result) error {
 		}
 	case *command.Alarm:
 		a := alarm.Alarm{Member: o.Member, Type: alarm.Type(o.Type)}
-		if o.Raise && a.Type != alarm.None {
+		if o.Raise && a.Type != alarm.None && !m.members.removed[o.Member] {
 			m.alarms[a] = true
 			res.Alarm = &a
 		}
@@ -489,6 +489,9 @@ func TestApplyAgainstModel(t *testing.T) {
 func (m *model) applyConfChange(x *member, r *rand.Rand, g *commandtest.Generator, at Position) {
 	x.t.Helper()
 	e, op, refusal := m.members.confEntry(x.t, r, g, at)
+	if o, ok := op.(*command.MemberRemove); ok && refusal == nil {
+		maps.DeleteFunc(m.alarms, func(a alarm.Alarm, _ bool) bool { return a.Member == o.ID })
+	}
 	out := x.apply(e)
 	if out.ConfRefused != (op == nil || refusal != nil) || len(out.Batches) > 0 != (op != nil) {
 		x.t.Fatalf("entry %d, %T %+v: refused %v, want %v", e.Index, op, op, out.ConfRefused, refusal)

@@ -142,6 +142,15 @@ func (tx *Tx) Clear(a Alarm) (changed bool) {
 	return true
 }
 
+// ClearOf ends all alarms of one member.
+func (tx *Tx) ClearOf(member uint64) {
+	for _, a := range tx.set.List(None) {
+		if a.Member == member {
+			tx.Clear(a)
+		}
+	}
+}
+
 func (tx *Tx) replace(list []Alarm) {
 	tx.set = newSet(list)
 	tx.changed = true
