@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,17 +12,18 @@ import (
 	"keelson/api/v3"
 	"keelson/command"
 	"keelson/config"
+	"keelson/state/alarm"
 )
 
 // sizeLookInterval is how long a look at the store's size counts: it is far dearer than what is asked of the quota.
 const sizeLookInterval = 100 * time.Millisecond
 
-// quota refuses what would grow the store beyond a size, and then raises the alarm that refuses it everywhere.
+// quota refuses what would grow the store beyond a size, once the alarm is raised that refuses it everywhere.
 type quota struct {
 	limitBytes int64
 	size       func() int64 // of the store, as it is
 	now        func() time.Duration
-	over       func() // called for each refusal
+	over       func(ctx context.Context) // called before each refusal
 
 	lookAt atomic.Int64 // when to look at the size again, on the clock of now
 	known  atomic.Int64 // the size at the last look
@@ -34,13 +37,13 @@ func newQuota(l config.Limits, s *Server) v3.Quota {
 	}
 	a := &spaceAlarm{s: s}
 	size := func() int64 { total, _ := s.sizes(); return total }
-	q := &quota{limitBytes: l.QuotaBytes, size: size, now: s.clock.Monotonic, over: a.raiseOnce}
+	q := &quota{limitBytes: l.QuotaBytes, size: size, now: s.clock.Monotonic, over: a.raise}
 	q.look()
 	return q
 }
 
 // Admit implements v3.Quota. What the size was a moment ago may let a request in, but only a new look refuses one.
-func (q *quota) Admit(costBytes int64) bool {
+func (q *quota) Admit(ctx context.Context, costBytes int64) bool {
 	due, now := q.lookAt.Load(), int64(q.now())
 	if now >= due && q.lookAt.CompareAndSwap(due, now+int64(sizeLookInterval)) {
 		q.look()
@@ -52,7 +55,7 @@ func (q *quota) Admit(costBytes int64) bool {
 	if q.fits(costBytes) {
 		return true
 	}
-	q.over()
+	q.over(ctx)
 	return false
 }
 
@@ -71,27 +74,53 @@ func (q *quota) fits(costBytes int64) bool {
 
 // spaceAlarm raises the alarm of a full store.
 type spaceAlarm struct {
-	s       *Server
-	raising atomic.Bool
+	s *Server
+
+	mu      sync.Mutex
+	raising chan struct{} // closed when the try under way has ended; nil: none is
 }
 
-// raiseOnce raises the alarm unless that is under way. It does not wait.
-func (a *spaceAlarm) raiseOnce() {
-	if a.raising.CompareAndSwap(false, true) {
-		go a.raise()
+// raise returns when the alarm is raised, so that whoever is refused finds it in the list. All who are refused meanwhile
+// share one try, which ends within the request timeout; each of them waits no longer than until ctx ends.
+func (a *spaceAlarm) raise(ctx context.Context) {
+	if a.isRaised() {
+		return
+	}
+	a.mu.Lock()
+	if a.raising == nil {
+		a.raising = make(chan struct{})
+		go a.try()
+	}
+	raising := a.raising
+	a.mu.Unlock()
+	select {
+	case <-raising:
+	case <-ctx.Done():
 	}
 }
 
-// raise puts the alarm into the log. It ends within the request timeout.
-func (a *spaceAlarm) raise() {
-	defer a.raising.Store(false)
+func (a *spaceAlarm) id() uint64 { return a.s.engine.dir.Identity.MemberID }
+
+func (a *spaceAlarm) isRaised() bool {
+	view := a.s.node.ReadLocal()
+	defer view.Close()
+	return slices.Contains(view.Alarms().List(noSpace), alarm.Alarm{Member: a.id(), Type: noSpace})
+}
+
+// try puts the alarm into the log and waits until it is applied here.
+func (a *spaceAlarm) try() {
+	defer func() {
+		a.mu.Lock()
+		close(a.raising)
+		a.raising = nil
+		a.mu.Unlock()
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), a.s.config.Member.RequestTimeout())
 	defer cancel()
-	id := a.s.engine.dir.Identity.MemberID
-	if _, err := a.s.node.ProposeOwn(ctx, &command.Alarm{Member: id, Type: int32(noSpace), Raise: true}); err != nil {
+	if _, err := a.s.node.ProposeOwn(ctx, &command.Alarm{Member: a.id(), Type: int32(noSpace), Raise: true}); err != nil {
 		a.s.logger.Warn("failed to raise alarm", zap.String("alarm", "NOSPACE"), zap.Error(err))
 		return
 	}
-	a.s.logger.Warn("alarm raised", hexID("alarm-member-id", id), zap.String("alarm", "NOSPACE"),
+	a.s.logger.Warn("alarm raised", hexID("alarm-member-id", a.id()), zap.String("alarm", "NOSPACE"),
 		zap.Int64("quota-size-bytes", a.s.config.Limits.QuotaBytes))
 }

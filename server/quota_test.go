@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -8,15 +9,16 @@ import (
 // The size is looked up once in a while, not for each request, and before a request is refused.
 func TestQuotaLooksSeldom(t *testing.T) {
 	var now time.Duration
+	ctx := context.Background()
 	size, looks, refused := int64(100), 0, 0
 	q := &quota{
 		limitBytes: 1000,
 		size:       func() int64 { looks++; return size },
 		now:        func() time.Duration { return now },
-		over:       func() { refused++ },
+		over:       func(context.Context) { refused++ },
 	}
 	for range 80 {
-		if !q.Admit(10) {
+		if !q.Admit(ctx, 10) {
 			t.Fatal("refused what fits")
 		}
 	}
@@ -24,19 +26,19 @@ func TestQuotaLooksSeldom(t *testing.T) {
 		t.Errorf("%d looks for 80 requests at one time", looks)
 	}
 	size = 950 // most of what was admitted is there, but not all
-	if !q.Admit(10) || looks > 2 {
+	if !q.Admit(ctx, 10) || looks > 2 {
 		t.Errorf("after %d looks", looks)
 	}
-	if q.Admit(200) || refused != 1 {
+	if q.Admit(ctx, 200) || refused != 1 {
 		t.Errorf("admitted what does not fit, or told nobody: %d", refused)
 	}
 	size = 100 // deleted, and removed
-	if !q.Admit(200) {
+	if !q.Admit(ctx, 200) {
 		t.Error("refused by a size that is not true any more")
 	}
 	before := looks
 	now += sizeLookInterval
-	q.Admit(1)
+	q.Admit(ctx, 1)
 	if looks != before+1 {
 		t.Errorf("%d looks after a while", looks-before)
 	}

@@ -38,7 +38,7 @@ func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
 
 // Put writes a pair.
 func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (*encoded, error) {
-	if !k.s.admitCost(putCost(r)) {
+	if !k.s.admitCost(ctx, putCost(r)) {
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
 	if err := checkPut(r); err != nil {
@@ -67,7 +67,7 @@ func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*encode
 
 // Txn carries out a transaction. One that only reads does not enter the log.
 func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
-	if !k.s.admitCost(txnCost(r)) {
+	if !k.s.admitCost(ctx, txnCost(r)) {
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
 	if err := checkTxn(r, k.s.o.MaxTxnOps); err != nil {

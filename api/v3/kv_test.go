@@ -417,7 +417,7 @@ func TestRequestSizes(t *testing.T) {
 
 type quota struct{ left int64 }
 
-func (q *quota) Admit(cost int64) bool {
+func (q *quota) Admit(_ context.Context, cost int64) bool {
 	if cost >= q.left {
 		return false
 	}

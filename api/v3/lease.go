@@ -28,7 +28,7 @@ type leaseService struct {
 
 // LeaseGrant makes a lease.
 func (l *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if !l.s.admitCost(leaseCostBytes) {
+	if !l.s.admitCost(ctx, leaseCostBytes) {
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
 	if r.TTL > leaseTTLMaxSeconds {

@@ -75,9 +75,9 @@ type Store interface {
 
 // Quota decides whether the member has room for a request.
 type Quota interface {
-	// Admit reports whether a request of this estimated cost in bytes may be proposed. If not, Admit sees to it that
-	// the alarm is raised.
-	Admit(costBytes int64) bool
+	// Admit reports whether a request of this estimated cost in bytes may be proposed. If not, the alarm is raised when
+	// Admit returns, unless that could not be done before ctx ended or the request timeout was over.
+	Admit(ctx context.Context, costBytes int64) bool
 }
 
 // Requests counts requests by the API version that clients say they speak.

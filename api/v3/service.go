@@ -74,8 +74,8 @@ func (s *Services) currentHeader() *pb.ResponseHeader {
 }
 
 // admitCost asks the quota for room. A request that stores nothing always has it.
-func (s *Services) admitCost(costBytes int64) bool {
-	return costBytes == 0 || s.o.Quota == nil || s.o.Quota.Admit(costBytes)
+func (s *Services) admitCost(ctx context.Context, costBytes int64) bool {
+	return costBytes == 0 || s.o.Quota == nil || s.o.Quota.Admit(ctx, costBytes)
 }
 
 // view opens the view that a read asks for.
