@@ -1,9 +1,6 @@
 package node
 
 import (
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"keelson/replica"
 	"keelson/state"
 )
@@ -50,7 +47,7 @@ func (a *applier) round() {
 		run, rest = splitRun(rest)
 		a.entries = a.entries[:0]
 		for _, e := range run {
-			a.entries = appendEntries(a.entries, e)
+			a.entries = state.AppendEntries(a.entries, e.Entries, e.ConfState)
 		}
 		settled, refused, err := n.applyRun(a.entries)
 		if err != nil {
@@ -77,33 +74,6 @@ func splitRun(queued []*replica.Apply) (run, rest []*replica.Apply) {
 		}
 	}
 	return queued, nil
-}
-
-// appendEntries turns an Apply's entries into the machine's.
-func appendEntries(entries []state.Entry, a *replica.Apply) []state.Entry {
-	for i, e := range a.Entries {
-		s := state.Entry{Index: e.GetIndex(), Term: e.GetTerm()}
-		if e.GetType() == raftpb.EntryNormal {
-			s.Data = e.GetData()
-		} else if i == len(a.Entries)-1 {
-			s.ConfChange, s.Data = true, replica.ChangeContext(e)
-			s.ConfState = encodeConfiguration(a.ConfState)
-		}
-		entries = append(entries, s)
-	}
-	return entries
-}
-
-// encodeConfiguration is nil for nil.
-func encodeConfiguration(cs *raftpb.ConfState) []byte {
-	if cs == nil {
-		return nil
-	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
-	if err != nil {
-		panic("node: configuration can't be encoded: " + err.Error())
-	}
-	return b
 }
 
 // applyRun applies, then tells everybody, in the order of the package comment. It returns which of this member's own

@@ -39,9 +39,6 @@ func confChangeEntry(c *raftpb.ConfChangeV2) *raftpb.Entry {
 	return &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data}
 }
 
-// ChangeContext returns what a conf change carries for the state machine; nil: nothing, or it can't be read.
-func ChangeContext(e *raftpb.Entry) []byte { return confChange(e).GetContext() }
-
 // changed returns the configuration that a change makes of another, by raft's own rules, without telling raft yet.
 func changed(cs *raftpb.ConfState, lastIndex uint64, cc *raftpb.ConfChangeV2) (*raftpb.ConfState, error) {
 	c := confchange.Changer{Tracker: tracker.MakeProgressTracker(1, 0), LastIndex: lastIndex}

@@ -18,20 +18,6 @@ import (
 // Position is a place in the log.
 type Position struct{ Index, Term uint64 }
 
-// Entry is one committed entry of the log.
-type Entry struct {
-	Index, Term uint64
-	// Data is a batch of commands (see package command). Empty: raft's own empty entry. It must not change any more:
-	// what comes of it aliases it.
-	Data []byte
-	// ConfChange is set for a change of raft's configuration. Data is then the batch that the change carries, of one command
-	// that adds, removes or promotes a member.
-	ConfChange bool
-	// ConfState is the configuration that the change leads to, encoded (raftpb.ConfState). Nil: raft can't carry it out, or
-	// the entry is no such change.
-	ConfState []byte
-}
-
 // Identity is what a cluster starts from; all members it starts with are given the same.
 type Identity = members.Identity
 

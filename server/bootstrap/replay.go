@@ -45,12 +45,12 @@ func (r replay) run() error {
 				continue
 			}
 			if r.endsBefore(a) {
-				if rest := entriesOf(a)[:len(a.Entries)-1]; len(rest) > 0 {
-					_, err = r.machine.Apply(rest)
+				if rest := a.Entries[:len(a.Entries)-1]; len(rest) > 0 {
+					_, err = r.machine.Apply(state.AppendEntries(nil, rest, nil))
 				}
 				return err
 			}
-			out, err := r.machine.Apply(entriesOf(a))
+			out, err := r.machine.Apply(state.AppendEntries(nil, a.Entries, a.ConfState))
 			if err != nil {
 				return err
 			}
@@ -80,45 +80,4 @@ func (r replay) endsBefore(a *replica.Apply) bool {
 	last := a.Entries[len(a.Entries)-1].GetIndex()
 	return last > r.untouchable && a.ConfState != nil &&
 		!slices.Contains(a.ConfState.GetVoters(), r.self) && !slices.Contains(a.ConfState.GetLearners(), r.self)
-}
-
-// entriesOf turns an Apply's entries into the machine's.
-func entriesOf(a *replica.Apply) []state.Entry {
-	entries := make([]state.Entry, len(a.Entries))
-	for i, e := range a.Entries {
-		entries[i] = state.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()}
-		if e.GetType() != raftpb.EntryNormal {
-			entries[i].ConfChange = true
-			entries[i].Data = contextOf(e)
-			entries[i].ConfState = encoded(a.ConfState)
-		}
-	}
-	return entries
-}
-
-// contextOf is the batch that a conf change carries; nil if it can't be read, which the machine refuses.
-func contextOf(e *raftpb.Entry) []byte {
-	if e.GetType() == raftpb.EntryConfChange {
-		var c raftpb.ConfChange
-		if proto.Unmarshal(e.GetData(), &c) != nil {
-			return nil
-		}
-		return c.GetContext()
-	}
-	var c raftpb.ConfChangeV2
-	if proto.Unmarshal(e.GetData(), &c) != nil {
-		return nil
-	}
-	return c.GetContext()
-}
-
-func encoded(conf *raftpb.ConfState) []byte {
-	if conf == nil {
-		return nil
-	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(conf)
-	if err != nil {
-		panic("bootstrap: configuration can't be encoded: " + err.Error())
-	}
-	return b
 }
