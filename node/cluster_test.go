@@ -294,6 +294,26 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// A successor that has just died, and is not known to be dead, costs a try and not the hand-over.
+func TestHandOverPassesTheDeadBy(t *testing.T) {
+	c := newTrio(t)
+	leader := c.rigs[c.leader()]
+	leader.propose(&command.Put{Key: []byte("a")})
+	var dead uint64
+	until(func() bool { dead = leader.node.successor(); return dead != 0 })
+	c.wires.mu.Lock()
+	c.wires.cut[dead] = true
+	c.wires.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := leader.node.HandOver(ctx); err != nil {
+		t.Errorf("hand-over with a dead successor and a living one: %v", err)
+	}
+	if l := leader.node.Status().Leader; l == leader.id || l == dead {
+		t.Errorf("%d leads", l)
+	}
+}
+
 // A leader whose disk does not answer gives leadership away, though the others' disks are a quorum; and writes through the
 // others go on.
 func TestStalledLeaderGivesLeadershipAway(t *testing.T) {

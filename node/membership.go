@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -141,23 +142,37 @@ func (n *Node) MoveLeader(ctx context.Context, to uint64) error {
 	if !ok || m.IsLearner {
 		return ErrBadTransferee
 	}
-	if n.transfer(ctx, to, func(leader uint64) bool { return leader == to }) != nil {
+	target := func() uint64 { return to }
+	if n.transfer(ctx, target, n.o.Election, func(leader uint64) bool { return leader == to }) != nil {
 		return ErrTransferTimeout
 	}
 	return nil
 }
 
-// HandOver gives leadership to the voter that is the most up to date, if this member leads and there is one, and returns
-// when another leads or ctx ends. It is for a member that is about to stop.
+// handOverTries is how many successors are tried within an election timeout.
+const handOverTries = 4
+
+// HandOver gives leadership to another voter, if this member leads and there is one, and returns when another leads or ctx
+// ends. It is for a member that is about to stop. The voter that is the most up to date is tried first; one that does not
+// take over soon, because it is slow or has just died, is followed by the next one.
 func (n *Node) HandOver(ctx context.Context) error {
-	if !n.Status().Leading {
+	if !n.Status().Leading || n.successor() == 0 {
 		return nil
 	}
-	to := n.successor()
-	if to == 0 {
-		return nil
+	tried := make(map[uint64]bool)
+	next := func() uint64 {
+		all := slices.DeleteFunc(n.Progress(), func(p replica.Progress) bool { return tried[p.ID] })
+		to := successor(all, n.o.MemberID)
+		if to == 0 { // all were: from the beginning
+			clear(tried)
+			to = n.successor()
+		}
+		tried[to] = true
+		return to
 	}
-	return n.transfer(ctx, to, func(leader uint64) bool { return leader != 0 && leader != n.o.MemberID })
+	return n.transfer(ctx, next, n.o.Election/handOverTries, func(leader uint64) bool {
+		return leader != 0 && leader != n.o.MemberID
+	})
 }
 
 // successor is the voter that could lead best in this member's place; 0: none.
@@ -173,18 +188,20 @@ func successor(all []replica.Progress, self uint64) (id uint64) {
 	return id
 }
 
-// transfer asks raft to hand leadership over until a leader is seen that will do. Raft gives up after an election timeout;
-// then it is asked again.
-func (n *Node) transfer(ctx context.Context, to uint64, done func(leader uint64) bool) error {
+// transfer asks raft to hand leadership over until a leader is seen that will do. What has not come about within some time
+// is asked for again, with what is the target then; 0: nobody is now.
+func (n *Node) transfer(ctx context.Context, target func() uint64, patience time.Duration, done func(leader uint64) bool) error {
 	for {
 		leader, changed := n.leader.now()
 		if done(leader) {
 			return nil
 		}
 		if leader == n.o.MemberID {
-			n.tell(replica.TransferLeader{To: to})
+			if to := target(); to != 0 {
+				n.tell(replica.TransferLeader{To: to})
+			}
 		}
-		again := n.o.Clock.NewTimer(n.o.Election)
+		again := n.o.Clock.NewTimer(patience)
 		select {
 		case <-changed:
 		case <-again.C():
