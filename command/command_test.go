@@ -100,9 +100,23 @@ func checkpoints() []command.Command {
 	}
 }
 
+// trees are ops of the v2 tree.
+func trees() []command.Command {
+	return []command.Command{
+		{Time: 1764000000123456789, Op: &command.TreePut{
+			Path: "/a/b", Mode: command.TreeCompareAndSwap, Dir: true, Value: []byte("v"), Deadline: 1764000001123456789,
+			Refresh: true, PrevValue: []byte("old"), PrevIndex: math.MaxUint64,
+		}},
+		{Op: &command.TreePut{Path: "/a", Deadline: -1}},
+		{Op: &command.TreeDelete{Path: "/a", Compare: true, Dir: true, Recursive: true, PrevValue: []byte("old"), PrevIndex: 300}},
+		{Op: &command.TreeDelete{Path: "/"}},
+		{Op: &command.TreeExpire{Stamp: 1764000000123456789, Limit: 1000}},
+	}
+}
+
 // all is every command that a golden file holds.
 func all() []command.Command {
-	return slices.Concat(everyOp(), expiries(), membership(), checkpoints())
+	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees())
 }
 
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
@@ -119,7 +133,7 @@ func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
 
 // A command that was decoded and encoded again is the same bytes; this also holds where nil and empty differ.
 func TestRandomCommandsSurviveTheRoundTrip(t *testing.T) {
-	g := commandtest.Generator{R: seed(t), Keys: 8, Leases: 4, Revision: 50, Wild: true}
+	g := commandtest.Generator{R: seed(t), Keys: 8, Leases: 4, Revision: 50, Tree: true, Wild: true}
 	prefix := []byte("untouched")
 	for range *roundsFlag {
 		c := g.Command()
@@ -201,6 +215,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"a promotion with two fields":    {0x8a, 0x02, 0x04, 0x08, 0x01, 0x10, 0x01},
 		"a checkpoint's term as bytes":   {0xc2, 0x01, 0x02, 0x12, 0x00},
 		"an unknown field of a lease":    {0xc2, 0x01, 0x04, 0x0a, 0x02, 0x30, 0x01},
+		"mode 5 of a tree put":           {0x82, 0x05, 0x02, 0x10, 0x05},
+		"an unknown field of a tree put": {0x82, 0x05, 0x02, 0x48, 0x01},
+		"a tree put in a txn":            {0xa2, 0x01, 0x03, 0x82, 0x06, 0x00},
+		"tree op 95":                     {0xfa, 0x06, 0x00},
 		"a compare as a number":          {0xa2, 0x01, 0x02, 0x08, 0x01},
 		"txn field 32, between branches": {0xa2, 0x01, 0x03, 0x82, 0x02, 0x00},
 		"a txn 5000 deep":                nested(5000),
@@ -233,6 +251,7 @@ func TestNumbersOutOfRangeStayUnknown(t *testing.T) {
 func TestGoldenBatch(t *testing.T)       { testGolden(t, "batch.v1.hex", everyOp()) }
 func TestGoldenExpiries(t *testing.T)    { testGolden(t, "expiries.v1.hex", expiries()) }
 func TestGoldenMembership(t *testing.T)  { testGolden(t, "membership.v1.hex", membership()) }
+func TestGoldenTrees(t *testing.T)       { testGolden(t, "tree.v1.hex", trees()) }
 func TestGoldenCheckpoints(t *testing.T) { testGolden(t, "checkpoints.v1.hex", checkpoints()) }
 
 func testGolden(t *testing.T, name string, want []command.Command) {

@@ -62,6 +62,9 @@ func decodeOp(k protowire.Number, f *fields, depth int) (Op, error) {
 	if depth > 0 {
 		return nil, fmt.Errorf("%w: op %d in a txn", ErrMalformed, k)
 	}
+	if isTree(k) {
+		return decodeTree(kind(k), b)
+	}
 	switch k {
 	case protowire.Number(kindCompact):
 		return decodeCompact(b)

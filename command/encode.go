@@ -122,6 +122,8 @@ func appendFields(dst []byte, op Op) []byte {
 		dst = appendInt(dst, 2, int64(o.Type))
 		dst = appendBool(dst, 3, o.Raise)
 	case *Noop:
+	case treeOp:
+		dst = o.appendFields(dst)
 	default:
 		panic("command: unknown op")
 	}

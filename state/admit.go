@@ -16,7 +16,8 @@ func (r *run) admit(op command.Op) error {
 // changesData reports whether op is of a kind that a CORRUPT alarm forbids.
 func changesData(op command.Op) bool {
 	switch op.(type) {
-	case *command.Put, *command.DeleteRange, *command.Txn, *command.Compact, *command.LeaseGrant, *command.LeaseRevoke:
+	case *command.Put, *command.DeleteRange, *command.Txn, *command.Compact, *command.LeaseGrant, *command.LeaseRevoke,
+		*command.TreePut, *command.TreeDelete, *command.TreeExpire:
 		return true
 	}
 	return false
@@ -25,7 +26,7 @@ func changesData(op command.Op) bool {
 // takesSpace reports whether op is of a kind that a NOSPACE alarm forbids.
 func takesSpace(op command.Op) bool {
 	switch o := op.(type) {
-	case *command.Put, *command.LeaseGrant:
+	case *command.Put, *command.LeaseGrant, *command.TreePut:
 		return true
 	case *command.Txn:
 		return o.HasPut()

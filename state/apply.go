@@ -8,6 +8,7 @@ import (
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 	"keelson/storage"
 )
 
@@ -19,6 +20,7 @@ type run struct {
 	leases  *lease.Tx
 	members *members.Tx
 	alarms  *alarm.Tx
+	tree    *tree.Tx
 
 	at      Position
 	ordinal uint32 // of the command within its entry
@@ -57,6 +59,7 @@ func (m *Machine) begin() *run {
 		leases:  m.leases.Begin(b),
 		members: members.Begin(b, p.members),
 		alarms:  alarm.Begin(b, p.alarms),
+		tree:    m.trees.Begin(b, p.tree),
 		at:      p.applied,
 		hash:    p.hash,
 	}
@@ -73,6 +76,7 @@ func (r *run) apply(entries []Entry) error {
 		}
 	}
 	r.kv.Finish()
+	r.tree.Finish()
 	r.b.Set(storage.Meta, metaApplied, appendApplied(nil, r.at, r.hash))
 	if err := r.b.Commit(); err != nil {
 		return err
@@ -86,11 +90,15 @@ func (r *run) publish() {
 	r.out.Events = r.kv.Events()
 	r.out.Revision = r.kv.Revision()
 	r.m.kv.Publish(r.kv)
+	r.tree.Publish()
+	r.out.Tree = r.tree.Events()
+	r.out.TreeIndex = r.tree.Position().Index
 	r.m.shared.Store(&publication{
 		applied: r.at,
 		hash:    r.hash,
 		members: r.members.Set(),
 		alarms:  r.alarms.Set(),
+		tree:    r.tree.Position(),
 	})
 	r.out.Members = r.members.Changed()
 	r.out.Alarms = r.alarms.Changed()
@@ -104,6 +112,7 @@ func (r *run) entry(e *Entry) error {
 	r.at = Position{Index: e.Index, Term: e.Term}
 	r.out.Counts.Entries++
 	events, before := len(r.kv.Events()), r.members.Set()
+	treeEvents := len(r.tree.Events())
 	var results []Result
 	var err error
 	switch {
@@ -121,7 +130,7 @@ func (r *run) entry(e *Entry) error {
 	if changed == before {
 		changed = nil
 	}
-	r.fold(e, results, r.kv.Events()[events:], changed)
+	r.fold(e, results, r.kv.Events()[events:], r.tree.Events()[treeEvents:], changed)
 	return nil
 }
 
@@ -201,7 +210,7 @@ func (r *run) command(c *command.Command, res *Result) error {
 		err = r.admit(c.Op)
 	}
 	if err == nil {
-		err = r.execute(c.Op, res)
+		err = r.execute(c, res)
 	}
 	if err != nil {
 		if !isRefusal(err) {
@@ -227,8 +236,8 @@ func changesConfiguration(op command.Op) bool {
 }
 
 // execute carries out one command that nothing speaks against in general. If it returns a refusal it has changed nothing.
-func (r *run) execute(op command.Op, res *Result) error {
-	switch o := op.(type) {
+func (r *run) execute(c *command.Command, res *Result) error {
+	switch o := c.Op.(type) {
 	case *command.Put:
 		return r.applyPut(o, res)
 	case *command.DeleteRange:
@@ -260,9 +269,11 @@ func (r *run) execute(op command.Op, res *Result) error {
 		r.applyHashCheck(o)
 	case *command.Alarm:
 		r.applyAlarm(o, res)
+	case *command.TreePut, *command.TreeDelete, *command.TreeExpire:
+		return r.applyTree(o, c.Time, res)
 	case *command.Range, *command.Noop: // a range alone has nobody to answer to
 	default:
-		panic(fmt.Sprintf("state: op %T", op))
+		panic(fmt.Sprintf("state: op %T", c.Op))
 	}
 	return nil
 }

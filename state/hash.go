@@ -7,11 +7,12 @@ import (
 
 	"keelson/state/members"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 )
 
 // fold folds an entry into the state hash:
 //
-//	hash' = xxhash64(hash | index | term | xxhash64(data) | conf change | results | changes | membership)
+//	hash' = xxhash64(hash | index | term | xxhash64(data) | conf change | results | changes | changes of the tree | membership)
 //
 // The changes, and after one of it the whole membership, are folded besides what was asked and answered, so that a member
 // whose stored state differs is found out by the next thing that depends on it. Raft's configuration counts by what came of
@@ -19,7 +20,7 @@ import (
 // with the cluster version.
 //
 // changed is the membership, nil if the entry left it as it was.
-func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, changed *members.Set) {
+func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, treeEvents []*tree.Event, changed *members.Set) {
 	b := r.m.buf[:0]
 	b = append64(b, r.hash)
 	b = append64(b, e.Index)
@@ -32,6 +33,9 @@ func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, changed *mem
 	}
 	for i := range events {
 		b = appendEvent(b, &events[i])
+	}
+	for _, e := range treeEvents {
+		b = appendTreeEvent(b, e)
 	}
 	if changed != nil {
 		b = changed.AppendTo(b)
@@ -65,7 +69,31 @@ func appendResult(b []byte, res *Result) []byte {
 		b = append64(b, res.Alarm.Member)
 		b = append64(b, uint64(res.Alarm.Type))
 	}
+	if res.TreeRefusal != nil {
+		b = append64(b, uint64(res.TreeRefusal.Code))
+		b = append64(b, res.TreeRefusal.Index)
+		b = append64(b, xxhash.Sum64String(res.TreeRefusal.Cause))
+	}
 	return appendTxnResult(b, res.Txn)
+}
+
+func appendTreeEvent(b []byte, e *tree.Event) []byte {
+	b = append(b, byte(e.Action), bit(e.Refresh))
+	b = append64(b, uint64(e.Time))
+	b = appendTreeNode(b, &e.Node)
+	if e.Prev == nil {
+		return append(b, 0)
+	}
+	return appendTreeNode(append(b, 1), e.Prev)
+}
+
+func appendTreeNode(b []byte, n *tree.Node) []byte {
+	b = append64(b, xxhash.Sum64String(n.Path))
+	b = append(b, bit(n.Dir))
+	b = append64(b, xxhash.Sum64(n.Value))
+	b = append64(b, n.Created)
+	b = append64(b, n.Modified)
+	return append64(b, uint64(n.Deadline))
 }
 
 func appendTxnResult(b []byte, t *TxnResult) []byte {

@@ -12,6 +12,7 @@ import (
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 	"keelson/storage"
 )
 
@@ -46,6 +47,7 @@ type store struct {
 	kv     *mvcc.Store
 	shared atomic.Pointer[publication]
 	leases lease.Table // Apply's own
+	trees  tree.Table
 }
 
 // publication is what Apply publishes apart from pairs and leases. It is immutable.
@@ -54,6 +56,7 @@ type publication struct {
 	hash    uint64
 	members *members.Set
 	alarms  *alarm.Set
+	tree    tree.Position
 }
 
 // bootstrapPosition is the position that a new state stands at: as if from a snapshot that every first member has been
@@ -71,6 +74,7 @@ func Bootstrap(db *storage.DB, id Identity) error {
 		b.Discard()
 		return fmt.Errorf("state: bootstrap: %w", err)
 	}
+	tree.Bootstrap(b, len(id.Members))
 	b.Set(storage.Meta, metaApplied, appendApplied(nil, bootstrapPosition, xxhash.Sum64(set.AppendTo(nil))))
 	if err := b.Commit(); err != nil {
 		return fmt.Errorf("state: bootstrap: %w", err)
@@ -131,6 +135,9 @@ func openStore(db *storage.DB, o Options) (*store, error) {
 		return nil, err
 	}
 	if p.alarms, err = alarm.Load(db); err != nil {
+		return nil, err
+	}
+	if p.tree, err = tree.Load(db); err != nil {
 		return nil, err
 	}
 	s := &store{db: db}

@@ -5,6 +5,7 @@ import (
 	"keelson/state/alarm"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 )
 
 // Outcome is everything that applying a run of entries led to, for whoever waits for it or watches it.
@@ -15,6 +16,9 @@ type Outcome struct {
 	Events []mvcc.Event
 	// Revision is the newest revision after the run.
 	Revision mvcc.Revision
+	// Tree are all changes of the v2 tree, in order, and TreeIndex is its index after the run. Immutable.
+	Tree      []*tree.Event
+	TreeIndex uint64
 	// Leases are all changes of leases, in order.
 	Leases []LeaseChange
 	// Checks are the hash comparisons that the log asked for, as this member finds them.
@@ -60,6 +64,9 @@ type Result struct {
 	TTLSeconds int64
 	// Alarm is the alarm that an Alarm command left raised, or ended; nil if it was neither.
 	Alarm *alarm.Alarm
+	// Tree is what an op of the v2 tree did, TreeRefusal why it was refused; an expiry has neither.
+	Tree        *tree.Event
+	TreeRefusal *tree.Error
 }
 
 // TxnResult is what became of a transaction.
@@ -141,4 +148,5 @@ type Counts struct {
 	Puts, Deletes, Ranges, Txns                       int // operations carried out, those inside transactions included
 	PutBytes                                          int // keys and values written
 	LeasesGranted, LeasesRevoked, LeasesRevokedByTime int
+	Tree                                              TreeCounts
 }

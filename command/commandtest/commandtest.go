@@ -21,6 +21,8 @@ type Generator struct {
 	Members int
 	// Revision is about where the store stands: revisions are drawn around it.
 	Revision int64
+	// Tree adds ops of the v2 tree.
+	Tree bool
 	// Wild lets fields take any value, also those that no proposer would write.
 	Wild bool
 }
@@ -40,6 +42,9 @@ func (g *Generator) Command() command.Command {
 
 // Op makes one op, of any kind that stands alone in the log.
 func (g *Generator) Op() command.Op {
+	if g.Tree && g.chance(4) {
+		return g.TreeOp()
+	}
 	switch n := g.R.IntN(100); {
 	case n < 35:
 		return g.Put()

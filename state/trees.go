@@ -1,0 +1,68 @@
+package state
+
+import (
+	"keelson/command"
+	"keelson/state/tree"
+)
+
+// applyTree carries out an op of the v2 tree. What the tree refuses stands in the result like what it did: both are answers.
+func (r *run) applyTree(op command.Op, time int64, res *Result) error {
+	var err error
+	switch o := op.(type) {
+	case *command.TreePut:
+		res.Tree, res.TreeRefusal, err = r.tree.Put(o, time)
+	case *command.TreeDelete:
+		res.Tree, res.TreeRefusal, err = r.tree.Delete(o, time)
+	case *command.TreeExpire:
+		before := len(r.tree.Events())
+		err = r.tree.Expire(o)
+		r.out.Counts.Tree.Expired += uint64(len(r.tree.Events()) - before)
+	}
+	r.out.Counts.noteTree(op, res.TreeRefusal == nil)
+	return err
+}
+
+// TreeCount counts ops of the v2 tree that were carried out, and those that were refused.
+type TreeCount struct{ Done, Refused uint64 }
+
+// TreeCounts counts the ops of the v2 tree by what they asked for.
+type TreeCounts struct {
+	Set, Create, Update, CompareAndSwap, Delete, CompareAndDelete TreeCount
+	Expired                                                       uint64 // nodes
+}
+
+func (c *Counts) noteTree(op command.Op, done bool) {
+	var count *TreeCount
+	switch o := op.(type) {
+	case *command.TreePut:
+		count = []*TreeCount{
+			command.TreeSet: &c.Tree.Set, command.TreeCreate: &c.Tree.Create, command.TreeCreateInOrder: &c.Tree.Create,
+			command.TreeUpdate: &c.Tree.Update, command.TreeCompareAndSwap: &c.Tree.CompareAndSwap,
+		}[o.Mode]
+	case *command.TreeDelete:
+		count = &c.Tree.Delete
+		if o.Compare {
+			count = &c.Tree.CompareAndDelete
+		}
+	default:
+		return
+	}
+	if done {
+		count.Done++
+	} else {
+		count.Refused++
+	}
+}
+
+// Tree opens a view of the v2 tree as it stands now. Close it before this view.
+func (v *View) Tree() (*tree.View, error) { return tree.Open(v.store.db) }
+
+// TreePosition is where the v2 tree stood when the view was made.
+func (v *View) TreePosition() tree.Position { return v.published.tree }
+
+// TreeDue returns the earliest deadline of the v2 tree; ok is false if there is none. See tree.Table.Due.
+func (m *Machine) TreeDue() (deadline int64, ok bool, err error) {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	return v.store.trees.Due(v.store.db)
+}
