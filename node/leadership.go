@@ -118,7 +118,7 @@ func (m *mover) watchDisk() {
 	}
 	var all []replica.Progress
 	m.replica.Progress(func(p replica.Progress) { all = append(all, p) })
-	to := successor(all, n.o.MemberID)
+	to := replica.Successor(all, n.o.MemberID)
 	if to == 0 {
 		return // nobody could take over
 	}

@@ -162,7 +162,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 	tried := make(map[uint64]bool)
 	next := func() uint64 {
 		all := slices.DeleteFunc(n.Progress(), func(p replica.Progress) bool { return tried[p.ID] })
-		to := successor(all, n.o.MemberID)
+		to := replica.Successor(all, n.o.MemberID)
 		if to == 0 { // all were: from the beginning
 			clear(tried)
 			to = n.successor()
@@ -176,17 +176,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 }
 
 // successor is the voter that could lead best in this member's place; 0: none.
-func (n *Node) successor() (id uint64) { return successor(n.Progress(), n.o.MemberID) }
-
-func successor(all []replica.Progress, self uint64) (id uint64) {
-	var match uint64
-	for _, p := range all {
-		if p.ID != self && !p.Learner && p.Active && !p.Snapshot && (id == 0 || p.Match > match) {
-			id, match = p.ID, p.Match
-		}
-	}
-	return id
-}
+func (n *Node) successor() (id uint64) { return replica.Successor(n.Progress(), n.o.MemberID) }
 
 // transfer asks raft to hand leadership over until a leader is seen that will do. What has not come about within some time
 // is asked for again, with what is the target then; 0: nobody is now.

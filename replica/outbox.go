@@ -191,8 +191,14 @@ func (r *Replica) giveToOneself() (told bool) {
 	return told
 }
 
-// stepProposal gives an entry to raft on the leader.
+// stepProposal gives an entry to raft on the leader. Its own removal a leader does not take, it first sees to it that
+// another one leads: if it were to commit that, and end before the others know, they would go on counting with its vote.
+// Of two voters the other one would be stuck for ever.
 func (r *Replica) stepProposal(from uint64, e *raftpb.Entry) error {
+	if r.removesThis(e) && !r.status.Lone {
+		r.giveAway()
+		return ErrTransferring
+	}
 	given := &raftpb.Entry{Type: e.Type, Data: e.Data} // raft fills in term and index
 	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(from), Entries: []*raftpb.Entry{given}}
 	if r.rn.Step(m) != nil {
@@ -203,6 +209,27 @@ func (r *Replica) stepProposal(from uint64, e *raftpb.Entry) error {
 		return ErrConfChangePending
 	}
 	return nil
+}
+
+// removesThis reports whether an entry takes this member's vote.
+func (r *Replica) removesThis(e *raftpb.Entry) bool {
+	c := confChange(e)
+	if c == nil {
+		return false
+	}
+	conf, err := changed(r.applies.conf, r.status.LastIndex, c)
+	return err == nil && !slices.Contains(conf.GetVoters(), r.o.ID)
+}
+
+// giveAway hands leadership over, if there is anybody to take it.
+func (r *Replica) giveAway() {
+	var all []Progress
+	r.Progress(func(p Progress) { all = append(all, p) })
+	if to := Successor(all, r.o.ID); to != raft.None {
+		fault.Sometimes("a leader hands over before its removal", true)
+		r.rn.TransferLeader(to)
+		r.status.Transfer = to
+	}
 }
 
 // forward sends proposals to the leader, those that are new to the chain as its next links.

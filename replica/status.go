@@ -29,3 +29,14 @@ type Progress struct {
 	// Snapshot: it is too far behind for the log and waits for a snapshot.
 	Snapshot bool
 }
+
+// Successor is the voter that could lead best in the place of self, by what the leader knows of everybody; 0: none.
+func Successor(all []Progress, self uint64) (id uint64) {
+	var match uint64
+	for _, p := range all {
+		if p.ID != self && !p.Learner && p.Active && !p.Snapshot && (id == 0 || p.Match > match) {
+			id, match = p.ID, p.Match
+		}
+	}
+	return id
+}

@@ -107,13 +107,17 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 		return nil, s.Stop() // which says why
 	case <-s.Removed():
 		logRemoved(logger, c)
-		time.Sleep(removalGrace)
+		time.Sleep(max(removalGraceMin, removalGraceElections*c.Member.Election()))
 		return nil, stopLogged(s, c, logger)
 	}
 }
 
-// removalGrace is how long a member that was removed goes on answering, so that those who wait for it hear of it.
-const removalGrace = time.Second
+// A member that was removed goes on answering for a while: so that those who wait for it hear of it, and so that others who
+// have not heard of the removal yet, and still count with its vote, have it to elect the leader who tells them.
+const (
+	removalGraceMin       = time.Second
+	removalGraceElections = 3
+)
 
 func logRemoved(logger *zap.Logger, c *config.Config) {
 	logger.Warn("server error", zap.Error(errRemoved))

@@ -1,0 +1,98 @@
+package replica_test
+
+import (
+	"fmt"
+	"testing"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/replica"
+)
+
+func removal(id uint64) *raftpb.ConfChangeV2 {
+	return &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(id)}}}
+}
+
+// M6: the leader of two is removed, knows it, and ends: the last message that would have told the other one is lost. The
+// other one must not wait for the vote of a member that is no more. It asks for the removal itself, or the leader does.
+func TestM6TheOtherOneOfTwoGoesOn(t *testing.T) {
+	for _, asks := range []uint64{1, 2} {
+		t.Run(fmt.Sprint(asks), func(t *testing.T) {
+			c := newCluster(t, 2, 0, nil)
+			c.startAll()
+			l, other := c.elect(1), c.member(2)
+			c.member(asks).step(replica.ProposeConfChange{ID: 1, Change: removal(1)})
+			for steps := 0; ; steps++ {
+				if steps > 1000 {
+					t.Fatal("the leader is never removed")
+				}
+				if l.settleLocally(); len(l.state.conf.GetVoters()) == 1 {
+					break
+				}
+				other.settleLocally()
+				switch {
+				case len(c.network) > 0:
+					c.deliver(0)
+				case steps%10 == 0:
+					other.step(replica.Tick{})
+					l.step(replica.Tick{})
+				}
+			}
+			l.crash(0)
+			c.network = nil
+			for range 100 {
+				other.step(replica.Tick{})
+				c.settle()
+			}
+			if st := other.r.Status(); !st.Lone || st.Leader != other.id {
+				t.Errorf("the other one does not lead alone: %+v", st)
+			}
+		})
+	}
+}
+
+// Who is the only voter can't give leadership to anybody: what removes it is for the machine to refuse.
+func TestTheLastVotersRemovalIsNotHeldBack(t *testing.T) {
+	c := newCluster(t, 1, 1, nil)
+	c.startAll()
+	l := c.member(1)
+	c.settle()
+	before := l.state.applied
+	l.step(replica.ProposeConfChange{ID: 1, Change: removal(1)})
+	c.settle()
+	if l.state.applied == before || len(l.state.conf.GetVoters()) != 1 || l.r.Status().Pending != 0 {
+		t.Errorf("applied %d, then %d, with %v", before, l.state.applied, l.state.conf)
+	}
+}
+
+// As long as nobody can take over, the removal waits. Then it is done, and what was proposed behind it.
+func TestRemovalOfALeaderWaitsForASuccessor(t *testing.T) {
+	c := newCluster(t, 3, 0, nil)
+	c.startAll()
+	l := c.elect(1)
+	deaf := func(ticks int) { // nobody hears anything
+		for range ticks {
+			l.step(replica.Tick{})
+			l.settleLocally()
+			c.network = nil
+		}
+	}
+	deaf(11) // the others count as away from now on; soon it would not lead any more
+	l.step(replica.ProposeConfChange{ID: 1, Change: removal(1)}, replica.Propose{ID: 2, Data: []byte("x")})
+	deaf(1)
+	if last := l.r.Status().LastIndex; l.r.Status().Role != raft.StateLeader || last != 3 {
+		t.Errorf("the leader's log ends at %d: %+v", last, l.r.Status())
+	}
+	for range 100 {
+		for _, m := range c.members {
+			m.step(replica.Tick{})
+		}
+		c.settle()
+	}
+	for _, m := range c.members[1:] {
+		if len(m.data()) != 1 || len(m.state.conf.GetVoters()) != 2 {
+			t.Errorf("member %d has %q with %v", m.id, m.data(), m.state.conf)
+		}
+	}
+}
