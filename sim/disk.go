@@ -63,8 +63,7 @@ var errStruck = errors.New("simulated disk error")
 
 // node is a file or a directory.
 type node struct {
-	dir     bool
-	ordered bool // of the store: Pebble counts on it that a marker does not survive without the manifest it names
+	dir bool
 
 	data, synced []byte
 	dirty        map[int]bool // sectors of data (of the smallest size) written since the last sync
@@ -155,11 +154,11 @@ func (d *disk) survivor(n *node) *node {
 	for _, c := range n.pending {
 		if d.keep() {
 			c.apply(children)
-		} else if d.style.ordered || n.ordered {
+		} else if d.style.ordered {
 			break
 		}
 	}
-	s := &node{dir: true, ordered: n.ordered, children: map[string]*node{}}
+	s := &node{dir: true, children: map[string]*node{}}
 	for _, name := range slices.Sorted(maps.Keys(children)) {
 		s.children[name] = d.survivor(children[name])
 	}
@@ -519,10 +518,7 @@ func (d *disk) MkdirAll(name string, _ os.FileMode) error {
 		at = path.Join(at, part)
 		next := n.children[part]
 		if next == nil {
-			next = &node{
-				dir: true, ordered: strings.HasPrefix("/"+at, storeDir),
-				children: map[string]*node{}, syncedChildren: map[string]*node{},
-			}
+			next = &node{dir: true, children: map[string]*node{}, syncedChildren: map[string]*node{}}
 			dir := n
 			if err := d.do(opChange, at, dir, 1, func(int) { dir.change(change{add: part, node: next}) }); err != nil {
 				return err

@@ -51,7 +51,7 @@ func (o Options) fatal(reason string) {
 func (o Options) pebble(cache *pebble.Cache) *pebble.Options {
 	schema := cockroachkvs.KeySchema
 	p := &pebble.Options{
-		FS:                          o.FS,
+		FS:                          orderedFS{o.FS},
 		Cache:                       cache,
 		Comparer:                    &cockroachkvs.Comparer,
 		KeySchema:                   schema.Name,
