@@ -45,8 +45,9 @@ type Lessor struct {
 	leases map[lease.ID]*running
 	queue  queue
 
-	lastTick time.Duration
-	stalled  bool
+	lastTick   time.Duration
+	stalled    bool
+	doubtUntil time.Duration // see Transferring
 
 	unrecorded []lease.ID // still to be recorded in this pass of checkpoints
 	nextPass   time.Duration
@@ -202,6 +203,18 @@ func (l *Lessor) Confirm(term uint64, asOf time.Duration) {
 		l.lastTick = max(l.lastTick, asOf)
 	}
 }
+
+// Transferring tells, again and again as long as it is so, that leadership is being given away. Whoever it is offered to may
+// lead from one moment to the next: not, as otherwise, only after an election timeout without a word from this leader.
+func (l *Lessor) Transferring(now time.Duration) {
+	l.doubtUntil = max(l.doubtUntil, after(now, 2*l.o.StallMax))
+}
+
+// InDoubt reports whether a member that still takes itself for the leader may have been one no more for longer than the next
+// one extends all leases by. Each renewal then needs a round of read-index of its own, begun after it was asked for: what is
+// promised without one could be broken by the next leader, who does not know of it. After a transfer that is so until this
+// member would have noticed that it has no quorum any more.
+func (l *Lessor) InDoubt(now time.Duration) bool { return l.term != 0 && now < l.doubtUntil }
 
 // RenewStatus is what became of a renewal.
 type RenewStatus uint8

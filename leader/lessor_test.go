@@ -315,3 +315,29 @@ func BenchmarkPromoteWith200000(b *testing.B) {
 		l.Promote(0, 1, leases)
 	}
 }
+
+func TestTransferLeavesDoubt(t *testing.T) {
+	l := NewLessor(LessorOptions{Extension: time.Second, StallMax: time.Second})
+	l.Transferring(0)
+	if l.InDoubt(0) {
+		t.Error("in doubt without leading")
+	}
+	l.Promote(time.Minute, 3, nil)
+	if l.InDoubt(time.Minute) {
+		t.Error("a doubt of an earlier time")
+	}
+	l.Transferring(time.Minute)
+	l.Transferring(time.Minute + time.Second)
+	if at := time.Minute + 2*time.Second; !l.InDoubt(at) {
+		t.Error("no doubt while the others may have another leader")
+	}
+	if at := time.Minute + 3*time.Second; l.InDoubt(at) {
+		t.Error("doubt that never ends")
+	}
+	l.Transferring(time.Minute + 3*time.Second)
+	l.Demote()
+	l.Promote(time.Minute+3*time.Second, 5, nil)
+	if l.InDoubt(time.Minute + 3*time.Second) {
+		t.Error("a doubt of an earlier term")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/command"
+	"keelson/leader"
 	"keelson/replica"
 	"keelson/state/members"
 )
@@ -27,6 +28,8 @@ type wires struct {
 	members map[uint64]*Node
 	cut     map[uint64]bool
 	lossPct int
+	// last cuts a member off as soon as one of its messages of this type was delivered; nil: none does.
+	last    *raftpb.MessageType
 	running sync.WaitGroup
 }
 
@@ -61,6 +64,9 @@ func (w *wires) deliver(m *raftpb.Message) {
 	w.mu.Lock()
 	to := w.members[m.GetTo()]
 	lost := w.cut[m.GetTo()] || w.cut[m.GetFrom()] || w.lossPct > 0 && rand.IntN(100) < w.lossPct
+	if !lost && w.last != nil && m.GetType() == *w.last {
+		w.cut[m.GetFrom()] = true
+	}
 	w.mu.Unlock()
 	if to != nil && !lost {
 		to.Receive(proto.Clone(m).(*raftpb.Message))
@@ -87,7 +93,9 @@ type trio struct {
 	stall []*atomic.Bool // the disk of the log of each does not answer
 }
 
-func newTrio(t *testing.T) *trio {
+func newTrio(t *testing.T) *trio { return newTrioWith(t, nil) }
+
+func newTrioWith(t *testing.T, tune func(*Options)) *trio {
 	c := &trio{t: t, wires: &wires{members: map[uint64]*Node{}, cut: map[uint64]bool{}}}
 	ids := []uint64{1, 2, 3}
 	t.Cleanup(c.end)
@@ -103,6 +111,9 @@ func newTrio(t *testing.T) *trio {
 		c.stall, c.ends = append(c.stall, stall), append(c.ends, e)
 		r := newMemberRig(t, id, ids, fs, "/", 1<<20, func(o *Options) {
 			o.Network, o.RequestTimeout = e, 20*time.Second
+			if tune != nil {
+				tune(o)
+			}
 		})
 		c.rigs = append(c.rigs, r)
 		c.plug(id, r.node)
@@ -264,6 +275,34 @@ func TestLearnerUnknownToTheLeaderIsNotPromoted(t *testing.T) {
 	leader.node.applier.turn.mu.Unlock()
 	if err := <-promoted; err != ErrLearnerNotReady {
 		t.Errorf("promotion of a learner that never ran: %v", err)
+	}
+}
+
+// A leader that has given leadership away and does not hear that it was taken is the leader no more at once, not only after
+// an election timeout. It must not renew leases meanwhile: the next leader would not know of it.
+func TestLeasesAreNotRenewedByWhoHasGivenLeadershipAway(t *testing.T) {
+	c := newTrioWith(t, func(o *Options) {
+		o.Election, o.RequestTimeout = 3*time.Second, 20*time.Second
+		o.Lessor = leader.LessorOptions{Extension: o.Election, StallMax: o.Election}
+	})
+	c.rigs[0].node.tell(replica.Campaign{})
+	former := c.rigs[c.leader()]
+	former.propose(&command.LeaseGrant{ID: 1, TTLSeconds: 60})
+	if _, err := former.node.RenewLease(context.Background(), 1); err != nil {
+		t.Fatal(err)
+	}
+	c.wires.mu.Lock()
+	c.wires.last = raftpb.MsgTimeoutNow.Enum()
+	c.wires.mu.Unlock()
+	former.node.tell(replica.TransferLeader{To: c.rigs[(slices.Index(c.rigs, former)+1)%3].id})
+	until(func() bool {
+		return slices.ContainsFunc(c.rigs, func(r *rig) bool { return r != former && r.node.Status().Leading })
+	})
+	if !former.node.Status().Leading {
+		t.Fatal("it knows that it does not lead")
+	}
+	if ttl, err := former.node.RenewLease(context.Background(), 1); err == nil {
+		t.Errorf("renewed for %d seconds by a leader that is none", ttl)
 	}
 }
 

@@ -44,6 +44,19 @@ func (l *leases) lead(term uint64, leading bool) {
 	}
 }
 
+// transferring tells that leadership is being given away.
+func (l *leases) transferring(now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lessor.Transferring(now)
+}
+
+func (l *leases) inDoubt(now time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lessor.InDoubt(now)
+}
+
 // promote starts the clock of a leader who has applied everything that earlier leaders committed.
 func (l *leases) promote(term uint64, m *state.Machine, clock func() time.Duration) error {
 	l.mu.Lock()
@@ -95,9 +108,11 @@ type LeaseTimes = leader.Lease
 // state.ErrLeaseNotFound, the latter once it is gone.
 //
 // What another member has acknowledged may be committed and not applied here: then the renewal waits for it, so that it
-// knows of every grant and every revoke that anybody has heard of.
+// knows of every grant and every revoke that anybody has heard of. While leadership is being given away, it waits until a
+// quorum has confirmed that this member still has it.
 func (n *Node) RenewLease(ctx context.Context, id lease.ID) (ttlSeconds int64, err error) {
-	if s := n.Status(); s.Leading && s.Committed > s.Applied && n.lonely.Load() == 0 {
+	s := n.Status()
+	if s.Leading && n.lonely.Load() == 0 && (s.Committed > s.Applied || n.leases.inDoubt(n.o.Clock.Monotonic())) {
 		ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
 		err := n.readIndex(ctx)
 		cancel()

@@ -125,6 +125,9 @@ func (m *mover) step() {
 	if !status.Alone || !m.leading {
 		n.lonely.Store(0)
 	}
+	if status.Transfer != 0 { // before anybody is told
+		n.leases.transferring(n.o.Clock.Monotonic())
+	}
 	for _, e := range effects {
 		m.carryOut(e, status)
 	}
