@@ -56,6 +56,10 @@ chaos: ## Real clusters in trouble until one breaks a promise (DURATION=, SEED=)
 	go test ./cmd/keelson -run 'TestChaos$$' -v -count=1 -timeout=0 -artifacts -outputdir=$(CURDIR)/bin/chaos \
 		-chaos-seed=$(SEED) -chaos-faults=30 -chaos-duration=$(DURATION)
 
+.PHONY: generate
+generate: ## Write the Go code of our .proto files again
+	cd internal/protogen && go run .
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME each
 	@go list ./... | while read -r package; do \

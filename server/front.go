@@ -126,7 +126,7 @@ func newFront(listeners []listener, logger *zap.Logger, traffic *mux.Traffic, fa
 func (f *front) serve(s *Server) error {
 	f.grpc = s.newGRPC()
 	s.services.Register(f.grpc)
-	s.metrics.GRPC.Prepare(f.grpc.GetServiceInfo())
+	s.metrics.GRPC.Prepare(f.grpc.GetServiceInfo(), "v3lockpb.Lock", "v3electionpb.Election") // these count from their first use
 	loopback := bufconn.Listen(loopbackBytes)
 	f.run("gateway", func() error { return f.grpc.Serve(loopback) })
 	var v3Handler http.Handler

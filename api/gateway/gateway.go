@@ -14,6 +14,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"keelson/api/v3electionpb"
+	"keelson/api/v3lockpb"
 )
 
 // Dialer opens a connection to this member's gRPC server.
@@ -56,6 +59,8 @@ func New(p Parts) (*Gateway, error) {
 		gw.RegisterClusterHandler,
 		gw.RegisterMaintenanceHandler,
 		gw.RegisterAuthHandler,
+		v3lockpb.RegisterLockHandler,
+		v3electionpb.RegisterElectionHandler,
 	} {
 		if err := register(ctx, mux, conn); err != nil {
 			conn.Close()

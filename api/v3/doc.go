@@ -1,4 +1,5 @@
-// Package v3 is etcd's v3 API: the gRPC services KV, Watch, Lease, Cluster, Maintenance and Health.
+// Package v3 is etcd's v3 API: the gRPC services KV, Watch, Lease, Cluster, Maintenance, Lock, Election
+// and Health.
 //
 // It owns what a client can see of the protocol: the shape checks of requests and the order in which errors win, the
 // translation of requests into commands and reads, the bytes of replies, and the one table from refusals to gRPC

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
+	"keelson/api/v3electionpb"
+	"keelson/api/v3lockpb"
 	"keelson/command"
 	"keelson/env"
 	"keelson/node"
@@ -52,6 +54,7 @@ type soloMember struct {
 	// Faults, set before the call they are for.
 	proposeErr, readErr, renewErr, changeErr atomic.Pointer[error]
 	swept                                    atomic.Int64
+	between                                  atomic.Value // func(command.Op), called before an op is applied
 }
 
 func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, error) {
@@ -59,6 +62,9 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 		return state.Result{}, *err
 	}
 	m.proposals.Add(1)
+	if f, ok := m.between.Load().(func(command.Op)); ok {
+		f(op)
+	}
 	return m.apply(op, state.Entry{})
 }
 
@@ -207,6 +213,9 @@ type server struct {
 	cluster  pb.ClusterClient
 	upkeep   pb.MaintenanceClient
 	health   healthpb.HealthClient
+
+	locks     v3lockpb.LockClient
+	elections v3electionpb.ElectionClient
 }
 
 // serve starts a member that nobody has written to. change may alter the options.
@@ -275,6 +284,7 @@ func (s *server) listen(t testing.TB, recvBytesMax int) {
 	s.conn = conn
 	s.kv, s.watch, s.lease = pb.NewKVClient(conn), pb.NewWatchClient(conn), pb.NewLeaseClient(conn)
 	s.cluster, s.upkeep, s.health = pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn), healthpb.NewHealthClient(conn)
+	s.locks, s.elections = v3lockpb.NewLockClient(conn), v3electionpb.NewElectionClient(conn)
 }
 
 // ctx ends with the test, or when a reply is so late that it won't come.

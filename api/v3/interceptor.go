@@ -60,8 +60,11 @@ func (s *Services) admitState(method string) error {
 	return nil
 }
 
-// EndCorrupt ends all streams under way: what they tell may be wrong.
-func (s *Services) EndCorrupt() { s.streams.endAll(rpctypes.ErrGRPCCorrupt) }
+// EndCorrupt ends all streams under way, and calls that wait for others: what they tell may be wrong.
+func (s *Services) EndCorrupt() {
+	s.streams.endAll(rpctypes.ErrGRPCCorrupt)
+	s.long.endAll(rpctypes.ErrGRPCCorrupt)
+}
 
 // servedByLearner tells the unary calls that a learner answers.
 func servedByLearner(req any) bool {

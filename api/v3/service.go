@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"keelson/api/v3electionpb"
+	"keelson/api/v3lockpb"
 	"keelson/state"
 )
 
@@ -16,6 +18,7 @@ type Services struct {
 	o       Options
 	reads   *chunks
 	streams *openStreams
+	long    longCalls
 	health  *health.Server
 }
 
@@ -37,22 +40,26 @@ func (s *Services) Register(r grpc.ServiceRegistrar) {
 	pb.RegisterLeaseServer(r, &leaseService{s: s})
 	pb.RegisterClusterServer(r, &clusterService{s: s})
 	pb.RegisterMaintenanceServer(r, &maintenance{s: s})
+	v3lockpb.RegisterLockServer(r, &lockService{s: s})
+	v3electionpb.RegisterElectionServer(r, &electionService{s: s})
 	healthpb.RegisterHealthServer(r, s.health)
 }
 
-// Shutdown tells those who ask for health that the member is going away, ends all streams with ErrGRPCStopped, and
-// refuses new ones with it. Calls that are no streams go on. Tell the clients first that their connections go away:
-// otherwise they ask for new streams on them.
+// Shutdown tells those who ask for health that the member is going away, ends all streams and all calls that wait for other
+// clients with ErrGRPCStopped, and refuses new ones with it. Other calls go on. Tell the clients first that their
+// connections go away: otherwise they ask for new streams on them.
 func (s *Services) Shutdown() {
 	s.health.Shutdown()
 	s.streams.shutdown()
+	s.long.shutdown()
 }
 
-// Close is Shutdown for good: it waits for the handlers of streams, which use all that is in Options. The server that
-// served them must have stopped.
+// Close is Shutdown for good: it waits for the handlers of what Shutdown ends, which use all that is in Options. The server
+// that served them must have stopped.
 func (s *Services) Close() {
 	s.Shutdown()
 	s.streams.wait()
+	s.long.wait()
 }
 
 // header is the header of a reply at this moment.

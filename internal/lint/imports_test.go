@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"sim/*"},
 	{"sim", "inspect", "ctl", "bench"},
 	{"api/gateway", "api/v3", "api/v2", "api/ops", "api/peer"},
-	{"rpc", "api/identity"},
+	{"rpc", "api/identity", "api/v3lockpb", "api/v3electionpb"},
 	{"node"},
 	{"leader", "watch", "replica", "transport"},
 	{"state"},
@@ -44,10 +44,10 @@ var few = map[string][]string{
 	"state/tree":    {"storage", "command"},
 	"state/members": {"storage", "command"},
 	"state/alarm":   {"storage", "command"},
-	"api/ops":       nil, // an interface each
-	"api/gateway":   nil, // it speaks the wire
-	"bench":         nil, // it speaks the wire
-	"ctl":           nil, // it speaks the wire
+	"api/ops":       nil,                                  // an interface each
+	"api/gateway":   {"api/v3lockpb", "api/v3electionpb"}, // it speaks the wire
+	"bench":         nil,                                  // it speaks the wire
+	"ctl":           nil,                                  // it speaks the wire
 	"rpc":           nil,
 	"server/mux":    nil,
 }
