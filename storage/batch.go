@@ -6,8 +6,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Batch gathers writes that become visible, and durable, all together or not at all. It reads its own writes.
-// It belongs to one goroutine.
+// Batch gathers writes that become visible, and durable, all together or not at all. It reads its own writes: the first
+// read indexes what was written until then, and from then on every write costs its place in the index. A batch that
+// nobody reads does without. It belongs to one goroutine.
 type Batch struct {
 	b   *pebble.Batch
 	db  *DB
@@ -15,15 +16,26 @@ type Batch struct {
 }
 
 // Get implements Reader.
-func (b *Batch) Get(s Space, key []byte) ([]byte, bool, error) { return get(b.b, s, key) }
+func (b *Batch) Get(s Space, key []byte) ([]byte, bool, error) { return get(b.indexed(), s, key) }
 
 // Iter implements Reader. It sees the batch as it is at this moment.
 func (b *Batch) Iter(s Space, lower, upper []byte) (*Iter, error) {
-	return newIter(b.b, s, lower, upper, pebble.IterOptions{})
+	return newIter(b.indexed(), s, lower, upper, pebble.IterOptions{})
 }
 
 // PointIter is DB.PointIter with the batch as it is at this moment on top.
-func (b *Batch) PointIter(s Space) (*Iter, error) { return newPointIter(b.b, s) }
+func (b *Batch) PointIter(s Space) (*Iter, error) { return newPointIter(b.indexed(), s, false) }
+
+// indexed is the batch in a form that can be read through.
+func (b *Batch) indexed() *pebble.Batch {
+	if !b.b.Indexed() {
+		plain := b.b
+		b.b = b.db.p.NewIndexedBatch()
+		must(b.b.Apply(plain, nil))
+		must(plain.Close())
+	}
+	return b.b
+}
 
 // Set writes an unversioned key. It copies key and value.
 func (b *Batch) Set(s Space, key, value []byte) {

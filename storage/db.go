@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -20,9 +21,10 @@ type Reader interface {
 
 // DB is an open database.
 type DB struct {
-	p     *pebble.DB
-	cache *pebble.Cache
-	o     Options
+	p       *pebble.DB
+	cache   *pebble.Cache
+	o       Options
+	flushes atomic.Uint64
 }
 
 // Open opens or creates the database in o.Dir.
@@ -32,13 +34,17 @@ func Open(o Options) (*DB, error) {
 		size = cacheBytesDefault
 	}
 	cache := pebble.NewCache(size)
-	p, err := pebble.Open(o.Dir, o.pebble(cache))
-	if err != nil {
+	db := &DB{cache: cache, o: o}
+	var err error
+	if db.p, err = pebble.Open(o.Dir, db.pebble()); err != nil {
 		cache.Unref()
 		return nil, fmt.Errorf("storage: open %s: %w", o.Dir, err)
 	}
-	return &DB{p: p, cache: cache, o: o}, nil
+	return db, nil
 }
+
+// Flushes counts the flushes that were completed since the database was opened.
+func (db *DB) Flushes() uint64 { return db.flushes.Load() }
 
 // Get implements Reader.
 func (db *DB) Get(s Space, key []byte) ([]byte, bool, error) { return get(db.p, s, key) }
@@ -50,7 +56,10 @@ func (db *DB) Iter(s Space, lower, upper []byte) (*Iter, error) {
 
 // PointIter is an iterator for SeekVersionOf alone. It asks the bloom filters of every level, the last one too: a key
 // that is not there seldom costs a block.
-func (db *DB) PointIter(s Space) (*Iter, error) { return newPointIter(db.p, s) }
+func (db *DB) PointIter(s Space) (*Iter, error) { return newPointIter(db.p, s, false) }
+
+// FlushedPointIter is PointIter over what has been flushed to tables alone: it spares the search of the memtables.
+func (db *DB) FlushedPointIter(s Space) (*Iter, error) { return newPointIter(db.p, s, true) }
 
 // Durable reads only what no crash can take away any more: what has been flushed to tables.
 func (db *DB) Durable() Reader { return durable{db} }
@@ -75,10 +84,7 @@ func (d durable) Get(s Space, key []byte) ([]byte, bool, error) {
 }
 
 // NewBatch starts a batch. Only the state machine's Apply and the removal of compacted versions may.
-func (db *DB) NewBatch() *Batch { return &Batch{b: db.p.NewIndexedBatch(), db: db} }
-
-// NewBlindBatch starts a batch that can't be read through: cheaper where nothing reads it back.
-func (db *DB) NewBlindBatch() *Batch { return &Batch{b: db.p.NewBatch(), db: db} }
+func (db *DB) NewBatch() *Batch { return &Batch{b: db.p.NewBatch(), db: db} }
 
 // Flush writes everything committed so far to tables and makes it durable. It takes as long as that takes.
 func (db *DB) Flush() error {

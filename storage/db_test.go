@@ -316,7 +316,7 @@ func crashRound(t *testing.T, r *rand.Rand) {
 			side++
 			wait = make(chan error, 1)
 			go func(side, seen uint64) {
-				b := db.NewBlindBatch()
+				b := db.NewBatch()
 				b.Set(Meta, []byte("side"), binary.BigEndian.AppendUint64(nil, side))
 				b.Set(Meta, []byte("seen"), binary.BigEndian.AppendUint64(nil, seen))
 				wait <- b.Commit()

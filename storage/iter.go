@@ -36,8 +36,8 @@ func newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.IterOptions
 }
 
 // newPointIter makes an iterator without bounds: a seek for one key can't leave the space.
-func newPointIter(r pebble.Reader, s Space) (*Iter, error) {
-	it, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true})
+func newPointIter(r pebble.Reader, s Space, flushed bool) (*Iter, error) {
+	it, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true, OnlyReadGuaranteedDurable: flushed})
 	if err != nil {
 		return nil, fmt.Errorf("storage: look up in space %c: %w", s, err)
 	}

@@ -48,11 +48,11 @@ func (o Options) fatal(reason string) {
 	panic("storage: " + reason)
 }
 
-func (o Options) pebble(cache *pebble.Cache) *pebble.Options {
-	schema := cockroachkvs.KeySchema
+func (db *DB) pebble() *pebble.Options {
+	o, schema := db.o, cockroachkvs.KeySchema
 	p := &pebble.Options{
 		FS:                          orderedFS{o.FS},
-		Cache:                       cache,
+		Cache:                       db.cache,
 		Comparer:                    &cockroachkvs.Comparer,
 		KeySchema:                   schema.Name,
 		KeySchemas:                  sstable.MakeKeySchemas(&schema),
@@ -60,7 +60,7 @@ func (o Options) pebble(cache *pebble.Cache) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                memtableBytesDefault,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
@@ -77,7 +77,11 @@ func (o Options) pebble(cache *pebble.Cache) *pebble.Options {
 				o.fatal(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details))
 			},
 			FlushEnd: func(i pebble.FlushInfo) {
-				if i.Err == nil && o.Flushed != nil {
+				if i.Err != nil {
+					return
+				}
+				db.flushes.Add(1)
+				if o.Flushed != nil {
 					o.Flushed()
 				}
 			},

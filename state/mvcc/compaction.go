@@ -62,7 +62,7 @@ func (s *Store) CompactStep(maxRecords int) (removed int, more bool, err error) 
 	if !s.viewsLeft(w.target, floor) {
 		return 0, true, nil
 	}
-	b := s.db.NewBlindBatch()
+	b := s.db.NewBatch()
 	removed, err = s.walk(b, &w, max(maxRecords, 1))
 	if err != nil {
 		b.Discard()

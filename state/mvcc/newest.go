@@ -58,9 +58,12 @@ type newestShard struct {
 	slots map[string]*newestSlot
 	ring  []*newestSlot // all slots, in the order of the hand's walk
 	hand  int
-	bytes int64 // Invariant: <= limit
-	limit int64
-	_     [40]byte // keeps the locks of neighbours on different cache lines
+	// forgotten is the newest mod revision of what has left or never came in; at first, the newest one of all when the
+	// store was opened. A key that is not among the slots has no newer version.
+	forgotten Revision
+	bytes     int64 // Invariant: <= limit
+	limit     int64
+	_         [32]byte // keeps the locks of neighbours on different cache lines
 }
 
 type newestSlot struct {
@@ -68,9 +71,11 @@ type newestSlot struct {
 	used atomic.Bool // since the hand came by
 }
 
-func newNewest(limitBytes int64) *newest {
+// newNewest makes an empty cache for a store whose newest revision is opened.
+func newNewest(limitBytes int64, opened Revision) *newest {
 	c := &newest{}
 	for i := range c.shards {
+		c.shards[i].forgotten = opened
 		c.shards[i].slots = map[string]*newestSlot{}
 		c.shards[i].limit = max(limitBytes, 0) / newestShards
 	}
@@ -96,6 +101,14 @@ func (c *newest) get(key []byte) *record {
 	return slot.rec
 }
 
+// forgotten is a revision that no version of key is newer than, provided that get knows none.
+func (c *newest) forgotten(key []byte) Revision {
+	s := c.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.forgotten
+}
+
 // put makes r the cached record of its key, or makes sure that there is none.
 func (c *newest) put(r *record) {
 	s := c.shard(r.Key)
@@ -104,12 +117,14 @@ func (c *newest) put(r *record) {
 	slot := s.slots[nameOf(r.Key)]
 	fits := r.cost() <= s.limit/4
 	switch {
-	case slot == nil && fits:
+	case slot == nil && !fits:
+		s.forgotten = max(s.forgotten, r.ModRevision)
+	case slot == nil:
 		slot = &newestSlot{rec: r}
 		s.slots[nameOf(r.Key)] = slot
 		s.ring = append(s.ring, slot)
 		s.bytes += r.cost()
-	case slot != nil:
+	default:
 		// A record that does not fit takes the place of the old one and is then the first to go.
 		s.bytes += r.cost() - slot.rec.cost()
 		slot.rec = r
@@ -151,6 +166,7 @@ func (s *newestShard) drop(slot *newestSlot) {
 func (s *newestShard) remove(i int) {
 	slot, last := s.ring[i], len(s.ring)-1
 	delete(s.slots, nameOf(slot.rec.Key))
+	s.forgotten = max(s.forgotten, slot.rec.ModRevision)
 	s.bytes -= slot.rec.cost()
 	s.ring[i], s.ring[last] = s.ring[last], nil
 	s.ring = s.ring[:last]

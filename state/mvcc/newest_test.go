@@ -14,7 +14,7 @@ import (
 func TestNewestBound(t *testing.T) {
 	seeds(t, 3, func(t *testing.T, r *rand.Rand) {
 		const limit = 64 * 4000
-		c := newNewest(limit)
+		c := newNewest(limit, 1)
 		last := map[string]*record{}
 		for i := range 20000 {
 			key := fmt.Sprintf("k%d", r.IntN(3000))
@@ -25,8 +25,11 @@ func TestNewestBound(t *testing.T) {
 			c.put(rec)
 			last[key] = rec
 			probe := fmt.Sprintf("k%d", r.IntN(3000))
-			if got := c.get([]byte(probe)); got != nil && got != last[probe] {
-				t.Fatalf("%s: revision %d, want %d", probe, got.ModRevision, last[probe].ModRevision)
+			switch got, want := c.get([]byte(probe)), last[probe]; {
+			case got != nil && got != want:
+				t.Fatalf("%s: revision %d, want %d", probe, got.ModRevision, want.ModRevision)
+			case got == nil && want != nil && c.forgotten([]byte(probe)) < want.ModRevision:
+				t.Fatalf("%s: forgotten up to %d, but revision %d is not there", probe, c.forgotten([]byte(probe)), want.ModRevision)
 			}
 		}
 		entries := 0
@@ -52,7 +55,7 @@ func TestNewestBound(t *testing.T) {
 
 // TestNewestKeepsWhatIsUsed: a record that is read survives a stream of others.
 func TestNewestKeepsWhatIsUsed(t *testing.T) {
-	c := newNewest(64 * 3000)
+	c := newNewest(64*3000, 1)
 	hot := &record{KeyValue: KeyValue{Key: []byte("hot")}}
 	c.put(hot)
 	for i := range 10000 {

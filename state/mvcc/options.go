@@ -2,11 +2,11 @@ package mvcc
 
 // Options opens a Store.
 type Options struct {
-	// NewestCacheBytes bounds the memory of the cache of newest versions. 0: 32 MiB. Negative: no cache.
+	// NewestCacheBytes bounds the memory of the cache of newest versions. 0: 128 MiB. Negative: no cache.
 	NewestCacheBytes int64
 }
 
-const newestCacheBytesDefault = 32 << 20
+const newestCacheBytesDefault = 128 << 20
 
 func (o Options) newestCacheBytes() int64 {
 	if o.NewestCacheBytes == 0 {

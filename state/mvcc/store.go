@@ -16,6 +16,7 @@ type Store struct {
 	shared atomic.Pointer[publication]
 	gate   gate // open views
 	tx     Tx   // the one transaction there is at a time
+	flush  flush
 
 	removal    removalState
 	hashes     hashMemo
@@ -29,6 +30,13 @@ type publication struct {
 	live     int64    // keys that exist at revision
 }
 
+// flush remembers up to where the store is flushed. It belongs to the goroutine that applies.
+type flush struct {
+	known    bool
+	count    uint64 // of flushes, when revision was read
+	revision Revision
+}
+
 // revisionFirst is the revision of an empty store, floorNone the floor before the first compaction.
 const (
 	revisionFirst = 1
@@ -37,7 +45,7 @@ const (
 
 // Open reads where the store stands. It takes as long however much is stored.
 func Open(db *storage.DB, o Options) (*Store, error) {
-	s := &Store{db: db, newest: newNewest(o.newestCacheBytes())}
+	s := &Store{db: db}
 	p := publication{revision: revisionFirst, floor: floorNone}
 	b, ok, err := db.Get(storage.Meta, revisionsKey)
 	if err == nil && ok {
@@ -47,6 +55,7 @@ func Open(db *storage.DB, o Options) (*Store, error) {
 		return nil, fmt.Errorf("mvcc: open: %w", err)
 	}
 	p.revision = max(p.revision, p.floor)
+	s.newest = newNewest(o.newestCacheBytes(), p.revision)
 	s.shared.Store(&p)
 	s.removal.removal = removal{done: floorNone}
 	b, ok, err = db.Get(storage.Meta, removalKey)
@@ -80,4 +89,21 @@ func (s *Store) Publish(tx *Tx) {
 	p := tx.now
 	s.shared.Store(&p)
 	tx.reset()
+}
+
+// flushedRevision is a revision up to which everything is in tables, as of the last flush that is known of; -1: none is known.
+func (s *Store) flushedRevision() Revision {
+	n := s.db.Flushes()
+	if s.flush.known && n == s.flush.count {
+		return s.flush.revision
+	}
+	s.flush = flush{known: true, count: n, revision: -1}
+	b, ok, err := s.db.Durable().Get(storage.Meta, revisionsKey)
+	if err != nil || !ok {
+		return -1 // whoever reads more than this will meet the error
+	}
+	if p, err := decodeRevisions(b); err == nil {
+		s.flush.revision = p.revision
+	}
+	return s.flush.revision
 }

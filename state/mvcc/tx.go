@@ -29,11 +29,14 @@ type Tx struct {
 	touched []touchedKey
 	events  []Event
 	lastRun int // events of the last run, as a hint
+	// replaced has for each event the version that it replaced, zero if there was none live.
+	replaced []storage.Version
 
-	it   *storage.Iter // points of what is committed; nil until needed
-	key  [changeKeySize]byte
-	head []byte // scratch
-	buf  []byte // scratch
+	it      *storage.Iter // points of what is committed; nil until needed
+	flushed *storage.Iter // points of what is flushed; nil until needed
+	key     [changeKeySize]byte
+	head    []byte // scratch
+	buf     []byte // scratch
 }
 
 type touchedKey struct {
@@ -61,11 +64,13 @@ func (s *Store) Begin(b *storage.Batch) *Tx {
 
 // reset drops everything of the run but what is worth keeping for the next one.
 func (t *Tx) reset() {
-	t.closeIter()
+	t.closeIters()
 	t.lastRun = len(t.events)
 	t.events = nil // whoever got them keeps them
+	t.replaced = t.replaced[:0]
 	if len(t.touched) > touchedKeep {
 		t.index, t.touched = map[string]int{}, nil // a map never shrinks, and clearing it costs what it once held
+		t.replaced = nil
 	}
 	clear(t.index)
 	clear(t.touched)
@@ -229,12 +234,9 @@ func (t *Tx) remove(old *record, before *KeyValue, yield func(prev *KeyValue)) {
 
 var tombstone = []byte{kindTombstone}
 
-// record notes a change: its record in the changes table, its event, and r as the key's newest version.
+// record notes a change: its event, and r as the key's newest version.
 func (t *Tx) record(ev Event, replaced storage.Version, r *record, before *KeyValue) {
-	appendChangeKey(t.key[:0], storage.Version{Main: r.ModRevision, Sub: r.sub})
-	t.buf = appendChange(t.buf[:0], change{kind: ev.Kind, replaced: replaced, key: r.Key})
-	t.batch.Set(storage.Changes, t.key[:], t.buf)
-	t.events = append(t.events, ev)
+	t.events, t.replaced = append(t.events, ev), append(t.replaced, replaced)
 	if i, ok := t.index[nameOf(r.Key)]; ok {
 		t.touched[i] = touchedKey{r, before}
 	} else {
@@ -270,26 +272,33 @@ func (t *Tx) known(key []byte) (rec *record, before *KeyValue) {
 	return rec, rec.pair()
 }
 
-// load reads the newest committed version of a key that the run has not changed.
+// load reads the newest committed version of a key that the run has not changed, and that the cache does not know. If all
+// that the cache does not know is flushed, the memtables need not be searched: that is most of the cost for a new key.
 func (t *Tx) load(key []byte) (*record, error) {
-	if t.it == nil {
-		it, err := t.s.db.PointIter(storage.Versions)
+	it, open := &t.it, t.s.db.PointIter
+	if t.s.newest.forgotten(key) <= t.s.flushedRevision() {
+		it, open = &t.flushed, t.s.db.FlushedPointIter
+	}
+	if *it == nil {
+		made, err := open(storage.Versions)
 		if err != nil {
 			return nil, fmt.Errorf("mvcc: read newest version: %w", err)
 		}
-		t.it = it
+		*it = made
 	}
-	r, err := findRecord(t.it, key, storage.VersionMax.Main)
+	r, err := findRecord(*it, key, storage.VersionMax.Main)
 	if err != nil {
 		return nil, fmt.Errorf("mvcc: read newest version: %w", err)
 	}
 	return r, nil
 }
 
-func (t *Tx) closeIter() {
-	if t.it != nil {
-		t.it.Close() // its errors have been seen by those who used it
-		t.it = nil
+func (t *Tx) closeIters() {
+	for _, it := range []**storage.Iter{&t.it, &t.flushed} {
+		if *it != nil {
+			(*it).Close() // its errors have been seen by those who used it
+			*it = nil
+		}
 	}
 }
 
@@ -328,9 +337,21 @@ func (t *Tx) Finish() {
 	if t.sub > 0 {
 		panic("mvcc: run ends within a command")
 	}
-	t.closeIter()
+	t.closeIters()
+	t.writeChanges()
 	if t.moved {
 		t.buf = t.now.append(t.buf[:0])
 		t.batch.Set(storage.Meta, revisionsKey, t.buf)
+	}
+}
+
+// writeChanges writes the records of the changes table, all together: keys that ascend without others in between find
+// their place in a memtable almost for nothing. Nothing reads them before the run is published.
+func (t *Tx) writeChanges() {
+	for i := range t.events {
+		e := &t.events[i]
+		appendChangeKey(t.key[:0], storage.Version{Main: e.KV.ModRevision, Sub: e.Sub})
+		t.buf = appendChange(t.buf[:0], change{kind: e.Kind, replaced: t.replaced[i], key: e.KV.Key})
+		t.batch.Set(storage.Changes, t.key[:], t.buf)
 	}
 }
