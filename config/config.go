@@ -142,30 +142,31 @@ type Storage struct {
 
 // ClientTLS is the identity shown to clients, and what is asked of theirs.
 type ClientTLS struct {
-	CertFile         string   `flag:"cert-file" default:"" key:"client-transport-security.cert-file" later:"TLS" help:"Certificate shown to clients."`
-	KeyFile          string   `flag:"key-file" default:"" key:"client-transport-security.key-file" later:"TLS" help:"Key of cert-file."`
-	ClientCertFile   string   `flag:"client-cert-file" default:"" key:"client-transport-security.client-cert-file" later:"TLS" help:"Certificate that this member uses as a client of itself."`
-	ClientKeyFile    string   `flag:"client-key-file" default:"" key:"client-transport-security.client-key-file" later:"TLS" help:"Key of client-cert-file."`
-	ClientCertAuth   bool     `flag:"client-cert-auth" default:"false" key:"client-transport-security.client-cert-auth" later:"TLS" help:"Demand certificates from clients."`
-	TrustedCAFile    string   `flag:"trusted-ca-file" default:"" key:"client-transport-security.trusted-ca-file" later:"TLS" help:"CA of clients' certificates; demands them."`
-	CRLFile          string   `flag:"client-crl-file" default:"" key:"-" later:"TLS" help:"List of revoked client certificates."`
-	AllowedHostnames []string `flag:"client-cert-allowed-hostname" default:"" key:"client-transport-security.allowed-hostname" later:"TLS" help:"Host names that client certificates must be valid for."`
-	Auto             bool     `flag:"auto-tls" default:"false" key:"client-transport-security.auto-tls" later:"TLS" help:"Make a certificate for clients at the first start."`
+	CertFile         string   `flag:"cert-file" default:"" key:"client-transport-security.cert-file" help:"Certificate shown to clients."`
+	KeyFile          string   `flag:"key-file" default:"" key:"client-transport-security.key-file" help:"Key of cert-file."`
+	ClientCertFile   string   `flag:"client-cert-file" default:"" key:"client-transport-security.client-cert-file" help:"Certificate of this member as a client: when it joins a cluster, and has itself added."`
+	ClientKeyFile    string   `flag:"client-key-file" default:"" key:"client-transport-security.client-key-file" help:"Key of client-cert-file."`
+	ClientCertAuth   bool     `flag:"client-cert-auth" default:"false" key:"client-transport-security.client-cert-auth" help:"Demand certificates from clients."`
+	TrustedCAFile    string   `flag:"trusted-ca-file" default:"" key:"client-transport-security.trusted-ca-file" help:"CA of clients' certificates; demands them."`
+	CRLFile          string   `flag:"client-crl-file" default:"" key:"-" help:"List of revoked client certificates."`
+	AllowedCNs       []string `flag:"-" default:"" key:"client-transport-security.allowed-cn" help:"Common names that client certificates may have."`
+	AllowedHostnames []string `flag:"client-cert-allowed-hostname" default:"" key:"client-transport-security.allowed-hostname" help:"Host names that client certificates must be valid for."`
+	Auto             bool     `flag:"auto-tls" default:"false" key:"client-transport-security.auto-tls" help:"Make a certificate for clients at the first start."`
 }
 
 // PeerTLS is the identity shown to other members, and what is asked of theirs.
 type PeerTLS struct {
-	CertFile            string   `flag:"peer-cert-file" default:"" key:"peer-transport-security.cert-file" later:"TLS" help:"Certificate shown to other members."`
-	KeyFile             string   `flag:"peer-key-file" default:"" key:"peer-transport-security.key-file" later:"TLS" help:"Key of peer-cert-file."`
-	ClientCertFile      string   `flag:"peer-client-cert-file" default:"" key:"peer-transport-security.client-cert-file" later:"TLS" help:"Certificate used when dialing other members."`
-	ClientKeyFile       string   `flag:"peer-client-key-file" default:"" key:"peer-transport-security.client-key-file" later:"TLS" help:"Key of peer-client-cert-file."`
-	ClientCertAuth      bool     `flag:"peer-client-cert-auth" default:"false" key:"peer-transport-security.client-cert-auth" later:"TLS" help:"Demand certificates from other members."`
-	TrustedCAFile       string   `flag:"peer-trusted-ca-file" default:"" key:"peer-transport-security.trusted-ca-file" later:"TLS" help:"CA of other members' certificates; demands them."`
-	CRLFile             string   `flag:"peer-crl-file" default:"" key:"-" later:"TLS" help:"List of revoked member certificates."`
-	AllowedCNs          []string `flag:"peer-cert-allowed-cn" default:"" key:"peer-transport-security.allowed-cn" later:"TLS" help:"Common names that member certificates may have."`
-	AllowedHostnames    []string `flag:"peer-cert-allowed-hostname" default:"" key:"peer-transport-security.allowed-hostname" later:"TLS" help:"Host names that member certificates must be valid for."`
-	Auto                bool     `flag:"peer-auto-tls" default:"false" key:"peer-transport-security.auto-tls" later:"TLS" help:"Make a certificate for other members at the first start."`
-	SkipSANVerification bool     `flag:"peer-skip-client-san-verification" default:"false" key:"peer-transport-security.skip-client-san-verification" later:"TLS" help:"Do not compare a member's address with its certificate."`
+	CertFile            string   `flag:"peer-cert-file" default:"" key:"peer-transport-security.cert-file" help:"Certificate shown to other members."`
+	KeyFile             string   `flag:"peer-key-file" default:"" key:"peer-transport-security.key-file" help:"Key of peer-cert-file."`
+	ClientCertFile      string   `flag:"peer-client-cert-file" default:"" key:"peer-transport-security.client-cert-file" help:"Certificate used when dialing other members."`
+	ClientKeyFile       string   `flag:"peer-client-key-file" default:"" key:"peer-transport-security.client-key-file" help:"Key of peer-client-cert-file."`
+	ClientCertAuth      bool     `flag:"peer-client-cert-auth" default:"false" key:"peer-transport-security.client-cert-auth" help:"Demand certificates from other members."`
+	TrustedCAFile       string   `flag:"peer-trusted-ca-file" default:"" key:"peer-transport-security.trusted-ca-file" help:"CA of other members' certificates; demands them."`
+	CRLFile             string   `flag:"peer-crl-file" default:"" key:"-" help:"List of revoked member certificates."`
+	AllowedCNs          []string `flag:"peer-cert-allowed-cn" default:"" key:"peer-transport-security.allowed-cn" help:"Common names that member certificates may have."`
+	AllowedHostnames    []string `flag:"peer-cert-allowed-hostname" default:"" key:"peer-transport-security.allowed-hostname" help:"Host names that member certificates must be valid for."`
+	Auto                bool     `flag:"peer-auto-tls" default:"false" key:"peer-transport-security.auto-tls" help:"Make a certificate for other members at the first start."`
+	SkipSANVerification bool     `flag:"peer-skip-client-san-verification" default:"false" key:"peer-transport-security.skip-client-san-verification" help:"Do not compare a member's address with its certificate."`
 }
 
 // TLS is what both planes share.

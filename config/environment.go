@@ -22,7 +22,9 @@ const (
 func (l *loader) loadEnvironment() error {
 	variables := map[string]*setting{}
 	for _, s := range l.all {
-		variables[s.variable()] = s
+		if s.name != "" {
+			variables[s.variable()] = s
+		}
 	}
 	for _, entry := range l.machine.Environ {
 		name, value, found := strings.Cut(entry, "=")

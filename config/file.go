@@ -50,7 +50,7 @@ func (l *loader) loadFile(path string) error {
 func (l *loader) loadKey(s *setting, value any) error {
 	err := s.assign(value)
 	if err == nil {
-		l.given[s.name] = value != ""
+		l.given[s.name] = value != "" // nobody asks for those without a name
 		return nil
 	}
 	if _, isURLs := s.field.Interface().(URLs); isURLs {

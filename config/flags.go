@@ -36,7 +36,9 @@ func (l *loader) parseFlags(args []string) error {
 	set := flag.NewFlagSet(l.program, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	for _, s := range l.all {
-		set.Var(s, s.name, s.help)
+		if s.name != "" {
+			set.Var(s, s.name, s.help)
+		}
 	}
 	set.StringVar(&l.file, flagConfigFile, "", "")
 	set.BoolVar(&l.version, flagVersion, false, "")

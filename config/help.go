@@ -34,6 +34,9 @@ func (l *loader) help() string {
 	var b strings.Builder
 	section := ""
 	for _, s := range l.all {
+		if s.name == "" {
+			continue
+		}
 		if s.section != section {
 			section = s.section
 			fmt.Fprintf(&b, "\n%s:\n\n", sectionTitles[section])

@@ -214,7 +214,7 @@ func TestExitCodes(t *testing.T) {
 func TestEveryFlagIsInTheHelp(t *testing.T) {
 	help := refusal(t, machine(nil, ""), "--help").Stdout
 	for _, s := range settings(new(Config)) {
-		if !strings.Contains(help, "  --"+s.name+" '") {
+		if s.name != "" && !strings.Contains(help, "  --"+s.name+" '") {
 			t.Errorf("flag %s is missing", s.name)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // setting is one field of a Config that has a flag: its tags, and the way to its value.
 type setting struct {
-	name    string   // flag name
+	name    string   // flag name; empty: it can only be set in a file
 	initial string   // default, as a flag would give it
 	unit    string   // unit of the number; empty: none, or part of the value
 	help    string   // one line
@@ -22,6 +22,9 @@ type setting struct {
 	later   string   // what setting it asks for, if we don't do that yet
 	field   reflect.Value
 }
+
+// none in a tag means that there is no such way to give the setting.
+const none = "-"
 
 // textual is a value that reads and prints itself.
 type textual interface {
@@ -67,8 +70,11 @@ func newSetting(section string, tag reflect.StructTag, field reflect.Value) *set
 		later:   tag.Get("later"),
 		field:   field,
 	}
+	if s.name == none {
+		s.name = ""
+	}
 	switch key := tag.Get("key"); key {
-	case "-":
+	case none:
 	case "":
 		s.key = []string{s.name}
 	default:

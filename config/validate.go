@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,60 +115,49 @@ func (c *Config) validateTicks() error {
 	return nil
 }
 
-// validateSecure refuses addresses that promise TLS without a certificate to keep the promise.
+// validateSecure refuses addresses that promise TLS without a certificate to keep the promise, and half pairs.
 func (c *Config) validateSecure() error {
-	clientPair := c.ClientTLS.CertFile != "" && c.ClientTLS.KeyFile != "" || c.ClientTLS.Auto
-	peerPair := c.PeerTLS.CertFile != "" && c.PeerTLS.KeyFile != "" || c.PeerTLS.Auto
+	client, peer := c.ClientTLS, c.PeerTLS
+	if err := errors.Join(
+		checkPair(client.CertFile, client.KeyFile, client.ClientCertFile, client.ClientKeyFile),
+		checkPair(peer.CertFile, peer.KeyFile, peer.ClientCertFile, peer.ClientKeyFile),
+	); err != nil {
+		return err
+	}
+	hasClientPair := client.CertFile != "" || client.Auto
+	hasPeerPair := peer.CertFile != "" || peer.Auto
 	for _, u := range c.Member.ListenPeerURLs {
-		if Secure(u) && !peerPair {
+		if Secure(u) && !hasPeerPair {
 			return fmt.Errorf("cannot listen on TLS for %s: KeyFile and CertFile are not presented", u.Host)
 		}
 	}
 	for _, u := range slices.Concat(c.Member.ListenClientURLs, c.Member.ListenClientHTTPURLs) {
-		if Secure(u) && !clientPair {
+		if Secure(u) && !hasClientPair {
 			return fmt.Errorf("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", u.String())
 		}
 	}
 	for _, u := range c.Member.ListenMetricsURLs {
-		if Secure(u) && !clientPair {
+		if Secure(u) && !hasClientPair {
 			return errors.New("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
 		}
 	}
-	return nil
-}
-
-// tlsVersions are the versions that may be asked for, oldest first.
-var tlsVersions = []string{"TLS1.2", "TLS1.3"}
-
-func (t TLS) validate() error {
-	for _, v := range []string{t.VersionMin, t.VersionMax} {
-		if v != "" && !slices.Contains(tlsVersions, v) {
-			return fmt.Errorf("unexpected TLS version %q (must be one of: %s)", v, strings.Join(tlsVersions, ", "))
-		}
-	}
-	if t.VersionMax != "" && t.VersionMin > t.VersionMax {
-		return fmt.Errorf("min version (%s) is greater than max version (%s)", t.VersionMin, t.VersionMax)
-	}
-	if len(t.CipherSuites) > 0 && t.VersionMin == "TLS1.3" {
-		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
-	}
-	for _, name := range t.CipherSuites {
-		if !isCipherSuite(name) {
-			return fmt.Errorf("unexpected TLS cipher suite %q", name)
+	for _, names := range [][2][]string{{client.AllowedCNs, client.AllowedHostnames}, {peer.AllowedCNs, peer.AllowedHostnames}} {
+		if len(names[0]) > 0 && len(names[1]) > 0 {
+			return fmt.Errorf("AllowedCNs and AllowedHostnames are mutually exclusive (cns=%v, hostnames=%v)", names[0], names[1])
 		}
 	}
 	return nil
 }
 
-// isCipherSuite knows the runtime's suites and the two names that they had before RFC 7905 was finished.
-func isCipherSuite(name string) bool {
-	switch name {
-	case "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305":
-		return true
+// checkPair refuses a certificate without its key, and the reverse.
+func checkPair(cert, key, clientCert, clientKey string) error {
+	switch {
+	case (cert == "") != (key == ""):
+		return fmt.Errorf("KeyFile and CertFile must both be present[key: %s, cert: %s]", key, cert)
+	case (clientCert == "") != (clientKey == ""):
+		return fmt.Errorf("ClientKeyFile and ClientCertFile must both be present or both absent: key: %s, cert: %s]", clientKey, clientCert)
 	}
-	return slices.ContainsFunc(slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()), func(s *tls.CipherSuite) bool {
-		return s.Name == name
-	})
+	return nil
 }
 
 const samplingRateMax = 1000000

@@ -57,11 +57,11 @@ func TestRefusals(t *testing.T) {
 		{"gates", "--feature-gates=LeaseCheckpointPersist=true", `enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint`},
 		{"token", "--auth-token=foo", `auth: invalid auth options`},
 
-		{"later: tls", "--cert-file=a --key-file=b", `--cert-file asks for TLS, which this version does not have yet`},
-		{"later: client certificates", "--client-cert-auth", `--client-cert-auth asks for TLS, which this version does not have yet`},
-		{"later: ca", "--trusted-ca-file=ca", `--trusted-ca-file asks for TLS, which this version does not have yet`},
-		{"later: auto tls", "--auto-tls --listen-client-urls=https://localhost:1 --advertise-client-urls=https://localhost:1", `--auto-tls asks for TLS, which this version does not have yet`},
-		{"later: peer names", "--peer-cert-allowed-cn=a,b", `--peer-cert-allowed-cn asks for TLS, which this version does not have yet`},
+		{"certificate without key", "--cert-file=a", `KeyFile and CertFile must both be present[key: , cert: a]`},
+		{"key without certificate", "--peer-key-file=a", `KeyFile and CertFile must both be present[key: a, cert: ]`},
+		{"half a client pair", "--peer-client-cert-file=a", `ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: a]`},
+		{"names of both kinds", "--peer-cert-allowed-cn=a,b --peer-cert-allowed-hostname=c", `AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a b], hostnames=[c])`},
+
 		{"later: jwt", "--auth-token=jwt,sign-method=RS256", `--auth-token asks for JSON web tokens, which this version does not have yet`},
 		{"later: tracing", "--enable-distributed-tracing", `--enable-distributed-tracing asks for distributed tracing, which this version does not have yet`},
 	}
@@ -255,7 +255,8 @@ func TestConfigFileRefusals(t *testing.T) {
 		{"security is no map", "peer-transport-security: 5", "", "invalid peer-transport-security"},
 		{"state", "initial-cluster-state: old", "", `unexpected clusterState "old"`},
 		{"gate", "feature-gates: Foo=true", "", "unrecognized feature gate: Foo"},
-		{"nested", "client-transport-security: {client-cert-auth: true}", "", "--client-cert-auth asks for TLS, which this version does not have yet"},
+		{"nested", "client-transport-security: {key-file: a}", "", "KeyFile and CertFile must both be present[key: a, cert: ]"},
+		{"only in a file", "client-transport-security: {allowed-cn: [a], allowed-hostname: [b]}", "", "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a], hostnames=[b])"},
 		{"not a map", "- a", "", "error unmarshaling JSON: json: cannot unmarshal array into the configuration"},
 		{"two ways", "initial-cluster: default=http://localhost:2380\ndiscovery-srv: example.com", "", `multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`},
 	}

@@ -3,6 +3,7 @@ package join
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -40,6 +41,7 @@ type admission struct {
 	dataDir  string
 	stay     bool // a learner, until somebody promotes it
 	client   *bootstrap.Client
+	security *tls.Config   // towards client URLs with TLS; nil: the system's authorities
 	pause    time.Duration // between attempts
 	say      func(format string, args ...any)
 }
@@ -164,7 +166,7 @@ var errForeign = errors.New("belongs to another cluster")
 
 // addThrough makes sure that the server at a client URL belongs to the cluster, and calls MemberAdd there.
 func (a *admission) addThrough(ctx context.Context, clientURL string, cluster uint64) (*pb.MemberAddResponse, error) {
-	conn, err := dial(clientURL)
+	conn, err := dial(clientURL, a.security)
 	if err != nil {
 		return nil, err
 	}
@@ -186,14 +188,14 @@ func (a *admission) addThrough(ctx context.Context, clientURL string, cluster ui
 }
 
 // dial prepares a connection to a client URL.
-func dial(clientURL string) (*grpc.ClientConn, error) {
+func dial(clientURL string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 	u, err := url.Parse(clientURL)
 	if err != nil {
 		return nil, err
 	}
 	security := insecure.NewCredentials()
 	if config.Secure(*u) {
-		security = credentials.NewTLS(nil)
+		security = credentials.NewTLS(tlsConfig)
 	}
 	target := "passthrough:///" + u.Host
 	if file := config.SocketPath(*u); file != "" {

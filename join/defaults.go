@@ -31,9 +31,13 @@ func (l line) complete(hostname, local string) ([]string, error) {
 		scheme = "http"
 	}
 	peer := scheme + "://" + net.JoinHostPort(local, peerPort)
-	clients := "http://" + net.JoinHostPort(local, clientPort)
+	towardsClients := "http"
+	if l.isGiven("cert-file", "auto-tls") {
+		towardsClients = "https"
+	}
+	clients := towardsClients + "://" + net.JoinHostPort(local, clientPort)
 	if local != loopback {
-		clients += ",http://" + net.JoinHostPort(loopback, clientPort)
+		clients += "," + towardsClients + "://" + net.JoinHostPort(loopback, clientPort)
 	}
 	for _, c := range []struct{ listen, advertise, initial string }{
 		{"listen-peer-urls", "initial-advertise-peer-urls", peer},

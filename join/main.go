@@ -2,6 +2,7 @@ package join
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,8 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keelson/config"
 	"keelson/server/bootstrap"
+	"keelson/server/certs"
 )
 
 const program = "keelson join"
@@ -68,6 +72,10 @@ func (j joiner) prepare(ctx context.Context, args []string) ([]string, error) {
 	if err := checkListen(c); err != nil {
 		return nil, err
 	}
+	peers, clients, err := j.identities(c)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	a := &admission{
@@ -76,7 +84,8 @@ func (j joiner) prepare(ctx context.Context, args []string) ([]string, error) {
 		peerURLs: sorted(c.Cluster.AdvertisePeerURLs.Strings()),
 		dataDir:  c.Member.DataDir,
 		stay:     l.stay,
-		client:   bootstrap.NewClient(nil),
+		client:   bootstrap.NewClient(peers),
+		security: clients,
 		pause:    j.pause,
 		say:      j.say,
 	}
@@ -104,6 +113,20 @@ func (j joiner) load(l line) ([]string, *config.Config, error) {
 	flags := append(append([]string(nil), l.serve...), more...)
 	c, _, err := config.Load(program, flags, config.Machine{Environ: j.environ, ReadFile: os.ReadFile, DefaultHost: config.DefaultHost})
 	return flags, c, err
+}
+
+// identities are how the member that is to be talks to others with TLS: to peers, and as a client to members.
+func (j joiner) identities(c *config.Config) (peers, clients *tls.Config, err error) {
+	log := zap.NewNop() // the member warns again when it serves
+	asPeer, err := certs.ForPeers(c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	asClient, err := certs.ForClients(c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return asPeer.Client(), asClient.Client(), nil
 }
 
 // isMember reports whether a data directory has been initialised: package server/datadir makes this directory last.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -49,8 +50,8 @@ func (h hooks) end(reason string) {
 }
 
 // openEngine opens the data directory. An empty one is given a first state: of a cluster to be founded, or of none yet, if
-// the member is to join one.
-func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hooks) (_ *engine, err error) {
+// the member is to join one: security is how it then talks to peers with TLS.
+func openEngine(ctx context.Context, c *config.Config, security *tls.Config, logger *zap.Logger, h hooks) (_ *engine, err error) {
 	fs := env.SystemFS()
 	dir, err := datadir.Open(fs, c.Member.DataDir)
 	if err != nil {
@@ -76,7 +77,7 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 			logger.Warn("discovery token is ignored since cluster already initialized; valid logs are found",
 				zap.String("wal-dir", dir.Wal()))
 		}
-	} else if err := begin(ctx, c, dir, fs, logger, h); err != nil {
+	} else if err := begin(ctx, c, security, dir, fs, logger, h); err != nil {
 		return nil, err
 	}
 	if err := e.open(fs, logger, h); err != nil {
@@ -91,9 +92,11 @@ func openEngine(ctx context.Context, c *config.Config, logger *zap.Logger, h hoo
 }
 
 // begin writes the first files of a member without data.
-func begin(ctx context.Context, c *config.Config, dir *datadir.Dir, fs env.FS, logger *zap.Logger, h hooks) error {
+func begin(
+	ctx context.Context, c *config.Config, security *tls.Config, dir *datadir.Dir, fs env.FS, logger *zap.Logger, h hooks,
+) error {
 	b, err := bootstrap.Begin(ctx, bootstrap.Options{
-		Config: c, Resolver: net.DefaultResolver, Peers: bootstrap.NewClient(nil), Clock: env.SystemClock(), Logger: logger,
+		Config: c, Resolver: net.DefaultResolver, Peers: bootstrap.NewClient(security), Clock: env.SystemClock(), Logger: logger,
 	})
 	if err != nil {
 		if _, ok := errors.AsType[*bootstrap.Error](err); ok {

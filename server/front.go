@@ -2,12 +2,11 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
-	"net/url"
-	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 	"keelson/api/ops"
 	"keelson/api/v3"
 	"keelson/config"
-	"keelson/env"
+	"keelson/server/certs"
 	"keelson/server/mux"
 )
 
@@ -39,78 +38,16 @@ const (
 	loopbackBytes = 256 << 10
 )
 
-// purpose is what a listener is for.
-type purpose string
-
-// Purposes, as the log names them.
-const (
-	forEverything purpose = "grpc+http"
-	forGRPC       purpose = "grpc"
-	forHTTP       purpose = "http"
-	forMetrics    purpose = "metrics"
-	forPeers      purpose = "peer"
-)
-
-// listener is one bound address.
-type listener struct {
-	net.Listener
-	url     url.URL
-	purpose purpose
-}
-
-// listen binds all addresses that clients come to. It is done before the data is opened, so that a clash of addresses
-// is found before anything is written.
-func listen(ctx context.Context, c *config.Config) (list []listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range list {
-				l.Close()
-			}
-		}
-	}()
-	network := env.SystemNetwork()
-	add := func(urls config.URLs, p purpose) error {
-		for _, u := range urls {
-			l, err := listenOn(ctx, network, u)
-			if err != nil {
-				return err
-			}
-			list = append(list, listener{l, u, p})
-		}
-		return nil
-	}
-	clients := forEverything
-	if len(c.Member.ListenClientHTTPURLs) > 0 {
-		clients = forGRPC
-	}
-	return list, errors.Join(
-		add(c.Member.ListenClientURLs, clients),
-		add(c.Member.ListenClientHTTPURLs, forHTTP),
-		add(c.Member.ListenMetricsURLs, forMetrics))
-}
-
-func listenOn(ctx context.Context, network env.Network, u url.URL) (net.Listener, error) {
-	if path := config.SocketPath(u); path != "" {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("listen on %s: %w", u.String(), err)
-		}
-		return network.Listen(ctx, "unix", path)
-	}
-	l, err := network.Listen(ctx, "tcp", u.Host)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", u.String(), err)
-	}
-	return l, nil
-}
-
 // front is everything that clients talk to: listeners, the gRPC server, and the HTTP servers.
 type front struct {
 	listeners []listener
+	plane     *certs.Plane
 	logger    *zap.Logger
 	traffic   *mux.Traffic // of gRPC clients
 	failed    func(error)
 
-	grpc    *grpc.Server
+	grpc    *grpc.Server // of connections that speak nothing else
+	inner   *grpc.Server // of requests that come through an HTTP server
 	gateway *gateway.Gateway
 	https   []*http.Server
 	muxes   []*mux.Mux
@@ -118,14 +55,17 @@ type front struct {
 	closing chan struct{}
 }
 
-func newFront(listeners []listener, logger *zap.Logger, traffic *mux.Traffic, failed func(error)) *front {
-	return &front{listeners: listeners, logger: logger, traffic: traffic, failed: failed, closing: make(chan struct{})}
+func newFront(listeners []listener, plane *certs.Plane, logger *zap.Logger, traffic *mux.Traffic, failed func(error)) *front {
+	return &front{
+		listeners: listeners, plane: plane, logger: logger, traffic: traffic, failed: failed, closing: make(chan struct{}),
+	}
 }
 
 // serve begins to serve on all listeners.
 func (f *front) serve(s *Server) error {
-	f.grpc = s.newGRPC()
+	f.grpc, f.inner = s.newGRPC(streamWorkers), s.newGRPC(0)
 	s.services.Register(f.grpc)
+	s.services.Register(f.inner)
 	s.metrics.GRPC.Prepare(f.grpc.GetServiceInfo(), "v3lockpb.Lock", "v3electionpb.Election") // these count from their first use
 	loopback := bufconn.Listen(loopbackBytes)
 	f.run("gateway", func() error { return f.grpc.Serve(loopback) })
@@ -144,30 +84,61 @@ func (f *front) serve(s *Server) error {
 		Options: s.config.Ops, Debug: s.config.Logging.Debug(), Member: health{s}, Metrics: s.metrics,
 		Versions: s.versions, Raft: func() any { return s.node.Status() }, Log: s.logger,
 	})
-	client := f.newHTTP(gateway.Pipeline(s.config.HTTP, v3Handler, surface.Client(), s.logger))
-	monitoring := f.newHTTP(surface.Monitoring())
+	pipeline := gateway.Pipeline(s.config.HTTP, v3Handler, surface.Client(), s.logger)
+	h := handlers{
+		client:     f.newHTTP(pipeline, s.config.Limits),
+		everything: f.newHTTP(withGRPC(f.inner, pipeline), s.config.Limits),
+		monitoring: f.newHTTP(surface.Monitoring(), s.config.Limits),
+	}
 	for _, l := range f.listeners {
-		f.serveOn(l, client, monitoring)
+		if err := f.serveOn(l, h); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (f *front) serveOn(l listener, client, monitoring *http.Server) {
+// handlers are the HTTP servers that listeners choose from.
+type handlers struct{ client, everything, monitoring *http.Server }
+
+// withGRPC takes calls out of what comes over HTTP/2.
+func withGRPC(calls, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.Contains(r.Header.Get("Content-Type"), "application/grpc") {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
+
+func (f *front) serveOn(l listener, h handlers) error {
+	m, err := l.sorter(f.plane, f.traffic)
+	if err != nil {
+		return err
+	}
+	f.muxes = append(f.muxes, m)
 	address := l.Addr().String()
+	f.run(address, m.Serve)
+	serve := func(s interface{ Serve(net.Listener) error }, from net.Listener) {
+		f.run(address, func() error { return s.Serve(from) })
+	}
 	switch l.purpose {
 	case forGRPC:
-		f.run(address, func() error { return f.grpc.Serve(mux.Counted(l, f.traffic)) })
+		serve(f.grpc, mux.Counted(m.HTTP(), f.traffic))
+		serve(f.grpc, m.Secure())
 	case forHTTP:
-		f.run(address, func() error { return client.Serve(l) })
+		serve(h.client, m.HTTP())
+		serve(h.client, m.Secure())
 	case forMetrics:
-		f.run(address, func() error { return monitoring.Serve(l) })
+		serve(h.monitoring, m.HTTP())
+		serve(h.monitoring, m.Secure())
 	default:
-		m := mux.New(l, mux.Options{Traffic: f.traffic})
-		f.muxes = append(f.muxes, m)
-		f.run(address, m.Serve)
-		f.run(address, func() error { return f.grpc.Serve(m.GRPC()) })
-		f.run(address, func() error { return client.Serve(m.HTTP()) })
+		serve(f.grpc, m.GRPC())
+		serve(h.client, m.HTTP())
+		serve(h.everything, m.Secure())
 	}
+	return nil
 }
 
 // run runs one server in a goroutine that ends when the front stops. If it ends before, the member has failed.
@@ -184,25 +155,32 @@ func (f *front) run(what string, serve func() error) {
 	}()
 }
 
-func (f *front) newHTTP(h http.Handler) *http.Server {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: zap.NewStdLog(f.logger)}
+func (f *front) newHTTP(h http.Handler, l config.Limits) *http.Server {
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: zap.NewStdLog(f.logger),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: int(min(l.MaxConcurrentStreams, math.MaxInt32)),
+			SendPingTimeout:      l.KeepaliveInterval, PingTimeout: l.KeepaliveTimeout,
+		},
+	}
 	f.https = append(f.https, s)
 	return s
 }
 
-// newGRPC makes the gRPC server with the limits of the configuration.
-func (s *Server) newGRPC() *grpc.Server {
+// newGRPC makes a gRPC server with the limits of the configuration.
+func (s *Server) newGRPC(workers uint32) *grpc.Server {
 	l := s.config.Limits
 	calls := &timedCalls{metrics: s.metrics, counts: &s.calls, logger: s.logger, slow: s.config.Warnings.Unary}
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(v3.Codec()),
+		grpc.Creds(certs.Credentials()),
 		grpc.ChainUnaryInterceptor(s.metrics.GRPC.UnaryInterceptor, calls.intercept, s.services.Unary()),
 		grpc.ChainStreamInterceptor(s.metrics.GRPC.StreamInterceptor, s.services.Stream()),
 		grpc.MaxRecvMsgSize(int(l.MaxRequestBytes) + grpcOverheadBytes),
 		grpc.MaxSendMsgSize(1<<31 - 1),
 		grpc.MaxConcurrentStreams(l.MaxConcurrentStreams),
 		// Goroutines that live on keep their stacks grown: without them growing costs a put 6 % of its time.
-		grpc.NumStreamWorkers(streamWorkers),
+		grpc.NumStreamWorkers(workers),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMinTime}),
 	}
@@ -225,17 +203,20 @@ func (f *front) announce() {
 		if l.purpose == forMetrics {
 			continue
 		}
-		f.logger.Info("serving client traffic insecurely; this is strongly discouraged!",
-			zap.String("traffic", string(l.purpose)), zap.String("address", l.Addr().String()))
+		fields := []zap.Field{zap.String("traffic", string(l.purpose)), zap.String("address", l.Addr().String())}
+		if l.plain {
+			f.logger.Info("serving client traffic insecurely; this is strongly discouraged!", fields...)
+		}
+		if l.secure {
+			f.logger.Info("serving client traffic securely", fields...)
+		}
 	}
 }
 
 // stopAccepting lets nobody new in.
 func (f *front) stopAccepting() {
 	close(f.closing)
-	for _, l := range f.listeners {
-		l.Close()
-	}
+	closeAll(f.listeners)
 }
 
 // goAwayLead is how long before their streams end clients are told that their connections go away. Those who learn of it
@@ -247,11 +228,6 @@ func (f *front) stop(endStreams func(), grace time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	var servers sync.WaitGroup
-	if f.grpc != nil {
-		servers.Go(func() { stopGRPC(ctx, f.grpc) })
-		time.Sleep(goAwayLead)
-		endStreams()
-	}
 	for _, h := range f.https {
 		servers.Go(func() {
 			if h.Shutdown(ctx) != nil {
@@ -259,7 +235,15 @@ func (f *front) stop(endStreams func(), grace time.Duration) {
 			}
 		})
 	}
+	if f.grpc != nil {
+		servers.Go(func() { stopGRPC(ctx, f.grpc) })
+		time.Sleep(goAwayLead)
+		endStreams()
+	}
 	servers.Wait()
+	if f.inner != nil { // not before: it would cut off the calls that the HTTP servers wait for
+		f.inner.Stop()
+	}
 	if f.gateway != nil { // not before: the HTTP calls under way need it
 		f.gateway.Close()
 	}

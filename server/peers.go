@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -16,6 +15,7 @@ import (
 	"keelson/api/peer"
 	"keelson/config"
 	"keelson/env"
+	"keelson/server/mux"
 	"keelson/state/members"
 	"keelson/transport"
 )
@@ -25,6 +25,7 @@ import (
 type peers struct {
 	s         *Server
 	listeners []listener
+	muxes     []*mux.Mux // of listeners with TLS
 	http      *http.Server
 	transport *transport.Transport
 	client    *http.Client
@@ -43,37 +44,51 @@ type peers struct {
 // listenPeers binds the addresses that other members come to, and answers there that this one is not ready.
 func listenPeers(ctx context.Context, s *Server) (*peers, error) {
 	p := &peers{s: s, closing: make(chan struct{})}
-	for _, u := range s.config.Member.ListenPeerURLs {
-		l, err := listenOn(ctx, env.SystemNetwork(), u)
-		if err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-		p.listeners = append(p.listeners, listener{l, u, forPeers})
+	var err error
+	if p.listeners, err = listenAll(ctx, s.config.Member.ListenPeerURLs, forPeers); err != nil {
+		return nil, errors.Join(err, closeAll(p.listeners))
 	}
 	p.http = &http.Server{
 		Handler: p, ReadHeaderTimeout: s.config.Member.RaftReadTimeout, ErrorLog: zap.NewStdLog(s.logger),
 	}
 	for _, l := range p.listeners {
-		s.logger.Info("now serving peer/client/metrics", zap.String("traffic", string(forPeers)), zap.String("address", l.Addr().String()))
-		p.running.Go(func() {
-			err := p.http.Serve(l)
-			select {
-			case <-p.closing:
-			default:
-				s.failed.note(fmt.Errorf("listener failed: %s: %w", l.Addr(), err))
-			}
-		})
+		if err := p.serve(l); err != nil {
+			p.stop()
+			return nil, err
+		}
 	}
 	return p, nil
 }
 
-// close is for listeners that are not served yet.
-func (p *peers) close() error {
-	var errs []error
-	for _, l := range p.listeners {
-		errs = append(errs, l.Close())
+// serve serves other members at one address. Without TLS the HTTP server has the connections as they are: the transport
+// knows how to send several pieces at once over them.
+func (p *peers) serve(l listener) error {
+	p.s.logger.Info("now serving peer/client/metrics", zap.String("traffic", string(forPeers)), zap.String("address", l.Addr().String()))
+	if !l.secure {
+		p.run(l, func() error { return p.http.Serve(l) })
+		return nil
 	}
-	return errors.Join(errs...)
+	m, err := l.sorter(p.s.planes.peers, nil)
+	if err != nil {
+		return err
+	}
+	p.muxes = append(p.muxes, m)
+	p.run(l, m.Serve)
+	p.run(l, func() error { return p.http.Serve(m.HTTP()) })
+	p.run(l, func() error { return p.http.Serve(m.Secure()) })
+	return nil
+}
+
+// run runs one server. If it ends before the peers are stopped, the member has failed.
+func (p *peers) run(l listener, serve func() error) {
+	p.running.Go(func() {
+		err := serve()
+		select {
+		case <-p.closing:
+		default:
+			p.s.failed.note(fmt.Errorf("listener failed: %s: %w", l.Addr(), err))
+		}
+	})
 }
 
 // ServeHTTP answers other members.
@@ -100,13 +115,14 @@ func (p *peers) connect() error {
 			p.contacts = append(p.contacts, c)
 		}
 	}
-	p.client = &http.Client{Transport: &http.Transport{
-		DialContext: env.SystemNetwork().Dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
-		ResponseHeaderTimeout: s.config.Member.RequestTimeout(),
-	}}
+	security := s.planes.peers.Client()
+	p.client = peer.NewHTTP(peer.HTTPOptions{
+		Dial: env.SystemNetwork().Dial, TLS: security,
+		HandshakeTimeout: s.config.Member.RaftReadTimeout, ReplyTimeout: s.config.Member.RequestTimeout(),
+	})
 	p.transport = transport.New(transport.Options{
 		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
-		Handler: inbound{p}, IsRemoved: s.engine.isRemoved,
+		Handler: inbound{p}, TLS: security, IsRemoved: s.engine.isRemoved,
 		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
 		Version: config.Version, Logger: s.logger,
 	})
@@ -164,6 +180,10 @@ func (p *peers) stop() {
 		p.transport.Stop()
 	}
 	p.http.Close()
+	for _, m := range p.muxes {
+		m.Close()
+	}
+	closeAll(p.listeners)
 	p.running.Wait()
 	p.serving.Lock() // when all have gone
 	p.handler.Store(nil)

@@ -35,6 +35,7 @@ type Server struct {
 	clock  env.Clock
 	chance env.Chance
 
+	planes    planes
 	peers     *peers
 	snapshots *snapshots
 	engine    *engine
@@ -111,12 +112,15 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.front = newFront(listeners, logger, &s.calls.traffic, s.failed.note)
+	if s.planes, err = newPlanes(c, logger); err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	s.front = newFront(listeners, s.planes.clients, logger, &s.calls.traffic, s.failed.note)
 	if s.peers, err = listenPeers(ctx, s); err != nil {
 		return err
 	}
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now}
-	if s.engine, err = openEngine(ctx, c, logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+	if s.engine, err = openEngine(ctx, c, s.planes.peers.Client(), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
 		return err
 	}
 	s.snapshots = newSnapshots(s)

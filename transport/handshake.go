@@ -142,7 +142,8 @@ func (t *Transport) dialURL(ctx context.Context, p *peer, address string, k kind
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := t.connect(ctx, hostPort(u))
+	network, at := addressOf(u)
+	conn, err := t.connect(ctx, network, at)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -161,10 +162,19 @@ func (t *Transport) dialURL(ctx context.Context, p *peer, address string, k kind
 
 // connect gives up early: a network that heals is found by asking again, sooner than by waiting for the same question to
 // be repeated.
-func (t *Transport) connect(ctx context.Context, address string) (net.Conn, error) {
+func (t *Transport) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	return t.o.Dial(ctx, "tcp", address)
+	return t.o.Dial(ctx, network, address)
+}
+
+// addressOf is where a URL is dialed.
+func addressOf(u *url.URL) (network, address string) {
+	switch u.Scheme {
+	case "unix", "unixs":
+		return "unix", u.Host + u.Path
+	}
+	return "tcp", hostPort(u)
 }
 
 func hostPort(u *url.URL) string {
@@ -185,8 +195,8 @@ func (t *Transport) greet(ctx context.Context, p *peer, u *url.URL, conn net.Con
 	read, write := t.timeoutsOf(k)
 	setUserTimeout(conn, max(read, write))
 	switch u.Scheme {
-	case "http":
-	case "https":
+	case "http", "unix":
+	case "https", "unixs":
 		c, err := t.encrypt(ctx, u, conn)
 		if err != nil {
 			return nil, nil, err
@@ -201,7 +211,7 @@ func (t *Transport) greet(ctx context.Context, p *peer, u *url.URL, conn net.Con
 	header.Set("Upgrade", upgradeName)
 	t.hello(p.id, k.String()).writeTo(header)
 	var request strings.Builder
-	fmt.Fprintf(&request, "GET %s HTTP/1.1\r\nHost: %s\r\n", streamPath, u.Host)
+	fmt.Fprintf(&request, "GET %s HTTP/1.1\r\nHost: %s\r\n", streamPath, hostHeader(u))
 	header.Write(&request) // into memory: can't fail
 	request.WriteString("\r\n")
 	if _, err := io.WriteString(l, request.String()); err != nil {
@@ -221,13 +231,25 @@ func (t *Transport) greet(ctx context.Context, p *peer, u *url.URL, conn net.Con
 	return l, r, nil
 }
 
+// hostHeader names the host; that of a socket could have any characters.
+func hostHeader(u *url.URL) string {
+	if network, _ := addressOf(u); network == "unix" {
+		return "localhost"
+	}
+	return u.Host
+}
+
 func (t *Transport) encrypt(ctx context.Context, u *url.URL, conn net.Conn) (net.Conn, error) {
 	if t.o.TLS == nil {
 		return nil, fmt.Errorf("no TLS is configured for peers")
 	}
 	c := t.o.TLS.Clone()
 	c.NextProtos = []string{"http/1.1"}
-	if c.ServerName == "" {
+	switch {
+	case c.ServerName != "":
+	case u.Scheme == "unixs":
+		c.ServerName = "localhost"
+	default:
 		c.ServerName = u.Hostname()
 	}
 	encrypted := tls.Client(conn, c)

@@ -14,7 +14,7 @@ import (
 	"keelson/env"
 )
 
-// Peer is another member and where it listens: http://host:port or https://host:port.
+// Peer is another member and where it listens: http:// or https:// and host:port, or unix: or unixs: and a file.
 type Peer struct {
 	ID   uint64
 	URLs []string
@@ -45,7 +45,7 @@ type Options struct {
 	Clock  env.Clock
 	Chance env.Chance
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	// TLS is for peers with https addresses. Nil: those can't be reached.
+	// TLS is for peers with https or unixs addresses. Nil: those can't be reached.
 	TLS *tls.Config
 
 	// IsRemoved reports that a member was removed from the cluster: its streams are refused. Nil: nobody was.

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"keelson/env"
@@ -28,7 +27,7 @@ const retryPause = 50 * time.Millisecond
 // ClientOptions are the parts of a Client. All are required.
 type ClientOptions struct {
 	Member Member
-	// HTTP reaches the other members' peer URLs; it has their credentials and no timeout of its own.
+	// HTTP reaches the other members' peer URLs, see NewHTTP; it has this member's credentials and no timeout of its own.
 	HTTP  *http.Client
 	Clock env.Clock
 }
@@ -87,7 +86,7 @@ func (c *Client) ask(ctx context.Context, urls []string, r request) ([]byte, err
 }
 
 func (c *Client) askAt(ctx context.Context, base string, r request) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, strings.TrimSuffix(base, "/")+r.path, bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.method, urlOf(base, r.path), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, &unreachableError{cause: fmt.Errorf("peer: %w", err)}
 	}

@@ -49,6 +49,7 @@ var few = map[string][]string{
 	"bench":         nil,                                  // it speaks the wire
 	"ctl":           nil,                                  // it speaks the wire
 	"rpc":           nil,
+	"server/certs":  {"config"},
 	"server/mux":    nil,
 }
 

@@ -45,7 +45,7 @@ func NewCluster(t testing.TB, members int, extraArgs ...string) *Cluster {
 func (c *Cluster) Initial() string {
 	var pairs []string
 	for _, p := range c.Members {
-		pairs = append(pairs, p.Name+"=http://"+p.Peer)
+		pairs = append(pairs, p.Name+"="+p.peerURL())
 	}
 	return strings.Join(pairs, ",")
 }
@@ -84,7 +84,9 @@ func (c *Cluster) AnyClient(rng *rand.Rand) *clientv3.Client {
 
 func (c *Cluster) connect(endpoints ...string) *clientv3.Client {
 	c.t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: readyTimeout, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, DialTimeout: readyTimeout, Logger: zap.NewNop(), TLS: c.Members[0].TLS,
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -137,7 +139,7 @@ func (c *Cluster) Others(p *Process) (list []*Process) {
 
 // Status asks the member itself.
 func (p *Process) Status() (*clientv3.StatusResponse, error) {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Endpoint}, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Endpoint}, Logger: zap.NewNop(), TLS: p.TLS})
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +201,10 @@ func (c *Cluster) Add(learner bool) (*Process, uint64) {
 	c.t.Helper()
 	p := NewProcess(c.t, c.args...)
 	c.named++
-	p.Name, p.Joins = fmt.Sprintf("m%d", c.named), true
+	p.Name, p.Joins, p.TLS = fmt.Sprintf("m%d", c.named), true, c.Members[0].TLS
+	if strings.HasPrefix(c.Members[0].PeerURL, "https:") {
+		p.PeerURL = "https://" + p.Peer
+	}
 	if c.placed != nil {
 		c.placed(p)
 	}
@@ -211,7 +216,7 @@ func (c *Cluster) Add(learner bool) (*Process, uint64) {
 		if learner {
 			add = client.MemberAddAsLearner
 		}
-		r, err := add(ctx, []string{"http://" + p.Peer})
+		r, err := add(ctx, []string{p.peerURL()})
 		cancel()
 		if err == nil {
 			c.Members = append(c.Members, p)

@@ -3,6 +3,7 @@ package testkit
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -74,8 +75,12 @@ type Process struct {
 	// Initial is the initial cluster, and Joins says that it exists already. Initial empty: this member alone.
 	Initial string
 	Joins   bool
-	// ClientURL is where it listens for clients. Empty: http:// and Endpoint.
+	// ClientURL is where it listens for clients. Empty: http:// (https:// with TLS) and Endpoint.
 	ClientURL string
+	// PeerURL is where it listens for other members. Empty: http:// and Peer.
+	PeerURL string
+	// TLS is how clients connect. Nil: in clear text.
+	TLS *tls.Config
 	// Wrap is put before the command line.
 	Wrap []string
 	// Env are settings as variables, NAME=value. If there are any, ExtraArgs are the only arguments besides.
@@ -146,9 +151,12 @@ func (p *Process) Args() []string {
 	if len(p.Env) > 0 {
 		return append([]string{"serve"}, p.ExtraArgs...)
 	}
-	client, peer := "http://"+p.Endpoint, "http://"+p.Peer
-	if p.ClientURL != "" {
+	client, peer := "http://"+p.Endpoint, p.peerURL()
+	switch {
+	case p.ClientURL != "":
 		client = p.ClientURL
+	case p.TLS != nil:
+		client = "https://" + p.Endpoint
 	}
 	initial, state := p.Initial, "new"
 	if initial == "" {
@@ -163,6 +171,13 @@ func (p *Process) Args() []string {
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=" + initial, "--initial-cluster-state=" + state,
 	}, p.ExtraArgs...)
+}
+
+func (p *Process) peerURL() string {
+	if p.PeerURL != "" {
+		return p.PeerURL
+	}
+	return "http://" + p.Peer
 }
 
 // Start starts the member and waits until it serves.
@@ -269,10 +284,22 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Log is what the member has written to stderr since its last start.
 func (p *Process) Log() string { return p.stderr.String() }
 
+// Says waits until the log since the last start says text, for a while; what a member has written comes a moment later.
+func (p *Process) Says(text string) bool {
+	for deadline := time.Now().Add(readyTimeout / 6); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if strings.Contains(p.Log(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // Client connects the official client to the member.
 func (p *Process) Client() *clientv3.Client {
 	p.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Endpoint}, DialTimeout: readyTimeout, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{p.Endpoint}, DialTimeout: readyTimeout, Logger: zap.NewNop(), TLS: p.TLS,
+	})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 // Client asks running members what they tell strangers over their peer URLs.
 type Client struct{ http *http.Client }
 
-// NewClient makes a Client. security is for peer URLs of https; it may be nil. Nothing has to be closed.
+// NewClient makes a Client. security is for peer URLs of https and unixs; it may be nil. Nothing has to be closed.
 func NewClient(security *tls.Config) *Client {
 	t := &http.Transport{TLSClientConfig: security, DisableKeepAlives: true}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -124,6 +124,9 @@ func (c *Client) get(ctx context.Context, peerURL, path string, value any) (http
 	if file := config.SocketPath(*u); file != "" {
 		ctx = context.WithValue(ctx, socketPath{}, file)
 		peerURL = "http://localhost"
+		if config.Secure(*u) {
+			peerURL = "https://localhost"
+		}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, peerURL+path, nil)
 	if err != nil {

@@ -1,8 +1,10 @@
 package mux
 
 import (
+	"errors"
 	"net"
 	"sync/atomic"
+	"syscall"
 )
 
 // Traffic counts bytes that went over connections. The zero value is ready.
@@ -57,4 +59,12 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.traffic.Sent.Add(uint64(n))
 	}
 	return n, err
+}
+
+// SyscallConn lets the options of the socket be set.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if under, ok := c.Conn.(syscall.Conn); ok {
+		return under.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

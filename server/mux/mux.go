@@ -2,6 +2,8 @@ package mux
 
 import (
 	"container/list"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -15,8 +17,15 @@ type Options struct {
 	DecideTimeout time.Duration
 	// UndecidedMax bounds the connections that have not shown it yet. 0: 1024.
 	UndecidedMax int
-	// Traffic counts the bytes of gRPC connections. Nil: nobody counts.
+	// Traffic counts the bytes of gRPC connections, and of all that speak HTTP/2 over TLS. Nil: nobody counts.
 	Traffic *Traffic
+	// Secure makes the TLS handshake of a connection that begins with one; ctx ends with DecideTimeout. It does not close
+	// the connection. Nil: TLS is not spoken.
+	Secure func(ctx context.Context, raw net.Conn) (*tls.Conn, error)
+	// SecureOnly takes every connection for one with TLS.
+	SecureOnly bool
+	// Whole does not tell connections without TLS apart: they all come out of HTTP.
+	Whole bool
 }
 
 const (
@@ -30,10 +39,11 @@ const (
 
 // Mux splits the connections of one listener. See the package comment.
 type Mux struct {
-	from net.Listener
-	o    Options
-	grpc *queue
-	http *queue
+	from   net.Listener
+	o      Options
+	grpc   *queue
+	http   *queue
+	secure *queue
 
 	mu      sync.Mutex
 	waiting *list.List // of *pending, oldest first: those that nobody has claimed
@@ -80,14 +90,20 @@ func New(l net.Listener, o Options) *Mux {
 	if o.UndecidedMax <= 0 {
 		o.UndecidedMax = undecidedMaxDefault
 	}
-	return &Mux{from: l, o: o, grpc: newQueue(l.Addr()), http: newQueue(l.Addr()), waiting: list.New(), closing: make(chan struct{})}
+	return &Mux{
+		from: l, o: o, grpc: newQueue(l.Addr()), http: newQueue(l.Addr()), secure: newQueue(l.Addr()),
+		waiting: list.New(), closing: make(chan struct{}),
+	}
 }
 
-// GRPC is the listener of connections that speak HTTP/2.
+// GRPC is the listener of connections in clear text that speak HTTP/2.
 func (m *Mux) GRPC() net.Listener { return m.grpc }
 
-// HTTP is the listener of all others.
+// HTTP is the listener of all others in clear text.
 func (m *Mux) HTTP() net.Listener { return m.http }
+
+// Secure is the listener of connections whose TLS handshake is done. They are of type *tls.Conn.
+func (m *Mux) Secure() net.Listener { return m.secure }
 
 // Serve accepts connections until the listener fails or is closed, and returns its error; net.ErrClosed after Close.
 // Connections that are undecided then go on.
@@ -119,7 +135,7 @@ func isTemporary(err error) bool {
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// Close closes the listener, the two listeners behind it and all undecided connections, and waits until nothing of the
+// Close closes the listener, the three listeners behind it and all undecided connections, and waits until nothing of the
 // mux runs but Serve, which then returns. Connections handed over are not touched.
 func (m *Mux) Close() error {
 	m.mu.Lock()
@@ -136,6 +152,7 @@ func (m *Mux) Close() error {
 	err := m.from.Close()
 	m.grpc.Close()
 	m.http.Close()
+	m.secure.Close()
 	m.sorting.Wait()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("mux: close: %w", err)
@@ -161,34 +178,60 @@ func (m *Mux) take(conn net.Conn) {
 
 // sort hands one connection over when it has said enough, or closes it.
 func (m *Mux) sort(p *pending) {
-	c, speaks, err := m.listenTo(p.conn)
+	ctx, cancel := context.WithTimeout(context.Background(), m.o.DecideTimeout)
+	defer cancel()
+	conn, to, err := m.decide(ctx, p.conn)
 	handed := false
 	if err == nil {
-		to := m.http
-		if speaks == http2 {
-			c.traffic = m.o.Traffic
-			to = m.grpc
-		}
-		handed = to.put(offer{c, func() bool { return m.claim(p) }})
+		handed = to.put(offer{conn, func() bool { return m.claim(p) }})
 	}
 	if !handed && m.claim(p) {
 		p.conn.Close()
 	}
 }
 
-// listenTo reads just enough of a connection to decide.
-func (m *Mux) listenTo(raw net.Conn) (*conn, protocol, error) {
+// decide finds out where a connection belongs, and makes its handshake if it begins with one.
+func (m *Mux) decide(ctx context.Context, raw net.Conn) (net.Conn, *queue, error) {
+	c, speaks, err := m.listenTo(ctx, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	to := m.http
+	var conn net.Conn = c
+	switch speaks {
+	case secure:
+		encrypted, err := m.o.Secure(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		if encrypted.ConnectionState().NegotiatedProtocol == "h2" {
+			c.traffic = m.o.Traffic
+		}
+		conn, to = encrypted, m.secure
+	case http2:
+		c.traffic = m.o.Traffic
+		to = m.grpc
+	}
+	return conn, to, raw.SetReadDeadline(time.Time{})
+}
+
+// listenTo reads just enough of a connection to know what it speaks.
+func (m *Mux) listenTo(ctx context.Context, raw net.Conn) (*conn, protocol, error) {
 	c := &conn{Conn: raw}
-	if err := raw.SetReadDeadline(time.Now().Add(m.o.DecideTimeout)); err != nil {
+	deadline, _ := ctx.Deadline()
+	if err := raw.SetReadDeadline(deadline); err != nil {
 		return nil, undecided, err
 	}
 	for {
+		if speaks := m.o.decide(c.first[:c.length]); speaks != undecided {
+			return c, speaks, nil
+		}
 		n, err := raw.Read(c.first[c.length:])
 		c.length += n
-		if speaks := decide(c.first[:c.length]); speaks != undecided && c.length > 0 {
-			return c, speaks, raw.SetReadDeadline(time.Time{})
-		}
 		if err != nil {
+			if speaks := m.o.decide(c.first[:c.length]); speaks != undecided {
+				return c, speaks, nil // what it said may want an answer
+			}
 			return nil, undecided, err
 		}
 	}
