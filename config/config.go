@@ -5,6 +5,7 @@ import (
 
 	"keelson/api/gateway"
 	"keelson/api/ops"
+	"keelson/api/v2"
 	"keelson/internal/logging"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	TLS        TLS
 	Auth       Auth
 	HTTP       gateway.Options
+	V2         v2.Settings
 	Ops        ops.Options
 	Logging    logging.Options
 	Warnings   Warnings

@@ -24,7 +24,7 @@ func usage(program string) string {
 var sectionTitles = map[string]string{
 	"Member": "Member", "Cluster": "Clustering", "Discovery": "Discovery", "Compaction": "Compaction",
 	"Limits": "Limits", "Watch": "Watches", "Storage": "Storage", "ClientTLS": "TLS towards clients",
-	"PeerTLS": "TLS towards other members", "TLS": "TLS", "Auth": "Authentication", "HTTP": "HTTP", "Ops": "Operations",
+	"PeerTLS": "TLS towards other members", "TLS": "TLS", "Auth": "Authentication", "HTTP": "HTTP", "V2": "v2 API", "Ops": "Operations",
 	"Logging": "Logging", "Warnings": "Warnings", "Tracing": "Tracing", "Checks": "Checks", "Unsafe": "Unsafe",
 }
 

@@ -172,7 +172,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"unknown flag", []string{"--nosuch"}, 2, "flag provided but not defined: -nosuch\nUsage:", ""},
 		{"unknown flag after others", []string{"--name", "x", "-experimental-foo=true"}, 2, "flag provided but not defined: -experimental-foo\n", ""},
-		{"removed flag", []string{"--enable-v2=true"}, 2, "flag provided but not defined: -enable-v2\n", ""},
+		{"removed flag", []string{"--enable-v2v3=x"}, 2, "flag provided but not defined: -enable-v2v3\n", ""},
 		{"only in help", []string{"--discovery=x"}, 2, "flag provided but not defined: -discovery\n", ""},
 		{"bad number", []string{"--heartbeat-interval=abc"}, 2, `invalid value "abc" for flag -heartbeat-interval: parse error` + "\nUsage:", ""},
 		{"negative", []string{"--heartbeat-interval=-1"}, 2, `invalid value "-1" for flag -heartbeat-interval: parse error` + "\n", ""},

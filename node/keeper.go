@@ -24,6 +24,7 @@ func (n *Node) keep() {
 			n.promoteLeases()
 		case <-ticker.C():
 			n.expireLeases()
+			n.expireTree()
 			n.compactBySchedule(compactor)
 			promotions.tick(n)
 			n.checkIntegrity()
@@ -81,6 +82,20 @@ func (n *Node) expireLeases() {
 	}
 	if checkpoint != nil {
 		n.propose(checkpoint) // if it is refused the TTLs count in full, as without checkpoints
+	}
+}
+
+func (n *Node) expireTree() {
+	if !n.Status().Leading {
+		return
+	}
+	op, err := leader.TreeExpiry(n.o.Machine, n.o.Clock.Now().UnixNano())
+	if err != nil {
+		n.fail(err)
+		return
+	}
+	if op != nil {
+		n.propose(op) // offered again if it is lost
 	}
 }
 

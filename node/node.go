@@ -192,7 +192,7 @@ func (n *Node) join(op command.Op, system bool) (*waiter, error) {
 		}
 	}()
 	*buf = c.Append((*buf)[:0])
-	if len(*buf) > n.o.MaxRequestBytes && !system {
+	if len(*buf) > n.bytesMax(op) && !system {
 		return nil, ErrTooLarge
 	}
 	w, first, err := n.proposals.join(*buf, system, n.o.Clock.Monotonic())
@@ -203,6 +203,16 @@ func (n *Node) join(op command.Op, system bool) (*waiter, error) {
 		n.help()
 	}
 	return w, nil
+}
+
+// treeBytesMax bounds a write to the v2 tree, whose API has always taken larger ones than the other.
+const treeBytesMax = 10<<20 + 64<<10
+
+func (n *Node) bytesMax(op command.Op) int {
+	if _, ok := op.(*command.TreePut); ok {
+		return max(treeBytesMax, n.o.MaxRequestBytes)
+	}
+	return n.o.MaxRequestBytes
 }
 
 // Read opens a view that holds every write acknowledged, by any member, before Read was called. Close it.

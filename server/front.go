@@ -84,7 +84,7 @@ func (f *front) serve(s *Server) error {
 		Options: s.config.Ops, Debug: s.config.Logging.Debug(), Member: health{s}, Metrics: s.metrics,
 		Versions: s.versions, Raft: func() any { return s.node.Status() }, Log: s.logger,
 	})
-	pipeline := gateway.Pipeline(s.config.HTTP, v3Handler, surface.Client(), s.logger)
+	pipeline := gateway.Pipeline(s.config.HTTP, v3Handler, s.v2Handler(), surface.Client(), s.logger)
 	h := handlers{
 		client:     f.newHTTP(pipeline, s.config.Limits),
 		everything: f.newHTTP(withGRPC(f.inner, pipeline), s.config.Limits),

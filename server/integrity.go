@@ -47,6 +47,7 @@ func (s *Server) startChecks(ctx context.Context) error {
 		select {
 		case <-s.corrupt.happened:
 			s.services.EndCorrupt()
+			s.tree.Close()
 		case <-ctx.Done():
 		}
 	})

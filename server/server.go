@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"keelson/api/ops"
+	"keelson/api/v2"
 	"keelson/api/v3"
 	"keelson/command"
 	"keelson/config"
@@ -19,6 +21,7 @@ import (
 	"keelson/leader"
 	"keelson/node"
 	"keelson/raftlog"
+	"keelson/state"
 	"keelson/watch"
 )
 
@@ -44,6 +47,8 @@ type Server struct {
 	node      *node.Node
 	running   atomic.Pointer[node.Node] // node, for those who are told things before it is made
 	hub       *watch.Hub
+	tree      *v2.Hub
+	quota     v3.Quota // nil: none
 	metrics   *ops.Metrics
 	services  *v3.Services
 	front     *front
@@ -172,6 +177,7 @@ func (s *Server) startNode() error {
 		Clock:            s.clock, Chance: env.SystemChance(),
 		Failed: s.failed.note,
 	})
+	s.tree = v2.NewHub(s.engine.machine)
 	s.metrics = ops.NewMetrics(c.Ops, ops.Identity{
 		MemberID: s.engine.dir.Identity.MemberID, Version: version.Version, Own: config.Version,
 		QuotaBytes: c.Limits.QuotaBytes, Gates: gateStates(c),
@@ -210,6 +216,11 @@ func (s *Server) startNode() error {
 // observer is what the node is given to report to.
 func (s *Server) observer() node.Observer {
 	o := s.measures.observer()
+	o.Applied = func(out *state.Outcome, entries int, took time.Duration) {
+		s.tree.Publish(out)
+		s.measures.noteApplied(out, entries, took)
+	}
+	o.Installed = func(*raftpb.Snapshot) { s.tree.Reset() }
 	o.Members = s.peers.meet
 	o.Removed = func() { s.removed.note(errRemoved) }
 	o.Corrupt = s.noteCorrupt
@@ -220,11 +231,12 @@ func (s *Server) observer() node.Observer {
 
 func (s *Server) buildServices() {
 	c := s.config
+	s.quota = newQuota(c.Limits, s)
 	s.services = v3.New(v3.Options{
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Corrupt: s.node.Corrupt,
-		Quota:   newQuota(c.Limits, s), Requests: requests{s.metrics},
+		Quota:   s.quota, Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
 		MaxLearners:        c.Cluster.MaxLearners,
@@ -312,7 +324,7 @@ func (s *Server) stopAll() error {
 		s.front.stopAccepting()
 	}
 	if s.front != nil {
-		s.front.stop(s.services.Shutdown, s.config.Member.RequestTimeout())
+		s.front.stop(s.endStreams, s.config.Member.RequestTimeout())
 	}
 	if s.node != nil {
 		s.node.Stop()
@@ -340,6 +352,12 @@ func (s *Server) handOver() {
 	if err := s.node.HandOver(ctx); err != nil {
 		s.logger.Warn("leadership transfer failed", zap.Error(err))
 	}
+}
+
+// endStreams ends everything that clients wait for without an end.
+func (s *Server) endStreams() {
+	s.services.Shutdown()
+	s.tree.Close()
 }
 
 func (s *Server) sizes() (total, inUse int64) {

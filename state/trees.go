@@ -60,9 +60,9 @@ func (v *View) Tree() (*tree.View, error) { return tree.Open(v.store.db) }
 // TreePosition is where the v2 tree stood when the view was made.
 func (v *View) TreePosition() tree.Position { return v.published.tree }
 
-// TreeDue returns the earliest deadline of the v2 tree; ok is false if there is none. See tree.Table.Due.
-func (m *Machine) TreeDue() (deadline int64, ok bool, err error) {
+// TreeDue reports whether any deadline of the v2 tree is not later than now, in nanoseconds since 1970.
+func (m *Machine) TreeDue(now int64) (bool, error) {
 	v := m.View() // keeps the database open
 	defer v.Close()
-	return v.store.trees.Due(v.store.db)
+	return v.store.trees.Due(v.store.db, now)
 }

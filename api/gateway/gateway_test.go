@@ -162,7 +162,7 @@ func start(t *testing.T) (*api, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := httptest.NewServer(Pipeline(Options{Enabled: true, Origins: []string{"*"}, HostWhitelist: []string{"*"}}, g,
+	front := httptest.NewServer(Pipeline(Options{Enabled: true, Origins: []string{"*"}, HostWhitelist: []string{"*"}}, g, nil,
 		http.NotFoundHandler(), zap.NewNop()))
 	t.Cleanup(func() {
 		front.Close()

@@ -18,13 +18,16 @@ func named(name string) http.Handler {
 
 func TestRouting(t *testing.T) {
 	everyone := Options{Origins: []string{"*"}, HostWhitelist: []string{"*"}}
-	p := Pipeline(everyone, named("v3"), named("rest"), zap.NewNop())
-	off := Pipeline(everyone, nil, named("rest"), zap.NewNop())
+	p := Pipeline(everyone, named("v3"), named("v2"), named("rest"), zap.NewNop())
+	off := Pipeline(everyone, nil, nil, named("rest"), zap.NewNop())
 	for path, want := range map[string][2]string{
 		"/v3/kv/put":     {"v3 /v3/kv/put", "rest /v3/kv/put"},
 		"/v3beta/kv/put": {"v3 /v3/kv/put", "rest /v3/kv/put"},
 		"/v3alpha/kv":    {"rest /v3alpha/kv", "rest /v3alpha/kv"},
 		"/v3":            {"rest /v3", "rest /v3"},
+		"/v2":            {"v2 /v2", "rest /v2"},
+		"/v2/keys/a":     {"v2 /v2/keys/a", "rest /v2/keys/a"},
+		"/v2x":           {"rest /v2x", "rest /v2x"},
 		"/health":        {"rest /health", "rest /health"},
 	} {
 		for i, h := range []http.Handler{p, off} {
@@ -39,7 +42,7 @@ func TestRouting(t *testing.T) {
 
 func TestHostWhitelist(t *testing.T) {
 	listed := Options{Origins: []string{"*"}, HostWhitelist: []string{"good.example", "127.0.0.1", "::1"}}
-	p := Pipeline(listed, named("v3"), named("rest"), zap.NewNop())
+	p := Pipeline(listed, named("v3"), named("v2"), named("rest"), zap.NewNop())
 	cases := []struct {
 		host string
 		tls  bool
@@ -101,7 +104,7 @@ func TestCORS(t *testing.T) {
 				r.Header.Set("Origin", c.origin)
 			}
 			w := httptest.NewRecorder()
-			Pipeline(c.options, nil, named("rest"), zap.NewNop()).ServeHTTP(w, r)
+			Pipeline(c.options, nil, nil, named("rest"), zap.NewNop()).ServeHTTP(w, r)
 			if w.Code != 200 || w.Body.String() != c.body || w.Header().Get("Access-Control-Allow-Origin") != c.allowed {
 				t.Errorf("%d %q, allowed %q", w.Code, w.Body, w.Header().Get("Access-Control-Allow-Origin"))
 			}

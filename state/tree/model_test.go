@@ -423,7 +423,7 @@ func (f *forest) compareDue(m *model) {
 			want = n.Deadline
 		}
 	}
-	got, ok, err := f.table.Due(f.db)
+	got, ok, err := f.table.earliestOf(f.db)
 	f.check(err)
 	if ok != (want != 0) || ok && got != want {
 		f.t.Fatalf("due at %d %v, want %d", got, ok, want)

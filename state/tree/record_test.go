@@ -172,7 +172,7 @@ func TestLargeDirectory(t *testing.T) {
 	if f.p.Index != index {
 		t.Errorf("expired what is gone: index %d, was %d", f.p.Index, index)
 	}
-	if deadline, ok, err := f.table.Due(f.db); err != nil || !ok || deadline != epoch+5*second {
+	if deadline, ok, err := f.table.earliestOf(f.db); err != nil || !ok || deadline != epoch+5*second {
 		t.Errorf("due %d %v %v", deadline, ok, err)
 	}
 	f.now += 4 * second
@@ -186,7 +186,7 @@ func TestDueFollows(t *testing.T) {
 	f := newForest(t)
 	due := func(want int64) {
 		t.Helper()
-		got, ok, err := f.table.Due(f.db)
+		got, ok, err := f.table.earliestOf(f.db)
 		if err != nil || ok != (want != 0) || ok && got != want {
 			t.Errorf("due %d %v %v, want %d", got, ok, err, want)
 		}

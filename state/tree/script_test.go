@@ -53,7 +53,7 @@ func (f *forest) script(d *datadriven.TestData) string {
 	case "events":
 		return f.scriptEvents(arg())
 	case "due":
-		deadline, ok, err := f.table.Due(f.db)
+		deadline, ok, err := f.table.earliestOf(f.db)
 		f.check(err)
 		return fmt.Sprintf("%+.3fs %v\n", float64(deadline-epoch)/1e9, ok)
 	case "reopen":

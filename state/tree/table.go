@@ -17,7 +17,7 @@ type Table struct {
 	earliest int64 // the bound
 	added    int64 // the earliest that was added since the walk under way began
 
-	walks sync.Mutex // held by Due
+	walks sync.Mutex // held while they are walked over
 }
 
 // Bootstrap makes the tree of a new cluster of so many members. Its index begins where etcd's would: what members say of
@@ -54,8 +54,17 @@ func (t *Table) bound() int64 {
 	return t.earliest
 }
 
-// Due returns the earliest deadline; ok is false if there is none. It may be one whose node is gone.
-func (t *Table) Due(r storage.Reader) (deadline int64, ok bool, err error) {
+// Due reports whether any deadline is not later than now. It may be one whose node is gone.
+func (t *Table) Due(r storage.Reader, now int64) (bool, error) {
+	if t.bound() > now {
+		return false, nil
+	}
+	earliest, ok, err := t.earliestOf(r)
+	return ok && earliest <= now, err
+}
+
+// earliestOf looks for the earliest deadline, and raises the bound to it.
+func (t *Table) earliestOf(r storage.Reader) (deadline int64, ok bool, err error) {
 	t.walks.Lock()
 	defer t.walks.Unlock()
 	t.mu.Lock()

@@ -1,0 +1,66 @@
+package v2
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"keelson/env"
+)
+
+// Options are the parts of a Handler. All fields are needed unless their comment says otherwise.
+type Options struct {
+	Member Member
+	Hub    *Hub
+	Clock  env.Clock
+
+	ClusterID uint64
+	// Quota bounds the store; nil: nothing does.
+	Quota Quota
+	// Corrupt reports whether this member's state is known to be wrong; nil: never.
+	Corrupt func() bool
+}
+
+// Handler answers requests under /v2/.
+type Handler struct {
+	o         Options
+	hub       *Hub
+	clusterID []string // as a header
+}
+
+// NewHandler makes a handler.
+func NewHandler(o Options) *Handler {
+	return &Handler{o: o, hub: o.Hub, clusterID: []string{strconv.FormatUint(o.ClusterID, 16)}}
+}
+
+// Serves reports whether a path is under /v2.
+func Serves(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
+
+// ServeHTTP answers a request for which Serves is true.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	switch {
+	case under(path, keysPrefix):
+		h.keys(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// under reports whether a path is base or below it.
+func under(path, base string) bool {
+	return strings.HasPrefix(path, base) && (len(path) == len(base) || path[len(base)] == '/')
+}
+
+// allowed refuses every method but those.
+//
+// Source: v2 API specification, 1.
+func allowed(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	if slices.Contains(methods, r.Method) {
+		return true
+	}
+	w.Header().Set("Allow", strings.Join(methods, ","))
+	http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	return false
+}
