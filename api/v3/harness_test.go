@@ -254,13 +254,7 @@ func serve(t testing.TB, change func(*Options)) *server {
 }
 
 func (s *server) listen(t testing.TB, recvBytesMax int) {
-	g := grpc.NewServer(
-		grpc.ForceServerCodecV2(Codec()),
-		grpc.UnaryInterceptor(s.services.Unary()),
-		grpc.StreamInterceptor(s.services.Stream()),
-		grpc.MaxRecvMsgSize(recvBytesMax),
-		grpc.MaxSendMsgSize(1<<31-1),
-	)
+	g := newTransport(s.services, recvBytesMax)
 	s.services.Register(g)
 	l := bufconn.Listen(1 << 20)
 	served := make(chan struct{})

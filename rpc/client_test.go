@@ -1,0 +1,243 @@
+package rpc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/protobuf/proto"
+)
+
+// rawClient speaks frames, legal or not.
+type rawClient struct {
+	t       testing.TB
+	conn    net.Conn
+	framer  *http2.Framer
+	block   bytes.Buffer
+	encoder *hpack.Encoder
+}
+
+// rawClient connects without saying anything.
+func (k *kit) rawClient() *rawClient {
+	k.t.Helper()
+	conn, err := net.Dial("tcp", k.listener.Addr().String())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second)) // a server that does not answer fails the test
+	r := &rawClient{t: k.t, conn: conn, framer: http2.NewFramer(conn, conn)}
+	r.framer.AllowIllegalWrites = true
+	r.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	r.encoder = hpack.NewEncoder(&r.block)
+	return r
+}
+
+// hello sends preface and settings.
+func (r *rawClient) hello(settings ...http2.Setting) *rawClient {
+	r.t.Helper()
+	r.write([]byte(http2.ClientPreface))
+	r.check(r.framer.WriteSettings(settings...))
+	return r
+}
+
+func (r *rawClient) check(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rawClient) write(b []byte) {
+	r.t.Helper()
+	_, err := r.conn.Write(b)
+	r.check(err)
+}
+
+// raw sends one frame as it is given.
+func (r *rawClient) raw(kind http2.FrameType, flags http2.Flags, stream uint32, payload string) {
+	r.t.Helper()
+	r.check(r.framer.WriteRawFrame(kind, flags, stream, []byte(payload)))
+}
+
+// encode makes a header block of names and values.
+func (r *rawClient) encode(fields ...string) string {
+	r.block.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		r.encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return r.block.String()
+}
+
+// callFields are the fields of a call, and more.
+func callFields(path string, more ...string) []string {
+	return append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "test",
+		"content-type", "application/grpc", "te", "trailers"}, more...)
+}
+
+const (
+	unaryPath  = pb.TestService_UnaryCall_FullMethodName
+	duplexPath = pb.TestService_FullDuplexCall_FullMethodName
+	inputPath  = pb.TestService_StreamingInputCall_FullMethodName
+)
+
+// headers opens a stream.
+func (r *rawClient) headers(stream uint32, end bool, fields ...string) {
+	r.t.Helper()
+	r.check(r.framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: stream, BlockFragment: []byte(r.encode(fields...)), EndHeaders: true, EndStream: end,
+	}))
+}
+
+func (r *rawClient) data(stream uint32, end bool, b string) {
+	r.t.Helper()
+	r.check(r.framer.WriteData(stream, end, []byte(b)))
+}
+
+// unaryMessage is a message with its prefix, of a call whose answer has that many bytes.
+func unaryMessage(t testing.TB, responseBytes int32) string {
+	t.Helper()
+	b, err := proto.Marshal(&pb.SimpleRequest{ResponseSize: responseBytes, Payload: &pb.Payload{Body: []byte("x")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prefixed(string(b))
+}
+
+func prefixed(message string) string {
+	n := len(message)
+	return string([]byte{0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) + message
+}
+
+// call makes a unary call that succeeds.
+func (r *rawClient) call(stream uint32) {
+	r.t.Helper()
+	r.headers(stream, false, callFields(unaryPath)...)
+	r.data(stream, true, unaryMessage(r.t, 1))
+}
+
+// answer is how a stream or a connection ended.
+type answer struct {
+	status, grpcStatus, message string
+	header, trailer             map[string]string
+	body                        string
+	reset                       http2.ErrCode // of a stream that was reset
+	goAway                      http2.ErrCode
+	debug                       string
+	ended                       string // status, reset, goaway, closed
+}
+
+func (a answer) String() string {
+	switch a.ended {
+	case "status":
+		return strings.TrimSpace(fmt.Sprintf("%s %s %s", a.status, a.grpcStatus, a.message))
+	case "reset":
+		return "reset " + a.reset.String()
+	case "goaway":
+		return "goaway " + a.goAway.String()
+	}
+	return a.ended
+}
+
+// await reads until the stream ends, or the connection; a stream of 0 waits for the connection alone. Settings and pings
+// are answered, windows are kept open.
+func (r *rawClient) await(stream uint32) (a answer) {
+	r.t.Helper()
+	a.header, a.trailer = map[string]string{}, map[string]string{}
+	for {
+		f, err := r.framer.ReadFrame()
+		if err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				r.t.Fatalf("no end of stream %d: %+v", stream, a)
+			}
+			a.ended = "closed"
+			return a
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				r.framer.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				r.framer.WritePing(true, f.Data)
+			}
+		case *http2.GoAwayFrame:
+			a.goAway, a.debug = f.ErrCode, string(f.DebugData())
+			if f.ErrCode != http2.ErrCodeNo {
+				a.ended = "goaway"
+				return a
+			}
+		case *http2.RSTStreamFrame:
+			if f.StreamID == stream {
+				a.reset, a.ended = f.ErrCode, "reset"
+				return a
+			}
+		case *http2.DataFrame:
+			if f.StreamID == stream {
+				a.body += string(f.Data())
+				if f.StreamEnded() {
+					a.ended = "status"
+					return a
+				}
+				if n := uint32(len(f.Data())); n > 0 {
+					r.framer.WriteWindowUpdate(0, n)
+					r.framer.WriteWindowUpdate(stream, n)
+				}
+			}
+		case *http2.MetaHeadersFrame:
+			if f.StreamID != stream {
+				continue
+			}
+			to := a.header
+			if f.StreamEnded() {
+				to = a.trailer
+			}
+			for _, h := range f.Fields {
+				to[h.Name] = h.Value
+				switch h.Name {
+				case ":status":
+					a.status = h.Value
+				case "grpc-status":
+					a.grpcStatus = h.Value
+				case "grpc-message":
+					a.message = h.Value
+				}
+			}
+			if f.StreamEnded() {
+				a.ended = "status"
+				return a
+			}
+		}
+	}
+}
+
+// want reads how a stream ended.
+func (r *rawClient) want(stream uint32, want string) answer {
+	r.t.Helper()
+	a := r.await(stream)
+	if a.String() != want {
+		r.t.Errorf("stream %d: %s (%s), want %s", stream, a, a.debug, want)
+	}
+	return a
+}
+
+// wantClosed demands that the server closes the connection.
+func (r *rawClient) wantClosed() {
+	r.t.Helper()
+	if _, err := io.Copy(io.Discard, r.conn); err != nil {
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			r.t.Error("the connection is still open")
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// kit is a server and what a test needs around it. It is also a service whose calls are held until they are told to go
+// on, or end with their contexts.
+type kit struct {
+	t        testing.TB
+	server   *Server
+	listener net.Listener
+
+	entered chan context.Context // one for each call that is held
+	release chan struct{}        // one for each that may go on
+	left    chan error           // what became of their contexts
+}
+
+const (
+	holdPath  = "/test.Hold/Stream"
+	holdUnary = "/test.Hold/Unary"
+	stuckPath = "/test.Hold/Stuck" // does not care for its context
+)
+
+func (k *kit) hold(ctx context.Context) error {
+	k.entered <- ctx
+	select {
+	case <-k.release:
+	case <-ctx.Done():
+	}
+	k.left <- ctx.Err()
+	return ctx.Err()
+}
+
+var holdDesc = grpc.ServiceDesc{
+	ServiceName: "test.Hold",
+	HandlerType: (*any)(nil),
+	Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		if err := decode(new(pb.Empty)); err != nil {
+			return nil, err
+		}
+		return new(pb.Empty), srv.(*kit).hold(ctx)
+	}}},
+	Streams: []grpc.StreamDesc{{StreamName: "Stream", ClientStreams: true, ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+		return srv.(*kit).hold(stream.Context())
+	}}, {StreamName: "Stuck", ClientStreams: true, ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+		<-srv.(*kit).release
+		return nil
+	}}},
+}
+
+func newKit(t testing.TB, o Options) *kit {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kit{t: t, server: New(o), listener: l,
+		entered: make(chan context.Context, 10_000), release: make(chan struct{}, 10_000), left: make(chan error, 10_000)}
+}
+
+// serve begins to serve, until the test ends.
+func (k *kit) serve() {
+	served := make(chan error, 1)
+	go func() { served <- k.server.Serve(k.listener) }()
+	k.t.Cleanup(func() {
+		k.server.Stop()
+		k.server.handlers.Wait()
+		if err := <-served; err != nil {
+			k.t.Error(err)
+		}
+	})
+}
+
+// dial returns a client's connection.
+func (k *kit) dial(options ...grpc.DialOption) *grpc.ClientConn {
+	k.t.Helper()
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
+	conn, err := grpc.NewClient(k.listener.Addr().String(), options...)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() { conn.Close() })
+	return conn
+}

@@ -1,0 +1,30 @@
+package rpc
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// limitUnacknowledged has the kernel end a connection on which bytes stay unacknowledged for the keepalive timeout, as
+// grpc-go does. Connections that are no TCP sockets have no such limit.
+func limitUnacknowledged(nc net.Conn, o *Options) {
+	if o.KeepaliveTime < 0 {
+		return
+	}
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	setUserTimeout(t, int(o.KeepaliveTimeout.Milliseconds()))
+}
+
+func setUserTimeout(c syscall.Conn, milliseconds int) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, milliseconds) })
+	}
+}

@@ -1,0 +1,76 @@
+package rpc
+
+import (
+	"context"
+	"io"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+)
+
+// runUnary carries out a call whose whole request is there.
+func (s *stream) runUnary() {
+	m := s.request.method
+	reply, err := m.unary.Handler(m.srv, (*callContext)(s), s.decodeUnary, s.conn.server.unary)
+	var data mem.BufferSlice
+	var size int
+	var compressed byte
+	if err == nil {
+		data, size, compressed, err = s.encode(reply)
+	}
+	if err != nil {
+		s.finish(statusOf(err))
+		return
+	}
+	s.respond(data, size, compressed)
+}
+
+// respond sends the reply of a unary call and ends it, in one piece.
+func (s *stream) respond(data mem.BufferSlice, size int, compressed byte) {
+	c := s.conn
+	c.mu.Lock()
+	if s.ending || !c.appendHeader(s) {
+		c.unlockAndWake()
+		data.Free()
+	} else {
+		c.appendMessage(s, data, size, compressed)
+		c.finishLocked(s, nil)
+		c.unlockAndWake()
+	}
+	s.cancellation.cancel(context.Canceled)
+}
+
+// decodeUnary decodes the only message of a request.
+func (s *stream) decodeUnary(into any) error {
+	c := s.conn
+	c.mu.Lock()
+	m, ok := s.pop()
+	more := s.in.head < len(s.in.queue)
+	err := s.in.err
+	gone := s.ending
+	c.unlockAndWake()
+	switch {
+	case ok && err == io.EOF && !more:
+		return s.decode(m, into)
+	case ok:
+		m.free()
+		if err == io.EOF {
+			return status.Error(codes.Internal, "cardinality violation: received multiple request messages for non-client-streaming RPC")
+		}
+	case gone:
+		return s.goneError()
+	case err == io.EOF:
+		return status.Error(codes.Internal, "cardinality violation: received no request message from non-client-streaming RPC")
+	}
+	return err
+}
+
+// goneError is what a handler gets whose stream has ended.
+func (s *stream) goneError() error {
+	err := (*callContext)(s).Err()
+	if err == nil {
+		err = context.Canceled // which is about to be said
+	}
+	return status.FromContextError(err).Err()
+}
