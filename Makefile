@@ -27,6 +27,7 @@ list: ## List these commands
 build: ## Build bin/keelson, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
 	ln -sf keelson bin/etcd
+	ln -sf keelson bin/etcdctl
 
 .PHONY: run
 run: build ## Run one member on 127.0.0.1:2379, data in DATA_DIR

@@ -9,6 +9,7 @@ import (
 
 	"keelson/bench"
 	"keelson/config"
+	"keelson/ctl"
 	"keelson/dev"
 	"keelson/join"
 	"keelson/server"
@@ -34,8 +35,11 @@ var commands = []command{
 // run carries out a command line, the name it was called by first, and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	name := filepath.Base(args[0])
-	if name == "etcd" {
+	switch name {
+	case "etcd":
 		return server.Run(name, args[1:])
+	case "etcdctl":
+		return ctl.Etcdctl(args[1:], ctl.Streams{In: os.Stdin, Out: stdout, Err: stderr})
 	}
 	if len(args) == 1 {
 		fmt.Fprint(stderr, usage())

@@ -47,7 +47,7 @@ var few = map[string][]string{
 	"api/ops":       nil,                                  // an interface each
 	"api/gateway":   {"api/v3lockpb", "api/v3electionpb"}, // it speaks the wire
 	"bench":         nil,                                  // it speaks the wire
-	"ctl":           nil,                                  // it speaks the wire
+	"ctl":           {"internal/cli"},                     // it speaks the wire
 	"rpc":           nil,
 	"server/certs":  {"config"},
 	"server/mux":    nil,

@@ -1,0 +1,179 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/internal/cli"
+)
+
+func (s *session) memberCommand() *cobra.Command {
+	return s.family("member", "Membership related commands", groupCluster,
+		s.memberAddCommand(), s.memberRemoveCommand(), s.memberUpdateCommand(), s.memberListCommand(), s.memberPromoteCommand())
+}
+
+func (s *session) memberAddCommand() *cobra.Command {
+	var urls string
+	var learner bool
+	cmd := &cobra.Command{Use: "add <memberName> [options]", Short: "Adds a member into the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < 1:
+			return cli.Fail(cli.ExitBadArgs, "member name not provided")
+		case len(args) > 1:
+			text := "too many arguments"
+			if strings.HasPrefix(args[1], "http") {
+				text += ", did you mean --peer-urls=" + args[1]
+			}
+			return cli.Fail(cli.ExitBadArgs, "%s", text)
+		case urls == "":
+			return cli.Fail(cli.ExitBadArgs, "member peer urls not provided")
+		}
+		return s.memberAdd(args[0], strings.Split(urls, ","), learner)
+	}}
+	cmd.Flags().StringVar(&urls, "peer-urls", "", "comma separated peer URLs for the new member.")
+	cmd.Flags().BoolVar(&learner, "learner", false, "indicates if the new member is raft learner")
+	return cmd
+}
+
+func (s *session) memberAdd(name string, urls []string, learner bool) error {
+	return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+		add := c.MemberAdd
+		if learner {
+			add = c.MemberAddAsLearner
+		}
+		r, err := add(ctx, urls)
+		if err != nil {
+			return err
+		}
+		if err := s.print.memberAdd(r); err != nil {
+			return err
+		}
+		if _, isSimple := s.print.(*simplePrinter); isSimple {
+			s.printStart(name, r)
+		}
+		return nil
+	})
+}
+
+// printStart prints the settings with which the new member is to be started.
+func (s *session) printStart(name string, added *clientv3.MemberAddResponse) {
+	var initial []string
+	for _, m := range added.Members {
+		for _, u := range m.PeerURLs {
+			known := m.Name
+			if m.ID == added.Member.ID {
+				known = name
+			}
+			initial = append(initial, known+"="+u)
+		}
+	}
+	fmt.Fprintf(s.out, "\nETCD_NAME=%q\nETCD_INITIAL_CLUSTER=%q\nETCD_INITIAL_ADVERTISE_PEER_URLS=%q\nETCD_INITIAL_CLUSTER_STATE=%q\n",
+		name, strings.Join(initial, ","), strings.Join(added.Member.PeerURLs, ","), "existing")
+}
+
+// memberID reads the only argument.
+func memberID(args []string) (uint64, error) {
+	if len(args) != 1 {
+		return 0, cli.Fail(cli.ExitBadArgs, "member ID is not provided")
+	}
+	id, err := strconv.ParseUint(args[0], 16, 64)
+	if err != nil {
+		return 0, cli.Fail(cli.ExitBadArgs, "bad member ID arg (%w), expecting ID in Hex", err)
+	}
+	return id, nil
+}
+
+func (s *session) memberRemoveCommand() *cobra.Command {
+	return &cobra.Command{Use: "remove <memberID>", Short: "Removes a member from the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+		id, err := memberID(args)
+		if err != nil {
+			return err
+		}
+		return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+			r, err := c.MemberRemove(ctx, id)
+			if err != nil {
+				return err
+			}
+			return s.print.memberRemove(id, r)
+		})
+	}}
+}
+
+func (s *session) memberUpdateCommand() *cobra.Command {
+	var urls string
+	cmd := &cobra.Command{Use: "update <memberID> [options]", Short: "Updates a member in the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+		id, err := memberID(args)
+		if err != nil {
+			return err
+		}
+		if urls == "" {
+			return cli.Fail(cli.ExitBadArgs, "member peer urls not provided")
+		}
+		return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+			r, err := c.MemberUpdate(ctx, id, strings.Split(urls, ","))
+			if err != nil {
+				return err
+			}
+			return s.print.memberUpdate(id, r)
+		})
+	}}
+	cmd.Flags().StringVar(&urls, "peer-urls", "", "comma separated peer URLs for the updated member.")
+	return cmd
+}
+
+func (s *session) memberListCommand() *cobra.Command {
+	var consistency string
+	cmd := &cobra.Command{
+		Use: "list", Short: "Lists all members in the cluster",
+		Long: "When --write-out is set to simple, this command prints out comma-separated member lists for each endpoint.\n" +
+			"The items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is Learner.\n",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var opts []clientv3.OpOption
+			switch consistency {
+			case "s":
+				opts = append(opts, clientv3.WithSerializable())
+			case "l":
+			default:
+				shown := consistency
+				if s.plain {
+					shown = "l" // etcdctl says this whatever was given
+				}
+				return cli.Fail(cli.ExitBadFeature, "unknown consistency flag %q", shown)
+			}
+			return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+				r, err := c.MemberList(ctx, opts...)
+				if err != nil {
+					return err
+				}
+				return s.print.memberList(r)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&consistency, "consistency", "l", "Linearizable(l) or Serializable(s)")
+	return cmd
+}
+
+func (s *session) memberPromoteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "promote <memberID>", Short: "Promotes a non-voting member in the cluster",
+		Long: "Promotes a non-voting learner member to a voting one in the cluster.\n",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := memberID(args)
+			if err != nil {
+				return err
+			}
+			return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+				r, err := c.MemberPromote(ctx, id)
+				if err != nil {
+					return err
+				}
+				return s.print.memberPromote(id, r)
+			})
+		},
+	}
+}
