@@ -4,15 +4,16 @@ package command
 type Command struct {
 	// Time is the proposer's wall clock when it proposed, in nanoseconds since 1970.
 	Time int64
-	// User is the name the request was made under. Empty: nobody (auth is off), or the member itself.
+	// User is the name the request was made under. Empty: nobody has said who asks, or the member itself does.
 	User string
-	// AuthRevision is the revision of users and roles that the request was admitted at. 0: none.
+	// AuthRevision is the revision of users and roles that the request was admitted at. 0: it is the member's own, and may do
+	// everything.
 	AuthRevision uint64
 	// Op says what changes.
 	Op Op
 }
 
-// Op is one of the pointer types below, from Put to MemberPromote.
+// Op is one of the pointer types of this package, from Put to TokenAssign.
 type Op interface{ kind() kind }
 
 // Range reads, as part of a Txn. It never stands alone in the log.

@@ -114,9 +114,30 @@ func trees() []command.Command {
 	}
 }
 
+// users are the ops about users and roles.
+func users() []command.Command {
+	ops := []command.Op{
+		&command.AuthEnable{}, &command.AuthDisable{},
+		&command.UserAdd{Name: "alice", Hash: []byte("$2a$10$x")}, &command.UserAdd{Name: "\x00", NoPassword: true},
+		&command.UserDelete{Name: "alice"},
+		&command.UserChangePassword{Name: "alice", Hash: []byte{0xff}}, &command.UserChangePassword{},
+		&command.UserGrantRole{Name: "alice", Role: "reader"}, &command.UserRevokeRole{Name: "alice", Role: "reader"},
+		&command.RoleAdd{Name: "reader"}, &command.RoleDelete{Name: "reader"},
+		&command.RoleGrantPermission{Role: "reader", Access: 2, Key: []byte("a"), End: []byte{0}},
+		&command.RoleGrantPermission{Role: "reader", Access: math.MinInt32},
+		&command.RoleRevokePermission{Role: "reader", Key: []byte("a"), End: []byte("b")},
+		&command.TokenAssign{User: "alice", Digest: make([]byte, 32)},
+	}
+	var list []command.Command
+	for _, op := range ops {
+		list = append(list, command.Command{Time: 1764000000123456789, User: "root", AuthRevision: math.MaxUint64, Op: op})
+	}
+	return list
+}
+
 // all is every command that a golden file holds.
 func all() []command.Command {
-	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees())
+	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees(), users())
 }
 
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
@@ -133,7 +154,7 @@ func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
 
 // A command that was decoded and encoded again is the same bytes; this also holds where nil and empty differ.
 func TestRandomCommandsSurviveTheRoundTrip(t *testing.T) {
-	g := commandtest.Generator{R: seed(t), Keys: 8, Leases: 4, Revision: 50, Tree: true, Wild: true}
+	g := commandtest.Generator{R: seed(t), Keys: 8, Leases: 4, Revision: 50, AuthRevision: 9, Tree: true, Users: true, Wild: true}
 	prefix := []byte("untouched")
 	for range *roundsFlag {
 		c := g.Command()
@@ -219,6 +240,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"an unknown field of a tree put": {0x82, 0x05, 0x02, 0x48, 0x01},
 		"a tree put in a txn":            {0xa2, 0x01, 0x03, 0x82, 0x06, 0x00},
 		"tree op 95":                     {0xfa, 0x06, 0x00},
+		"an unknown field of enabling":   {0x82, 0x03, 0x02, 0x08, 0x01},
+		"an unknown field of a user":     {0x92, 0x03, 0x02, 0x20, 0x01},
+		"a user's name as a number":      {0x92, 0x03, 0x02, 0x08, 0x01},
+		"a role add in a txn":            {0xa2, 0x01, 0x03, 0xba, 0x03, 0x00},
 		"a compare as a number":          {0xa2, 0x01, 0x02, 0x08, 0x01},
 		"txn field 32, between branches": {0xa2, 0x01, 0x03, 0x82, 0x02, 0x00},
 		"a txn 5000 deep":                nested(5000),
@@ -253,6 +278,7 @@ func TestGoldenExpiries(t *testing.T)    { testGolden(t, "expiries.v1.hex", expi
 func TestGoldenMembership(t *testing.T)  { testGolden(t, "membership.v1.hex", membership()) }
 func TestGoldenTrees(t *testing.T)       { testGolden(t, "tree.v1.hex", trees()) }
 func TestGoldenCheckpoints(t *testing.T) { testGolden(t, "checkpoints.v1.hex", checkpoints()) }
+func TestGoldenUsers(t *testing.T)       { testGolden(t, "auth.v1.hex", users()) }
 
 func testGolden(t *testing.T, name string, want []command.Command) {
 	path := filepath.Join("testdata", name)

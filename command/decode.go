@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -92,6 +93,11 @@ func decodeOp(k protowire.Number, f *fields, depth int) (Op, error) {
 		return decodeMemberUpdate(b)
 	case protowire.Number(kindMemberPromote):
 		return decodeMemberPromote(b)
+	}
+	if k <= math.MaxUint8 {
+		if op, known, err := decodeAuth(kind(k), b); known {
+			return op, err
+		}
 	}
 	return nil, fmt.Errorf("%w: op %d", ErrMalformed, k)
 }

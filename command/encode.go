@@ -125,7 +125,10 @@ func appendFields(dst []byte, op Op) []byte {
 	case treeOp:
 		dst = o.appendFields(dst)
 	default:
-		panic("command: unknown op")
+		var ok bool
+		if dst, ok = appendAuth(dst, op); !ok {
+			panic("command: unknown op")
+		}
 	}
 	return dst
 }

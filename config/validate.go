@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
+	"keelson/api/identity"
 	"keelson/internal/logging"
 )
 
@@ -170,13 +170,4 @@ func (t Tracing) validate() error {
 	return nil
 }
 
-func (a Auth) validate() error {
-	kind, _, _ := strings.Cut(a.Token, ",")
-	switch {
-	case a.Token == "simple":
-		return nil
-	case kind == "jwt":
-		return errors.New("--auth-token asks for JSON web tokens, which this version does not have yet")
-	}
-	return errors.New("auth: invalid auth options")
-}
+func (a Auth) validate() error { return identity.Validate(a.Token) }

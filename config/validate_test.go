@@ -62,7 +62,9 @@ func TestRefusals(t *testing.T) {
 		{"half a client pair", "--peer-client-cert-file=a", `ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: a]`},
 		{"names of both kinds", "--peer-cert-allowed-cn=a,b --peer-cert-allowed-hostname=c", `AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a b], hostnames=[c])`},
 
-		{"later: jwt", "--auth-token=jwt,sign-method=RS256", `--auth-token asks for JSON web tokens, which this version does not have yet`},
+		{"jwt without a method", "--auth-token=jwt", `auth: invalid auth options: option ""`},
+		{"jwt without a key", "--auth-token=jwt,sign-method=RS256", `auth: invalid auth options: RS256 needs a pub-key or a priv-key`},
+		{"jwt without a file", "--auth-token=jwt,sign-method=RS256,priv-key=nowhere", `auth: invalid auth options: open nowhere: no such file or directory`},
 		{"later: tracing", "--enable-distributed-tracing", `--enable-distributed-tracing asks for distributed tracing, which this version does not have yet`},
 	}
 	for _, c := range cases {

@@ -87,6 +87,9 @@ func (n *Node) applyRun(entries []state.Entry) (settled []uint64, refused bool, 
 	now := n.o.Clock.Monotonic()
 	n.leases.observe(out.Leases, now)
 	n.integrity.applied(&out, n.o.Machine.Applied().Index)
+	if len(out.Tokens) > 0 && n.o.Observe.Tokens != nil {
+		n.o.Observe.Tokens(out.Tokens)
+	}
 	for _, b := range out.Batches {
 		n.proposals.settle(b.ID, b.Results)
 	}

@@ -160,7 +160,7 @@ func (n *Node) waitGone(ctx context.Context, gone <-chan struct{}) error {
 
 // forgetCheckpoint has the state forget what is recorded as remaining of a lease, so that it can be renewed.
 func (n *Node) forgetCheckpoint(ctx context.Context, id lease.ID) error {
-	r, err := n.Propose(ctx, &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: id}}})
+	r, err := n.ProposeOwn(ctx, &command.LeaseCheckpoint{Leases: []command.LeaseRemaining{{ID: id}}})
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,16 @@ import (
 // ChangeMembers carries out a MemberAdd, MemberRemove, MemberUpdate or MemberPromote, if the strict checks allow, and
 // returns when it is applied here. Refusals of the machine stand in the result.
 //
+// It is done on behalf of the caller in ctx, as Propose is. Permission is checked before anything else, and again when the
+// change is applied.
+//
 // Errors: ErrNotEnoughStarted, ErrUnhealthy; of a promotion ErrNotLeader and ErrLearnerNotReady; those of Propose.
 func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.o.RequestTimeout, ErrTimeout)
 	defer cancel()
+	if refusal, err := n.denied(ctx, op); refusal != nil || err != nil {
+		return state.Result{Refusal: refusal}, err
+	}
 	if n.o.StrictReconfiguration {
 		if err := n.checkReconfiguration(op); err != nil {
 			return state.Result{}, err
@@ -46,9 +52,22 @@ func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, 
 	panic(fmt.Sprintf("node: %T is no change of the membership", op))
 }
 
+// denied is what users and roles speak against an op, so that nobody learns more by a refusal than he may know.
+func (n *Node) denied(ctx context.Context, op command.Op) (refusal, err error) {
+	who := n.caller(ctx)
+	view := n.ReadLocal()
+	defer view.Close()
+	err = view.Authorize(who, op)
+	if state.IsRefusal(err) {
+		return err, nil
+	}
+	return nil, err
+}
+
 // changeConfiguration proposes a command together with the change of raft's configuration that it stands for.
 func (n *Node) changeConfiguration(ctx context.Context, op command.Op, typ raftpb.ConfChangeType, id uint64) (state.Result, error) {
-	c := command.Command{Time: n.o.Clock.Now().UnixNano(), Op: op}
+	who := n.caller(ctx)
+	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: op}
 	change := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: typ.Enum(), NodeId: proto.Uint64(id)}}}
 	w, first, err := n.proposals.joinChange(c.Append(nil), change, n.o.Clock.Monotonic())
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"keelson/command"
 	"keelson/replica"
 	"keelson/state"
+	"keelson/state/auth"
 )
 
 // Node is one running member. All methods are safe for concurrent use.
@@ -129,22 +130,37 @@ func configuration(m *state.Machine) (*raftpb.ConfState, error) {
 // Propose puts a change into the log and waits until it has been applied here. What the machine refused stands in the
 // result; an error says that there is no result, and that the change may still come to pass unless it is one of
 // ErrTooLarge, ErrTooManyRequests and ErrDropped.
+//
+// It is done on behalf of the caller in ctx (auth.WithCaller). Without one it is nobody's, and the machine refuses it where
+// users have to say who they are.
 func (n *Node) Propose(ctx context.Context, op command.Op) (state.Result, error) {
 	return n.proposeAndWait(ctx, op, false)
 }
 
-// ProposeOwn is Propose for what the member itself has to say, which is neither too large nor one too many: it gets in
-// when callers are refused.
+// ProposeOwn is Propose for what the member itself has to say, which is neither too large, nor one too many, nor subject to
+// anybody's rights: it gets in when callers are refused.
 func (n *Node) ProposeOwn(ctx context.Context, op command.Op) (state.Result, error) {
 	return n.proposeAndWait(ctx, op, true)
 }
 
 func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (state.Result, error) {
-	w, err := n.join(op, system)
+	var who auth.Caller // the member itself
+	if !system {
+		who = n.caller(ctx)
+	}
+	w, err := n.join(op, who, system)
 	if err != nil {
 		return state.Result{}, err
 	}
 	return n.await(ctx, w)
+}
+
+// caller is on whose behalf a command is proposed. Its revision is never 0, as the member's own is.
+func (n *Node) caller(ctx context.Context) auth.Caller {
+	if who, ok := auth.CallerOf(ctx); ok && who.Revision != 0 {
+		return who
+	}
+	return auth.Caller{Revision: n.o.Machine.Users().Revision()}
 }
 
 // await waits for the result of a command.
@@ -174,7 +190,7 @@ func givenUp(ctx context.Context) error {
 
 // propose is for the member's own chores: nobody waits, and it gets in when callers are refused.
 func (n *Node) propose(op command.Op) error {
-	_, err := n.join(op, true)
+	_, err := n.join(op, auth.Caller{}, true)
 	return err
 }
 
@@ -183,8 +199,8 @@ var encodeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // encodeBufferMax is the largest buffer that is kept for the next command.
 const encodeBufferMax = 64 << 10
 
-func (n *Node) join(op command.Op, system bool) (*waiter, error) {
-	c := command.Command{Time: n.o.Clock.Now().UnixNano(), Op: op}
+func (n *Node) join(op command.Op, who auth.Caller, system bool) (*waiter, error) {
+	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: op}
 	buf := encodeBuffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= encodeBufferMax {
@@ -246,6 +262,9 @@ func (n *Node) readIndex(ctx context.Context) error {
 
 // ReadLocal opens a view of what this member has applied. Close it.
 func (n *Node) ReadLocal() *state.View { return n.o.Machine.View() }
+
+// Users is the users and roles that this member has applied. It costs next to nothing.
+func (n *Node) Users() *auth.Set { return n.o.Machine.Users() }
 
 // Status tells where the member stands. It costs next to nothing.
 func (n *Node) Status() Status { return *n.status.Load() }

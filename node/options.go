@@ -10,6 +10,7 @@ import (
 	"keelson/leader"
 	"keelson/raftlog"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/members"
 	"keelson/watch"
 )
@@ -91,6 +92,10 @@ type Observer struct {
 	Corrupt func(leader.Corruption)
 	// Disputed is told what has come of a dispute between members about their state.
 	Disputed func(leader.Verdict)
+	// Tokens is told what has happened to tokens, before anybody hears of the result of a command that did it, and
+	// TokensLost that more may have happened than this member knows of: it was given a state.
+	Tokens     func([]auth.TokenChange)
+	TokensLost func()
 	// Expired is told how many revokes were proposed for leases that ran out.
 	Expired func(leases int)
 }

@@ -114,6 +114,9 @@ func (a *appender) install(in *replica.Install) error {
 	}
 	n.integrity.installed(n.o.Machine.Applied().Index)
 	n.o.Hub.Reset(n.o.Machine.Revision())
+	if n.o.Observe.TokensLost != nil {
+		n.o.Observe.TokensLost()
+	}
 	n.membersChanged()
 	if n.o.Observe.Installed != nil {
 		n.o.Observe.Installed(in.Snapshot)

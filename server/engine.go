@@ -147,15 +147,15 @@ func writeFirstState(db *storage.DB, b bootstrap.Beginning) error {
 	if b.Joins() {
 		return state.BootstrapEmpty(db, b.ClusterID)
 	}
-	id, err := identity(b)
+	id, err := identityOf(b)
 	if err != nil {
 		return err
 	}
 	return state.Bootstrap(db, id)
 }
 
-// identity is what all first members of a cluster are given alike.
-func identity(b bootstrap.Beginning) (state.Identity, error) {
+// identityOf is what all first members of a cluster are given alike.
+func identityOf(b bootstrap.Beginning) (state.Identity, error) {
 	id := state.Identity{ClusterID: b.ClusterID}
 	conf := &raftpb.ConfState{}
 	for _, m := range b.Members {

@@ -140,7 +140,7 @@ func (p *peers) ready() {
 	mux := http.NewServeMux()
 	mux.Handle("/raft/", p.transport)
 	mux.Handle("/", peer.NewHandler(peer.HandlerOptions{
-		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: s.engine.machine,
+		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: s.engine.machine, Caller: s.identity.Caller,
 		Versions: func() peer.Versions {
 			v := s.versions()
 			return peer.Versions{Server: v.Server, Cluster: v.Cluster, Storage: v.Storage}

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"keelson/api/identity"
 	"keelson/api/ops"
 	"keelson/api/v2"
 	"keelson/api/v3"
@@ -51,6 +52,7 @@ type Server struct {
 	quota     v3.Quota // nil: none
 	metrics   *ops.Metrics
 	services  *v3.Services
+	identity  *identity.Identifier
 	front     *front
 
 	failed   failure
@@ -126,6 +128,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now}
 	if s.engine, err = openEngine(ctx, c, s.planes.peers.Client(), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+		return err
+	}
+	if s.identity, err = s.newIdentity(); err != nil {
 		return err
 	}
 	s.snapshots = newSnapshots(s)
@@ -222,6 +227,7 @@ func (s *Server) observer() node.Observer {
 	}
 	o.Installed = func(*raftpb.Snapshot) { s.tree.Reset() }
 	o.Members = s.peers.meet
+	o.Tokens, o.TokensLost = s.identity.Observe, s.identity.Forget
 	o.Removed = func() { s.removed.note(errRemoved) }
 	o.Corrupt = s.noteCorrupt
 	o.Disputed = s.noteDisputed
@@ -234,7 +240,8 @@ func (s *Server) buildServices() {
 	s.quota = newQuota(c.Limits, s)
 	s.services = v3.New(v3.Options{
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
-		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
+		Identity: s.identity,
+		Sizes:    s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Corrupt: s.node.Corrupt,
 		Quota:   s.quota, Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),

@@ -1,17 +1,35 @@
 package state
 
-import "keelson/command"
+import (
+	"keelson/command"
+	"keelson/state/alarm"
+	"keelson/state/auth"
+	"keelson/state/lease"
+	"keelson/storage"
+)
 
-// admit holds the checks that come before any op, in the order in which they win. It returns a refusal or nil.
-func (r *run) admit(op command.Op) error {
-	if r.alarms.Set().Corrupt() && changesData(op) {
+// admit holds the checks that come before any op, in the order in which they win. It returns a refusal or nil, or a failure
+// of r.
+func admit(alarms *alarm.Set, users *auth.Set, r storage.Reader, c *command.Command) error {
+	if alarms.Corrupt() && changesData(c.Op) {
 		return ErrCorrupt
 	}
-	if r.alarms.Set().NoSpace() && takesSpace(op) {
+	if alarms.NoSpace() && takesSpace(c.Op) {
 		return ErrNoSpace
 	}
-	return nil
+	return users.Admit(c, leasedKeys{r})
 }
+
+// leasedKeys tells package auth which keys hang on leases.
+type leasedKeys struct{ r storage.Reader }
+
+// KeyFrom implements auth.Leases.
+func (l leasedKeys) KeyFrom(id int64, from []byte) ([]byte, bool, error) {
+	return lease.KeyFrom(l.r, id, from)
+}
+
+// AllKeys implements auth.Leases.
+func (l leasedKeys) AllKeys(yield func(key []byte) bool) error { return lease.AllKeys(l.r, yield) }
 
 // changesData reports whether op is of a kind that a CORRUPT alarm forbids.
 func changesData(op command.Op) bool {

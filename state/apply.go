@@ -5,6 +5,7 @@ import (
 
 	"keelson/command"
 	"keelson/state/alarm"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -21,6 +22,7 @@ type run struct {
 	members *members.Tx
 	alarms  *alarm.Tx
 	tree    *tree.Tx
+	users   *auth.Tx
 
 	at      Position
 	ordinal uint32 // of the command within its entry
@@ -60,6 +62,7 @@ func (m *Machine) begin() *run {
 		members: members.Begin(b, p.members),
 		alarms:  alarm.Begin(b, p.alarms),
 		tree:    m.trees.Begin(b, p.tree),
+		users:   auth.Begin(b, m.users.Load()),
 		at:      p.applied,
 		hash:    p.hash,
 	}
@@ -85,8 +88,10 @@ func (r *run) apply(entries []Entry) error {
 	return nil
 }
 
-// publish makes the committed batch visible: first the pairs, then the position that promises them.
+// publish makes the committed batch visible: first who may see what, so that nobody sees pairs by rights that had been taken
+// away before they were written, then the pairs, then the position that promises them.
 func (r *run) publish() {
+	r.m.users.Store(r.users.Set())
 	r.out.Events = r.kv.Events()
 	r.out.Revision = r.kv.Revision()
 	r.m.kv.Publish(r.kv)
@@ -102,6 +107,8 @@ func (r *run) publish() {
 	})
 	r.out.Members = r.members.Changed()
 	r.out.Alarms = r.alarms.Changed()
+	r.out.Users = r.users.Changed()
+	r.out.Tokens = r.users.Tokens()
 }
 
 // entry applies one entry.
@@ -130,7 +137,7 @@ func (r *run) entry(e *Entry) error {
 	if changed == before {
 		changed = nil
 	}
-	r.fold(e, results, r.kv.Events()[events:], r.tree.Events()[treeEvents:], changed)
+	r.fold(e, results, r.kv.Events()[events:], r.tree.Events()[treeEvents:], changed, r.users.TakeWritten())
 	return nil
 }
 
@@ -207,7 +214,7 @@ func (r *run) command(c *command.Command, res *Result) error {
 		err = ErrMisplaced
 	}
 	if err == nil {
-		err = r.admit(c.Op)
+		err = admit(r.alarms.Set(), r.users.Set(), r.b, c)
 	}
 	if err == nil {
 		err = r.execute(c, res)
@@ -273,7 +280,12 @@ func (r *run) execute(c *command.Command, res *Result) error {
 		return r.applyTree(o, c.Time, res)
 	case *command.Range, *command.Noop: // a range alone has nobody to answer to
 	default:
-		panic(fmt.Sprintf("state: op %T", c.Op))
+		known, err := r.users.Apply(c.Op, r.at.Index)
+		if !known {
+			panic(fmt.Sprintf("state: op %T", c.Op))
+		}
+		res.Index = r.at.Index
+		return err
 	}
 	return nil
 }

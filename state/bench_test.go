@@ -117,6 +117,6 @@ func BenchmarkFoldPut(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := b.N; n > 0; n -= 100 {
-		r.fold(&e, out.Batches[0].Results, out.Events, nil, nil)
+		r.fold(&e, out.Batches[0].Results, out.Events, nil, nil, nil)
 	}
 }

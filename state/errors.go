@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"keelson/state/auth"
 	"keelson/state/members"
 	"keelson/state/mvcc"
 )
@@ -47,12 +48,37 @@ var refusals = []error{
 	15: members.ErrLastVoter,
 	16: members.ErrConfiguration,
 	17: ErrMisplaced,
+	// 18 to 31 are not about users.
+	32: auth.ErrNoRoot,
+	33: auth.ErrNoRootRole,
+	34: auth.ErrUserExists,
+	35: auth.ErrUserEmpty,
+	36: auth.ErrUserNotFound,
+	37: auth.ErrRoleExists,
+	38: auth.ErrRoleEmpty,
+	39: auth.ErrRoleNotFound,
+	40: auth.ErrRoleNotGranted,
+	41: auth.ErrPermissionNotGranted,
+	42: auth.ErrInvalidManagement,
+	43: auth.ErrNotEnabled,
+	44: auth.ErrDenied,
+	45: auth.ErrOldRevision,
 }
 
 // Refusals lists every refusal that a Result can carry.
-func Refusals() []error { return append([]error(nil), refusals[1:]...) }
+func Refusals() []error {
+	var list []error
+	for _, r := range refusals {
+		if r != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
 
-// isRefusal tells refusals from failures.
+// IsRefusal tells refusals from failures. Nil is neither.
+func IsRefusal(err error) bool { return isRefusal(err) }
+
 func isRefusal(err error) bool {
 	for _, r := range refusals {
 		if r != nil && err == r {

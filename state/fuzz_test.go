@@ -70,7 +70,7 @@ func TestWildCommands(t *testing.T) {
 func TestRefusalsLeaveNoTrace(t *testing.T) {
 	r := random(t)
 	x := newMember(t)
-	g := commandtest.Generator{R: r, Keys: 5, Leases: 3, Tree: true, Wild: true}
+	g := commandtest.Generator{R: r, Keys: 5, Leases: 3, Tree: true, Users: true, Wild: true}
 	refused := 0
 	for range *roundsFlag * 25 {
 		before, revision := x.dump(nameApplied), x.m.Revision()

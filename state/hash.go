@@ -12,15 +12,16 @@ import (
 
 // fold folds an entry into the state hash:
 //
-//	hash' = xxhash64(hash | index | term | xxhash64(data) | conf change | results | changes | changes of the tree | membership)
+//	hash' = xxhash64(hash | index | term | xxhash64(data) | conf change | results | changes | changes of the tree | membership |
+//	                 users)
 //
 // The changes, and after one of it the whole membership, are folded besides what was asked and answered, so that a member
 // whose stored state differs is found out by the next thing that depends on it. Raft's configuration counts by what came of
 // it, since raft's library may write it in more than one way. All members have to do this the same, so it changes only
 // with the cluster version.
 //
-// changed is the membership, nil if the entry left it as it was.
-func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, treeEvents []*tree.Event, changed *members.Set) {
+// changed is the membership, nil if the entry left it as it was; users is what the entry wrote about users and roles.
+func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, treeEvents []*tree.Event, changed *members.Set, users []byte) {
 	b := r.m.buf[:0]
 	b = append64(b, r.hash)
 	b = append64(b, e.Index)
@@ -40,6 +41,7 @@ func (r *run) fold(e *Entry, results []Result, events []mvcc.Event, treeEvents [
 	if changed != nil {
 		b = changed.AppendTo(b)
 	}
+	b = append(b, users...)
 	r.hash = xxhash.Sum64(b)
 	r.m.buf = keepBelow(b, bufMax)
 	r.m.hashes.put(e.Index, r.hash)

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"keelson/command"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -438,16 +439,21 @@ func TestHashChecksGoThroughTheLog(t *testing.T) {
 
 // Every refusal has its number, and Refusals lists them all.
 func TestRefusalNumbers(t *testing.T) {
-	list := Refusals()
-	for i, err := range list {
-		if refusalNumber(err) != byte(i+1) || !isRefusal(err) {
-			t.Errorf("%v has number %d", err, refusalNumber(err))
+	seen := map[byte]error{}
+	for _, err := range Refusals() {
+		n := refusalNumber(err)
+		if n == 0 || seen[n] != nil || !isRefusal(err) {
+			t.Errorf("%v has number %d, as has %v", err, n, seen[n])
 		}
+		seen[n] = err
 	}
 	for err, want := range map[error]byte{
 		mvcc.ErrCompacted: 7, mvcc.ErrFuture: 8, mvcc.ErrKeyNotFound: 9, ErrStaleTerm: 6, members.ErrNotFound: 10, members.ErrExists: 11,
 		members.ErrPeerURLExists: 12, members.ErrTooManyLearners: 13, members.ErrNotLearner: 14, members.ErrLastVoter: 15,
-		members.ErrConfiguration: 16, ErrMisplaced: 17,
+		members.ErrConfiguration: 16, ErrMisplaced: 17, auth.ErrNoRoot: 32, auth.ErrNoRootRole: 33, auth.ErrUserExists: 34,
+		auth.ErrUserEmpty: 35, auth.ErrUserNotFound: 36, auth.ErrRoleExists: 37, auth.ErrRoleEmpty: 38, auth.ErrRoleNotFound: 39,
+		auth.ErrRoleNotGranted: 40, auth.ErrPermissionNotGranted: 41, auth.ErrInvalidManagement: 42, auth.ErrNotEnabled: 43,
+		auth.ErrDenied: 44, auth.ErrOldRevision: 45,
 	} {
 		if got := refusalNumber(err); got != want {
 			t.Errorf("%v has number %d, want %d", err, got, want)

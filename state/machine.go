@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"keelson/state/alarm"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -46,7 +47,8 @@ type store struct {
 	db     *storage.DB
 	kv     *mvcc.Store
 	shared atomic.Pointer[publication]
-	leases lease.Table // Apply's own
+	users  atomic.Pointer[auth.Set] // at least as new as the pairs that can be read
+	leases lease.Table              // Apply's own
 	trees  tree.Table
 }
 
@@ -140,7 +142,12 @@ func openStore(db *storage.DB, o Options) (*store, error) {
 	if p.tree, err = tree.Load(db); err != nil {
 		return nil, err
 	}
+	users, err := auth.Load(db)
+	if err != nil {
+		return nil, err
+	}
 	s := &store{db: db}
+	s.users.Store(users)
 	if s.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes}); err != nil {
 		return nil, err
 	}
@@ -165,6 +172,9 @@ func (m *Machine) StateHash() (index, hash uint64) {
 	p := m.current.Load().shared.Load()
 	return p.applied.Index, p.hash
 }
+
+// Users is the users and roles at this moment. It costs next to nothing.
+func (m *Machine) Users() *auth.Set { return m.current.Load().users.Load() }
 
 // DurableApplied is the position of the newest entry whose effects no crash can take away: the log may be cut up to it.
 // Zero: not even the beginning has been flushed.

@@ -12,7 +12,7 @@ import (
 
 // randomLog makes entries that follow on the bootstrap position: batches, empty ones, and changes of the configuration.
 func randomLog(t testing.TB, r *rand.Rand, entries int, wild bool) []Entry {
-	g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Tree: true, Wild: wild}
+	g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Tree: true, Users: true, Wild: wild}
 	membership := newMemberModel()
 	var log []Entry
 	at := bootstrapPosition

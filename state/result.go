@@ -3,6 +3,7 @@ package state
 import (
 	"keelson/command"
 	"keelson/state/alarm"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
 	"keelson/state/tree"
@@ -34,6 +35,10 @@ type Outcome struct {
 	Removed []uint64
 	// Alarms reports that the set of alarms has changed.
 	Alarms bool
+	// Users reports that users and roles have changed, or whether they have to say who they are.
+	Users bool
+	// Tokens are what has happened to tokens, in order.
+	Tokens []auth.TokenChange
 	// Counts are for metrics.
 	Counts Counts
 }
@@ -67,6 +72,9 @@ type Result struct {
 	// Tree is what an op of the v2 tree did, TreeRefusal why it was refused; an expiry has neither.
 	Tree        *tree.Event
 	TreeRefusal *tree.Error
+	// Index is the index of the entry that an op about users and roles was in: a part of the token that a TokenAssign made
+	// known.
+	Index uint64
 }
 
 // TxnResult is what became of a transaction.

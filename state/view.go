@@ -5,6 +5,7 @@ import (
 
 	"keelson/command"
 	"keelson/state/alarm"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -54,6 +55,20 @@ func (v *View) Members() *members.Set { return v.published.members }
 
 // Alarms is what is raised.
 func (v *View) Alarms() *alarm.Set { return v.published.alarms }
+
+// Users is users and roles as of the call: at least as new as the pairs.
+func (v *View) Users() *auth.Set { return v.store.users.Load() }
+
+// Authorize decides whether a caller may have what he asks for; see auth.Set.Authorize.
+func (v *View) Authorize(who auth.Caller, r auth.Request) error {
+	return v.Users().Authorize(who, r, leasedKeys{v.store.db})
+}
+
+// Admit says what would be refused of a command before it is carried out, by the alarms, users and roles of the moment. An
+// error that is no refusal is a failure.
+func (v *View) Admit(c *command.Command) error {
+	return admit(v.Alarms(), v.Users(), v.store.db, c)
+}
 
 // Lease returns a lease; ok is false if there is none.
 func (v *View) Lease(id lease.ID) (l lease.Lease, ok bool, err error) {

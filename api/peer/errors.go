@@ -8,7 +8,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"keelson/api/identity"
 	"keelson/node"
+	"keelson/state/auth"
 	"keelson/state/members"
 	"keelson/state/mvcc"
 )
@@ -34,6 +36,11 @@ var wireErrors = []struct {
 	{node.ErrLearnerNotReady, rpctypes.ErrorDesc(rpctypes.ErrGRPCLearnerNotReady), http.StatusPreconditionFailed},
 	{node.ErrNotEnoughStarted, rpctypes.ErrorDesc(rpctypes.ErrGRPCMemberNotEnoughStarted), http.StatusPreconditionFailed},
 	{node.ErrUnhealthy, rpctypes.ErrorDesc(rpctypes.ErrGRPCUnhealthy), http.StatusPreconditionFailed},
+
+	{identity.ErrInvalidToken, rpctypes.ErrorDesc(rpctypes.ErrGRPCInvalidAuthToken), http.StatusUnauthorized},
+	{auth.ErrUserEmpty, rpctypes.ErrorDesc(rpctypes.ErrGRPCUserEmpty), http.StatusUnauthorized},
+	{auth.ErrUserNotFound, rpctypes.ErrorDesc(rpctypes.ErrGRPCUserNotFound), http.StatusUnauthorized},
+	{auth.ErrDenied, rpctypes.ErrorDesc(rpctypes.ErrGRPCPermissionDenied), http.StatusForbidden},
 
 	{mvcc.ErrCompacted, rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted), http.StatusBadRequest},
 	{mvcc.ErrFuture, rpctypes.ErrorDesc(rpctypes.ErrGRPCFutureRev), http.StatusBadRequest},

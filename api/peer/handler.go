@@ -1,12 +1,14 @@
 package peer
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
 
 	"go.uber.org/zap"
 
+	"keelson/state/auth"
 	"keelson/state/members"
 )
 
@@ -16,6 +18,9 @@ type HandlerOptions struct {
 	Cluster Cluster
 	Lessor  *Lessor
 	Store   Store
+	// Caller finds out on whose behalf a request is made, by the token in the context's metadata. Errors: those of
+	// package identity.
+	Caller func(ctx context.Context) (auth.Caller, error)
 	// Versions are what /version shows.
 	Versions func() Versions
 	Log      *zap.Logger

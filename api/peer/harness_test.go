@@ -21,6 +21,7 @@ import (
 	"keelson/env"
 	"keelson/node"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -258,6 +259,7 @@ func (f *fake) build(t *testing.T, id members.Identity, local uint64, timeout ti
 	core, logs := observer.New(zap.InfoLevel)
 	f.logs = logs
 	f.serve(NewHandler(HandlerOptions{
+		Caller: func(context.Context) (auth.Caller, error) { return auth.Caller{}, nil },
 		Member: f, Cluster: f, Lessor: f.lessor, Store: f.machine, Log: zap.New(core),
 		Versions: func() Versions { return Versions{Server: "3.7.1"} },
 	}))

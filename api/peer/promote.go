@@ -14,6 +14,7 @@ import (
 
 	"keelson/command"
 	"keelson/node"
+	"keelson/state/auth"
 	"keelson/state/members"
 )
 
@@ -30,7 +31,12 @@ func (h *Handler) promote(w http.ResponseWriter, r *http.Request) {
 	if token := r.Header.Get("Authorization"); token != "" {
 		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
 	}
-	list, err := promoteHere(ctx, h.o.Cluster, h.o.Member, id)
+	who, err := h.o.Caller(ctx)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	list, err := promoteHere(auth.WithCaller(ctx, who), h.o.Cluster, h.o.Member, id)
 	if err != nil {
 		writeError(w, err)
 		return

@@ -67,6 +67,24 @@ func sizeOp(op command.Op) int64 {
 		n += sizeStrings(o.PeerURLs)
 	case *command.MemberUpdate:
 		n += sizeStrings(o.PeerURLs)
+	case *command.UserAdd:
+		n += int64(len(o.Name) + len(o.Hash))
+	case *command.UserDelete:
+		n += int64(len(o.Name))
+	case *command.UserChangePassword:
+		n += int64(len(o.Name) + len(o.Hash))
+	case *command.UserGrantRole:
+		n += int64(len(o.Name) + len(o.Role))
+	case *command.UserRevokeRole:
+		n += int64(len(o.Name) + len(o.Role))
+	case *command.RoleAdd:
+		n += int64(len(o.Name))
+	case *command.RoleDelete:
+		n += int64(len(o.Name))
+	case *command.RoleGrantPermission:
+		n += int64(len(o.Role) + len(o.Key) + len(o.End))
+	case *command.RoleRevokePermission:
+		n += int64(len(o.Role) + len(o.Key) + len(o.End))
 	}
 	return n
 }

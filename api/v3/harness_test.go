@@ -19,12 +19,14 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
+	"keelson/api/identity"
 	"keelson/api/v3electionpb"
 	"keelson/api/v3lockpb"
 	"keelson/command"
 	"keelson/env"
 	"keelson/node"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/storage"
@@ -40,9 +42,10 @@ const (
 
 // soloMember stands in for a node: a real machine and a real hub, without a log in front of them.
 type soloMember struct {
-	t       testing.TB
-	machine *state.Machine
-	hub     *watch.Hub
+	t        testing.TB
+	machine  *state.Machine
+	hub      *watch.Hub
+	identity *identity.Identifier
 
 	status    atomic.Pointer[node.Status]
 	proposals atomic.Int64
@@ -65,15 +68,29 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 	if f, ok := m.between.Load().(func(command.Op)); ok {
 		f(op)
 	}
-	return m.apply(op, state.Entry{})
+	return m.applyFor(ctx, op, state.Entry{})
 }
 
-// apply applies op as the only command of an entry.
+// applyFor is apply on behalf of the caller in ctx.
+func (m *soloMember) applyFor(ctx context.Context, op command.Op, e state.Entry) (state.Result, error) {
+	who, ok := auth.CallerOf(ctx)
+	if !ok {
+		who.Revision = m.machine.Users().Revision()
+	}
+	return m.applyCommand(command.Command{User: who.User, AuthRevision: who.Revision, Op: op}, e)
+}
+
+// apply applies what the member itself has to say.
 func (m *soloMember) apply(op command.Op, e state.Entry) (state.Result, error) {
+	return m.applyCommand(command.Command{Op: op}, e)
+}
+
+// applyCommand applies c as the only command of an entry.
+func (m *soloMember) applyCommand(c command.Command, e state.Entry) (state.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.index++
-	c := command.Command{Time: int64(m.index), Op: op}
+	c.Time = int64(m.index)
 	data := command.AppendTo(command.BeginBatch(nil, command.BatchID{Origin: 1, Sequence: m.index}), c.Append(nil))
 	e.Index, e.Term, e.Data = m.index, 2, data
 	out, err := m.machine.Apply([]state.Entry{e})
@@ -81,12 +98,15 @@ func (m *soloMember) apply(op command.Op, e state.Entry) (state.Result, error) {
 		m.t.Errorf("apply: %v", err)
 		return state.Result{}, err
 	}
+	if m.identity != nil {
+		m.identity.Observe(out.Tokens)
+	}
 	m.hub.Publish(out.Events, out.Revision)
 	return out.Batches[0].Results[0], nil
 }
 
 // ChangeMembers is what a node does, without raft and without the strict checks.
-func (m *soloMember) ChangeMembers(_ context.Context, op command.Op) (state.Result, error) {
+func (m *soloMember) ChangeMembers(ctx context.Context, op command.Op) (state.Result, error) {
 	if err := m.changeErr.Load(); err != nil {
 		return state.Result{}, *err
 	}
@@ -98,7 +118,7 @@ func (m *soloMember) ChangeMembers(_ context.Context, op command.Op) (state.Resu
 	}
 	switch o := op.(type) {
 	case *command.MemberUpdate:
-		return m.apply(op, state.Entry{})
+		return m.applyFor(ctx, op, state.Entry{})
 	case *command.MemberAdd:
 		if o.IsLearner {
 			learners = append(learners, o.ID)
@@ -110,7 +130,7 @@ func (m *soloMember) ChangeMembers(_ context.Context, op command.Op) (state.Resu
 	case *command.MemberPromote:
 		voters, learners = append(without(voters, o.ID), o.ID), without(learners, o.ID)
 	}
-	return m.apply(op, state.Entry{ConfChange: true, ConfState: confState(m.t, voters, learners)})
+	return m.applyFor(ctx, op, state.Entry{ConfChange: true, ConfState: confState(m.t, voters, learners)})
 }
 
 func confState(t testing.TB, voters, learners []uint64) []byte {
@@ -157,6 +177,7 @@ func (m *soloMember) Read(ctx context.Context) (*state.View, error) {
 }
 
 func (m *soloMember) ReadLocal() *state.View { return m.machine.View() }
+func (m *soloMember) Users() *auth.Set       { return m.machine.Users() }
 func (m *soloMember) Status() node.Status    { return *m.status.Load() }
 
 func (m *soloMember) WaitSwept(context.Context) error {
@@ -202,6 +223,15 @@ func (m *soloMember) Leases() []node.LeaseTimes {
 	return list
 }
 
+// assignToken makes a token known.
+func (m *soloMember) assignToken(ctx context.Context, user string, revision uint64, digest []byte) (uint64, error) {
+	res, err := m.Propose(auth.WithCaller(ctx, auth.Caller{User: user, Revision: revision}), &command.TokenAssign{User: user, Digest: digest})
+	if err == nil {
+		err = res.Refusal
+	}
+	return res.Index, err
+}
+
 // server is the services of a soloMember behind a real gRPC server, and a client's stubs.
 type server struct {
 	*soloMember
@@ -212,6 +242,7 @@ type server struct {
 	lease    pb.LeaseClient
 	cluster  pb.ClusterClient
 	upkeep   pb.MaintenanceClient
+	auth     pb.AuthClient
 	health   healthpb.HealthClient
 
 	locks     v3lockpb.LockClient
@@ -241,8 +272,22 @@ func serve(t testing.TB, change func(*Options)) *server {
 	m := &soloMember{t: t, machine: machine, hub: watch.NewHub(machine, watch.Options{}), index: machine.Applied().Index}
 	m.status.Store(&node.Status{ClusterID: clusterID, MemberID: memberID, Leader: memberID, Term: 2, Committed: 5, Applied: 4, Leading: true})
 	t.Cleanup(m.hub.Close)
+	m.identity, err = identity.New(identity.Options{
+		BcryptCost: 4, Users: machine.Users, Clock: env.SystemClock(), Chance: env.SystemChance(), Propose: m.assignToken,
+		CatchUp: func(ctx context.Context) error {
+			v, err := m.Read(ctx)
+			if err == nil {
+				v.Close()
+			}
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := Options{
-		Member: m, Cluster: m, Promoter: m, Lessor: m, Store: machine, Hub: m.hub, Clock: env.SystemClock(), Chance: env.SystemChance(),
+		Identity: m.identity,
+		Member:   m, Cluster: m, Promoter: m, Lessor: m, Store: machine, Hub: m.hub, Clock: env.SystemClock(), Chance: env.SystemChance(),
 		Sizes: func() (int64, int64) { return 4096, 1024 },
 	}
 	if change != nil {
@@ -277,6 +322,7 @@ func (s *server) listen(t testing.TB, recvBytesMax int) {
 	})
 	s.conn = conn
 	s.kv, s.watch, s.lease = pb.NewKVClient(conn), pb.NewWatchClient(conn), pb.NewLeaseClient(conn)
+	s.auth = pb.NewAuthClient(conn)
 	s.cluster, s.upkeep, s.health = pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn), healthpb.NewHealthClient(conn)
 	s.locks, s.elections = v3lockpb.NewLockClient(conn), v3electionpb.NewElectionClient(conn)
 }

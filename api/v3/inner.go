@@ -13,11 +13,16 @@ import (
 )
 
 // inner makes calls of these services on behalf of another call, within the process. They pass the same checks as if the
-// client had made them itself, with its credentials, because they are carried out by the same methods with the same context.
+// client had made them itself, with its credentials, because they are carried out by the same methods with the same context,
+// behind the same decision who may.
 type inner struct{ s *Services }
 
 // txn is KV.Txn.
 func (i inner) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	ctx, err := i.s.authorize(ctx, pb.KV_Txn_FullMethodName, r)
+	if err != nil {
+		return nil, err
+	}
 	e, err := (&kv{i.s}).Txn(ctx, r)
 	if err != nil {
 		return nil, err
@@ -28,6 +33,10 @@ func (i inner) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, erro
 
 // get is KV.Range.
 func (i inner) get(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	ctx, err := i.s.authorize(ctx, pb.KV_Range_FullMethodName, r)
+	if err != nil {
+		return nil, err
+	}
 	e, err := (&kv{i.s}).Range(ctx, r)
 	if err != nil {
 		return nil, err
@@ -38,13 +47,23 @@ func (i inner) get(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, 
 
 // grant is Lease.LeaseGrant.
 func (i inner) grant(ctx context.Context, ttlSeconds int64) (int64, error) {
-	reply, err := (&leaseService{s: i.s}).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: ttlSeconds})
+	r := &pb.LeaseGrantRequest{TTL: ttlSeconds}
+	ctx, err := i.s.authorize(ctx, pb.Lease_LeaseGrant_FullMethodName, r)
+	if err != nil {
+		return 0, err
+	}
+	reply, err := (&leaseService{s: i.s}).LeaseGrant(ctx, r)
 	return reply.GetID(), err
 }
 
 // revoke is Lease.LeaseRevoke.
 func (i inner) revoke(ctx context.Context, id int64) error {
-	_, err := (&leaseService{s: i.s}).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
+	r := &pb.LeaseRevokeRequest{ID: id}
+	ctx, err := i.s.authorize(ctx, pb.Lease_LeaseRevoke_FullMethodName, r)
+	if err != nil {
+		return err
+	}
+	_, err = (&leaseService{s: i.s}).LeaseRevoke(ctx, r)
 	return err
 }
 

@@ -21,6 +21,9 @@ func (s *Services) Unary() grpc.UnaryServerInterceptor {
 		if err == nil {
 			err = s.admitState(info.FullMethod)
 		}
+		if err == nil {
+			ctx, err = s.authorize(ctx, info.FullMethod, req)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +43,9 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 		if err != nil {
 			return err
 		}
-		return s.streams.run(stream, needsLeader, func(stream grpc.ServerStream) error { return next(srv, stream) })
+		return s.streams.run(stream, needsLeader, func(stream grpc.ServerStream) error {
+			return next(srv, s.authorizedStream(stream, info.FullMethod))
+		})
 	}
 }
 

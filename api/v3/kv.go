@@ -8,6 +8,7 @@ import (
 
 	"keelson/command"
 	"keelson/state"
+	"keelson/state/auth"
 )
 
 // kv is the service KV.
@@ -114,14 +115,22 @@ func (k *kv) Compact(ctx context.Context, r *pb.CompactionRequest) (*encoded, er
 	return headerReply(&h), nil
 }
 
-// propose puts op into the log and waits for its result. The error has its status.
+// propose puts op into the log and waits for its result, on behalf of the caller in ctx. The error has its status.
 func (s *Services) propose(ctx context.Context, op command.Op) (state.Result, error) {
 	if sizeCommand(op) > s.o.MaxRequestBytes {
 		return state.Result{}, rpctypes.ErrGRPCRequestTooLarge
 	}
-	res, err := s.o.Member.Propose(ctx, op)
-	if err == nil {
-		err = res.Refusal
+	for {
+		res, err := s.o.Member.Propose(ctx, op)
+		if err == nil {
+			err = res.Refusal
+		}
+		if err == auth.ErrOldRevision {
+			if again, ok := s.readmit(ctx); ok {
+				ctx = again
+				continue
+			}
+		}
+		return res, wireError(err)
 	}
-	return res, wireError(err)
 }

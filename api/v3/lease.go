@@ -144,6 +144,9 @@ func (l *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiv
 		if !ok { // revoked meanwhile
 			return reply, nil
 		}
+		if err := l.s.mayRead(ctx, v, reply.Keys); err != nil {
+			return nil, wireError(err)
+		}
 	}
 	reply.TTL, reply.GrantedTTL = t.RemainingSeconds, t.TTLSeconds
 	return reply, nil
@@ -151,12 +154,14 @@ func (l *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiv
 
 // LeaseLeases lists the leases, the one that expires first in front. A member that does not lead can't tell which
 // that is, and goes by their full TTLs.
-func (l *leaseService) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
-	v := l.s.o.Member.ReadLocal()
+func (l *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	v, err := l.s.view(ctx, true)
+	if err != nil {
+		return nil, err
+	}
 	defer v.Close()
 	times := l.s.o.Lessor.Leases()
 	if !l.s.o.Member.Status().Leading {
-		var err error
 		if times, err = granted(v); err != nil {
 			return nil, wireError(err)
 		}

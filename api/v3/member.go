@@ -6,6 +6,7 @@ import (
 	"keelson/command"
 	"keelson/node"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -16,16 +17,36 @@ import (
 // Its errors are those of package node and of contexts; anything else reaches the client as Unknown with its text.
 type Member interface {
 	// Propose puts a change into the log and waits until it was applied here. A refusal of the state machine stands
-	// in the result; err says that the outcome is unknown or that the change was never taken.
+	// in the result; err says that the outcome is unknown or that the change was never taken. It is done on behalf of the
+	// caller in ctx: see auth.WithCaller.
 	Propose(ctx context.Context, op command.Op) (state.Result, error)
 	// Read opens a view that contains every write acknowledged, by any member, before Read was called. Close it.
 	Read(ctx context.Context) (*state.View, error)
 	// ReadLocal opens a view of what this member has. Close it.
 	ReadLocal() *state.View
+	// Users is users and roles as this member has applied them. It must cost next to nothing.
+	Users() *auth.Set
 	// Status is read for the header of every reply: it must cost next to nothing.
 	Status() node.Status
 	// WaitSwept returns once everything that compactions up to now made unreadable is gone from the store.
 	WaitSwept(ctx context.Context) error
+}
+
+// Identity finds out who is asking: an *identity.Identifier.
+type Identity interface {
+	// Caller is who makes the call that ctx belongs to. Without a token or a certificate he has no name.
+	//
+	// Errors: identity.ErrInvalidToken, those of Member.Read.
+	Caller(ctx context.Context) (auth.Caller, error)
+	// Login checks a password and returns a token.
+	//
+	// Errors: identity.ErrWrongPassword, ErrNoPassword, ErrVerifyOnly, ErrBusy; auth.ErrOldRevision if users have changed
+	// meanwhile; those of Member.Propose.
+	Login(ctx context.Context, users *auth.Set, name, password string) (token string, err error)
+	// Hash hashes a password. It may take long.
+	//
+	// Errors: identity.ErrBusy, bcrypt's.
+	Hash(ctx context.Context, password string) ([]byte, error)
 }
 
 // Cluster changes who belongs to the cluster and who leads it: a *node.Node.

@@ -14,6 +14,7 @@ type Options struct {
 	Promoter Promoter
 	Lessor   Lessor
 	Store    Store
+	Identity Identity
 	// Sizes are the bytes of the store on disk and how many of them are in use. Invariant: inUse <= total.
 	Sizes  func() (total, inUse int64)
 	Hub    *watch.Hub

@@ -42,6 +42,7 @@ func (s *Services) Register(r grpc.ServiceRegistrar) {
 	pb.RegisterMaintenanceServer(r, &maintenance{s: s})
 	v3lockpb.RegisterLockServer(r, &lockService{s: s})
 	v3electionpb.RegisterElectionServer(r, &electionService{s: s})
+	pb.RegisterAuthServer(r, &authService{s: s})
 	healthpb.RegisterHealthServer(r, s.health)
 }
 
@@ -85,11 +86,20 @@ func (s *Services) admitCost(ctx context.Context, costBytes int64) bool {
 	return costBytes == 0 || s.o.Quota == nil || s.o.Quota.Admit(ctx, costBytes)
 }
 
-// view opens the view that a read asks for.
+// view opens the view that a read asks for, if by what it shows the caller may have it. The error has its status.
 func (s *Services) view(ctx context.Context, serializable bool) (*state.View, error) {
+	var v *state.View
 	if serializable {
-		return s.o.Member.ReadLocal(), nil
+		v = s.o.Member.ReadLocal()
+	} else {
+		var err error
+		if v, err = s.o.Member.Read(ctx); err != nil {
+			return nil, wireError(err)
+		}
 	}
-	v, err := s.o.Member.Read(ctx)
-	return v, wireError(err)
+	if err := s.confirm(ctx, v); err != nil {
+		v.Close()
+		return nil, wireError(err)
+	}
+	return v, nil
 }

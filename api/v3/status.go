@@ -8,8 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"keelson/api/identity"
 	"keelson/node"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/members"
 	"keelson/state/mvcc"
 )
@@ -24,6 +26,8 @@ var (
 	errTransferTimeout = status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
 	errConfiguration   = status.Error(codes.Unknown, "etcdserver: "+members.ErrConfiguration.Error())
 	errMisplaced       = status.Error(codes.Unknown, "etcdserver: "+state.ErrMisplaced.Error())
+	errNoPassword      = status.Error(codes.Unknown, identity.ErrNoPassword.Error())
+	errVerifyOnly      = status.Error(codes.Unknown, identity.ErrVerifyOnly.Error())
 	errUnknownMethod   = status.Error(codes.Unknown, "etcdserver: unknown method")
 	errStreamSort      = status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
 	errStreamFilter    = status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
@@ -49,6 +53,25 @@ var statuses = []struct{ err, wire error }{
 	{members.ErrLastVoter, errNotEnoughStarted}, // what the strict checks say of it
 	{members.ErrConfiguration, errConfiguration},
 	{state.ErrMisplaced, errMisplaced},
+	{auth.ErrNoRoot, rpctypes.ErrGRPCRootUserNotExist},
+	{auth.ErrNoRootRole, rpctypes.ErrGRPCRootRoleNotExist},
+	{auth.ErrUserExists, rpctypes.ErrGRPCUserAlreadyExist},
+	{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+	{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+	{auth.ErrRoleExists, rpctypes.ErrGRPCRoleAlreadyExist},
+	{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+	{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+	{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+	{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+	{auth.ErrInvalidManagement, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+	{auth.ErrDenied, rpctypes.ErrGRPCPermissionDenied},
+	{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+	{identity.ErrInvalidToken, rpctypes.ErrGRPCInvalidAuthToken},
+	{identity.ErrWrongPassword, rpctypes.ErrGRPCAuthFailed},
+	{identity.ErrNoPassword, errNoPassword},
+	{identity.ErrVerifyOnly, errVerifyOnly},
+	{identity.ErrBusy, errTooManyRequests},
 	{node.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{node.ErrStopped, rpctypes.ErrGRPCStopped},
 	{node.ErrNoLeader, rpctypes.ErrGRPCNoLeader},

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"keelson/api/identity"
 	"keelson/node"
 	"keelson/state"
 	"keelson/state/members"
@@ -24,6 +25,11 @@ var nodeErrors = []error{
 	node.ErrCanceled, node.ErrDropped, node.ErrNotLeader, node.ErrTimeoutLeaderFail, node.ErrTimeoutConnectionLost,
 	node.ErrTimeoutApplied, node.ErrNotEnoughStarted, node.ErrUnhealthy, node.ErrLearnerNotReady, node.ErrBadTransferee,
 	node.ErrTransferTimeout,
+}
+
+// identityErrors are the sentinels of package identity that a call can meet.
+var identityErrors = []error{
+	identity.ErrInvalidToken, identity.ErrWrongPassword, identity.ErrNoPassword, identity.ErrVerifyOnly, identity.ErrBusy,
 }
 
 // TestStatusesGolden compares the table, code and text, with testdata/statuses.txt, which was written from chapter 10 of
@@ -46,17 +52,17 @@ func TestStatusesGolden(t *testing.T) {
 // TestEveryRefusalHasItsStatus walks all refusals of the state and all errors of the node through the table.
 func TestEveryRefusalHasItsStatus(t *testing.T) {
 	seen := map[string]error{}
-	for _, err := range slices.Concat(state.Refusals(), nodeErrors) {
+	for _, err := range slices.Concat(state.Refusals(), nodeErrors, identityErrors) {
 		wire := wireError(err)
 		if !slices.ContainsFunc(statuses, func(s struct{ err, wire error }) bool { return s.err == err && s.wire == wire }) {
 			t.Errorf("%v is not in the table: it goes out as %v", err, wire)
 		}
-		if other, ok := seen[wire.Error()]; ok && err != members.ErrLastVoter && other != members.ErrLastVoter {
+		if other, ok := seen[wire.Error()]; ok && err != members.ErrLastVoter && other != members.ErrLastVoter && err != identity.ErrBusy {
 			t.Errorf("%v and %v both go out as %v", err, other, wire)
 		}
 		seen[wire.Error()] = err
 	}
-	if want := len(state.Refusals()) + len(nodeErrors); len(statuses) != want {
+	if want := len(state.Refusals()) + len(nodeErrors) + len(identityErrors); len(statuses) != want {
 		t.Errorf("the table has %d rows for %d errors", len(statuses), want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"keelson/state/auth"
 	"keelson/watch"
 )
 
@@ -63,7 +64,9 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 		switch u := r.RequestUnion.(type) {
 		case *pb.WatchRequest_CreateRequest:
 			if u.CreateRequest != nil {
-				ws.Create(watchRequest(u.CreateRequest))
+				r := watchRequest(u.CreateRequest)
+				r.Authorize = func(key, end []byte) string { return w.refusal(stream.Context(), key, end) }
+				ws.Create(r)
 			}
 		case *pb.WatchRequest_CancelRequest:
 			if u.CancelRequest != nil {
@@ -75,6 +78,18 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 			}
 		}
 	}
+}
+
+// refusal is why a client may not watch a range, as he is told; empty: he may. The end is the one that was sent: what it
+// stands for is for package auth to say.
+func (w *watchService) refusal(ctx context.Context, key, end []byte) string {
+	if !w.s.o.Member.Users().Enabled() {
+		return ""
+	}
+	if _, err := w.s.admitCaller(ctx, auth.Watch{Key: key, End: end}); err != nil {
+		return wireError(err).Error()
+	}
+	return ""
 }
 
 func watchRequest(r *pb.WatchCreateRequest) watch.Request {

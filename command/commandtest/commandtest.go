@@ -23,6 +23,10 @@ type Generator struct {
 	Revision int64
 	// Tree adds ops of the v2 tree.
 	Tree bool
+	// Users has ops about users and roles among the others, and commands made under users' names.
+	Users bool
+	// AuthRevision is about where users and roles stand: what commands were admitted at is drawn around it.
+	AuthRevision uint64
 	// Wild lets fields take any value, also those that no proposer would write.
 	Wild bool
 }
@@ -33,9 +37,17 @@ func (g *Generator) Command() command.Command {
 	if g.chance(2) {
 		c.Time = g.R.Int64()
 	}
-	if g.chance(8) {
-		c.User = "root"
-		c.AuthRevision = g.R.Uint64N(10)
+	switch {
+	case g.Users && !g.chance(4):
+		c.User, c.AuthRevision = g.User(), g.AuthRevision
+		if g.chance(16) {
+			c.User = ""
+		}
+		if g.chance(16) {
+			c.AuthRevision = max(c.AuthRevision, 2) - 1
+		}
+	case g.Wild && g.chance(8):
+		c.User, c.AuthRevision = "root", g.R.Uint64N(10)
 	}
 	return c
 }
@@ -44,6 +56,9 @@ func (g *Generator) Command() command.Command {
 func (g *Generator) Op() command.Op {
 	if g.Tree && g.chance(4) {
 		return g.TreeOp()
+	}
+	if g.Users && g.chance(4) {
+		return g.AuthOp()
 	}
 	switch n := g.R.IntN(100); {
 	case n < 35:

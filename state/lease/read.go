@@ -62,6 +62,39 @@ func Keys(r storage.Reader, id ID, yield func(key []byte) bool) error {
 	return nil
 }
 
+// KeyFrom returns the first key attached to a lease that is not below from; ok is false if there is none.
+func KeyFrom(r storage.Reader, id ID, from []byte) (key []byte, ok bool, err error) {
+	lower := append(appendID(nil, id), from...)
+	var upper []byte
+	if id != -1 { // the last one in the order of the table
+		upper = appendID(nil, id+1)
+	}
+	it, err := r.Iter(storage.LeaseKeys, lower, upper)
+	if err != nil {
+		return nil, false, fmt.Errorf("lease: keys of %d: %w", id, err)
+	}
+	if it.First() {
+		key, ok = append([]byte(nil), it.Key()[idSize:]...), true
+	}
+	if err := it.Close(); err != nil {
+		return nil, false, fmt.Errorf("lease: keys of %d: %w", id, err)
+	}
+	return key, ok, nil
+}
+
+// AllKeys yields the keys attached to all leases, lease by lease, until yield returns false. A key is valid only during the
+// call.
+func AllKeys(r storage.Reader, yield func(key []byte) bool) error {
+	it, err := r.Iter(storage.LeaseKeys, nil, nil)
+	if err != nil {
+		return fmt.Errorf("lease: keys: %w", err)
+	}
+	if err := each(it, func(it *storage.Iter) (bool, error) { return yield(it.Key()[idSize:]), nil }); err != nil {
+		return fmt.Errorf("lease: keys: %w", err)
+	}
+	return nil
+}
+
 // each calls f on every entry of it until f returns false or an error, and closes it.
 func each(it *storage.Iter, f func(*storage.Iter) (bool, error)) error {
 	for ok := it.First(); ok; ok = it.Next() {
