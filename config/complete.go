@@ -36,6 +36,9 @@ const (
 // complete turns what was gathered into a whole, valid configuration.
 func (l *loader) complete() error {
 	c := l.config
+	if err := l.switchOldGates(); err != nil {
+		return l.refuse(err)
+	}
 	l.deprecations()
 	if c.File == "" && l.given["listen-client-urls"] && !l.given["advertise-client-urls"] {
 		c.Cluster.AdvertiseClientURLs = nil

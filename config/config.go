@@ -131,7 +131,7 @@ type Watch struct {
 
 // Storage holds settings about files. Those that describe the files of another engine are accepted without effect.
 type Storage struct {
-	SnapshotCount     uint64        `flag:"snapshot-count" default:"10000" help:"Applied entries between two checkpoints of the state. 0: 10000."`
+	SnapshotCount     uint64        `flag:"snapshot-count" default:"10000" help:"Applied entries after which the state is put on disk, if it has not got there by its size before. 0: 10000."`
 	CatchUpEntries    uint64        `flag:"snapshot-catchup-entries" default:"5000" help:"Entries of the log kept for slow followers."`
 	MaxSnapshots      uint          `flag:"max-snapshots" default:"5" help:"Deprecated, without effect."`
 	MaxWALs           uint          `flag:"max-wals" default:"5" help:"Without effect: the log is truncated by what it still has to hold."`

@@ -26,6 +26,10 @@ func (l *loader) loadEnvironment() error {
 			variables[s.variable()] = s
 		}
 	}
+	old := map[string]aliasValue{}
+	for name, value := range l.aliasValues() {
+		old[variableName(name)] = value
+	}
 	for _, entry := range l.machine.Environ {
 		name, value, found := strings.Cut(entry, "=")
 		switch {
@@ -38,6 +42,12 @@ func (l *loader) loadEnvironment() error {
 			continue
 		case name == variableUnsupportedArch, name == variableName(flagConfigFile),
 			!strings.HasPrefix(name, variablePrefix), value == "":
+			continue
+		}
+		if v, isOld := old[name]; isOld {
+			if err := l.loadOldVariable(v, name, value); err != nil {
+				return err
+			}
 			continue
 		}
 		s := variables[name]
@@ -62,7 +72,20 @@ func (l *loader) loadVariable(s *setting, name, value string) error {
 	if err := s.Set(value); err != nil {
 		return l.refuse(fmt.Errorf("invalid value %q for %s: %w", value, name, err))
 	}
-	l.given[s.name] = true
+	l.give(s.name, name)
+	l.note(zapcore.InfoLevel, "recognized and used environment variable",
+		zap.String("variable-name", name), zap.String("variable-value", value))
+	return nil
+}
+
+// loadOldVariable is loadVariable for a name that is not current any more.
+func (l *loader) loadOldVariable(v aliasValue, name, value string) error {
+	if err := v.Set(value); err != nil {
+		return l.refuse(fmt.Errorf("invalid value %q for %s: %w", value, name, err))
+	}
+	if err := l.useAlias(v, name); err != nil {
+		return l.refuse(err)
+	}
 	l.note(zapcore.InfoLevel, "recognized and used environment variable",
 		zap.String("variable-name", name), zap.String("variable-value", value))
 	return nil

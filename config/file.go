@@ -22,6 +22,8 @@ func (l *loader) loadFile(path string) error {
 		"variables will be ignored if provided", zap.String("path", path))
 	l.reset()
 	clear(l.given)
+	clear(l.from)
+	l.old = nil
 	l.config.File = path
 
 	data, err := l.machine.ReadFile(path)
@@ -50,7 +52,9 @@ func (l *loader) loadFile(path string) error {
 func (l *loader) loadKey(s *setting, value any) error {
 	err := s.assign(value)
 	if err == nil {
-		l.given[s.name] = value != "" // nobody asks for those without a name
+		if value != "" {
+			l.give(s.title(), "file")
+		}
 		return nil
 	}
 	if _, isURLs := s.field.Interface().(URLs); isURLs {

@@ -40,6 +40,10 @@ func (l *loader) parseFlags(args []string) error {
 			set.Var(s, s.name, s.help)
 		}
 	}
+	old := l.aliasValues()
+	for name, value := range old {
+		set.Var(value, name, "")
+	}
 	set.StringVar(&l.file, flagConfigFile, "", "")
 	set.BoolVar(&l.version, flagVersion, false, "")
 	for _, name := range ignoredFlags {
@@ -58,10 +62,26 @@ func (l *loader) parseFlags(args []string) error {
 	case l.version:
 		return &Exit{Code: 0, Stdout: versionText(), cause: "the version was asked for"}
 	}
+	return l.noteGiven(set, old)
+}
+
+// noteGiven notes which flags were given, the current names first.
+func (l *loader) noteGiven(set *flag.FlagSet, old map[string]aliasValue) error {
+	var used []aliasValue
 	set.Visit(func(f *flag.Flag) {
-		l.given[f.Name] = true
+		if v, isOld := old[f.Name]; isOld {
+			used = append(used, v)
+			return
+		}
+		l.give(f.Name, "flag")
 		l.onLine[f.Name] = true
 	})
+	for _, v := range used {
+		if err := l.useAlias(v, "flag --"+v.old); err != nil {
+			return l.refuse(err)
+		}
+		l.onLine[v.name] = true
+	}
 	return nil
 }
 

@@ -94,6 +94,18 @@ func (g *Gates) Set(s string) error {
 	return nil
 }
 
+// turn switches one more feature.
+func (g *Gates) turn(name string, on bool) {
+	if g.set == nil {
+		g.set = map[string]bool{}
+	}
+	if g.explicit != "" {
+		g.explicit += ","
+	}
+	g.explicit += fmt.Sprintf("%s=%t", name, on)
+	g.set[name] = on
+}
+
 // String is the list as it was given.
 func (g Gates) String() string { return g.explicit }
 

@@ -16,3 +16,17 @@ func DefaultHost() (string, error) {
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
 }
+
+// LocalAddress is the address that connections to other members come from, with the feature gate SetMemberLocalAddr: the
+// first among the advertised peer addresses that is no loopback. Empty: as the system sees fit.
+func (c *Config) LocalAddress() string {
+	if !c.Member.Gates.Enabled(GateSetMemberLocalAddr) {
+		return ""
+	}
+	for _, u := range c.Cluster.AdvertisePeerURLs {
+		if ip := net.ParseIP(u.Hostname()); ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+			return ip.String()
+		}
+	}
+	return ""
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -38,13 +39,21 @@ type Machine struct {
 //
 // The error is always an *Exit. Notes belong in the log as soon as there is one, in order.
 func Load(program string, args []string, m Machine) (*Config, []Note, error) {
+	l, err := load(program, args, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.config, l.notes, nil
+}
+
+func load(program string, args []string, m Machine) (*loader, error) {
 	l := newLoader(program, m)
 	if err := l.parseFlags(args); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	path, err := l.configFile()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if path != "" {
 		err = l.loadFile(path)
@@ -52,12 +61,9 @@ func Load(program string, args []string, m Machine) (*Config, []Note, error) {
 		err = l.loadEnvironment()
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := l.complete(); err != nil {
-		return nil, nil, err
-	}
-	return l.config, l.notes, nil
+	return l, l.complete()
 }
 
 // loader is one run of Load.
@@ -66,17 +72,37 @@ type loader struct {
 	machine Machine
 	config  *Config
 	all     []*setting
-	given   map[string]bool // settings that a flag, a variable or the file gave
-	onLine  map[string]bool // those that a flag gave
-	file    string          // value of the flag config-file
+	given   map[string]bool   // settings that a flag, a variable or the file gave
+	from    map[string]string // where they come from, in words
+	onLine  map[string]bool   // those that a flag gave
+	old     []aliasValue      // old names that were used
+	file    string            // value of the flag config-file
 	version bool
 	notes   []Note
 }
 
 func newLoader(program string, m Machine) *loader {
-	l := &loader{program: program, machine: m, config: new(Config), given: map[string]bool{}, onLine: map[string]bool{}}
+	l := &loader{
+		program: program, machine: m, config: new(Config),
+		given: map[string]bool{}, from: map[string]string{}, onLine: map[string]bool{},
+	}
 	l.reset()
 	return l
+}
+
+// give notes where the value of a setting comes from.
+func (l *loader) give(name, from string) {
+	l.given[name] = true
+	l.from[name] = from
+}
+
+// find is the setting of a name.
+func (l *loader) find(name string) *setting {
+	i := slices.IndexFunc(l.all, func(s *setting) bool { return s.name == name })
+	if i < 0 {
+		panic("config: there is no setting " + name)
+	}
+	return l.all[i]
 }
 
 // reset gives every setting its default.

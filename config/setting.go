@@ -86,6 +86,14 @@ func newSetting(section string, tag reflect.StructTag, field reflect.Value) *set
 	return s
 }
 
+// title is the flag name, or the path in a file of one that has none.
+func (s *setting) title() string {
+	if s.name == "" {
+		return strings.Join(s.key, ".")
+	}
+	return s.name
+}
+
 // variable is the name of the environment variable.
 func (s *setting) variable() string { return variableName(s.name) }
 

@@ -63,7 +63,7 @@ func (c *Config) StartFields(initialized bool) []zap.Field {
 		zap.Strings("advertise-client-urls", c.Cluster.AdvertiseClientURLs.Strings()),
 		zap.Strings("listen-client-urls", m.ListenClientURLs.Strings()),
 		zap.Strings("listen-metrics-urls", m.ListenMetricsURLs.Strings()),
-		zap.String("local-address", ""),
+		zap.String("local-address", c.LocalAddress()),
 		zap.Strings("cors", c.HTTP.Origins),
 		zap.Strings("host-whitelist", c.HTTP.HostWhitelist),
 		zap.String("initial-cluster", c.Cluster.Initial),

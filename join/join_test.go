@@ -126,7 +126,7 @@ func TestLostAnswer(t *testing.T) {
 		t.Errorf("%v; members %v", err, f.members)
 	}
 	// The same when the list lags behind: the member that adds knows it first.
-	a := &admission{peers: []string{f.peerURL}, name: "third", peerURLs: []string{n.peer}, client: bootstrap.NewClient(nil), say: t.Logf}
+	a := &admission{peers: []string{f.peerURL}, name: "third", peerURLs: []string{n.peer}, client: bootstrap.NewClient(nil, nil), say: t.Logf}
 	if _, err := a.add(t.Context(), bootstrap.Cluster{ID: clusterID, Members: f.members}); !errors.Is(err, rpctypes.ErrPeerURLExist) {
 		t.Errorf("added twice: %v", err)
 	}

@@ -84,7 +84,7 @@ func (j joiner) prepare(ctx context.Context, args []string) ([]string, error) {
 		peerURLs: sorted(c.Cluster.AdvertisePeerURLs.Strings()),
 		dataDir:  c.Member.DataDir,
 		stay:     l.stay,
-		client:   bootstrap.NewClient(peers),
+		client:   bootstrap.NewClient(peers, nil),
 		security: clients,
 		pause:    j.pause,
 		say:      j.say,

@@ -102,6 +102,9 @@ func (n *Node) expireTree() {
 func (n *Node) compactBySchedule(c *leader.Compactor) {
 	c.Compacted(n.o.Machine.Compacted())
 	if op := c.Tick(n.o.Clock.Monotonic(), n.o.Machine.Revision(), n.Status().Leading); op != nil {
+		if n.o.Observe.Compacting != nil {
+			n.o.Observe.Compacting(op.Revision)
+		}
 		n.propose(op) // offered again if it is lost
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"runtime"
+	"time"
 
 	"go.etcd.io/raft/v3"
 
@@ -23,10 +24,14 @@ type mover struct {
 	appending int             // Appends with entries that were handed out and are not done
 	leading   bool
 	silent    bool // see watchDisk
+
+	advance  bool          // the first election is still to be brought forward
+	ticks    int           // so far, while that is so
+	lastTick time.Duration // monotonic; 0: there was none
 }
 
 func newMover(n *Node, r *replica.Replica) *mover {
-	m := &mover{n: n, replica: r}
+	m := &mover{n: n, replica: r, advance: n.o.TickAdvance}
 	m.move = m.step
 	return m
 }
@@ -84,12 +89,54 @@ func (n *Node) help() {
 func (m *mover) tick() {
 	n := m.n
 	m.events = append(m.events, replica.Tick{})
+	m.noteLate()
+	m.advanceElection()
 	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
 	for _, id := range n.proposals.expire(before, n.timedOut) {
 		m.events = append(m.events, replica.Forget{ID: id})
 	}
 	n.reads.expire(before, ErrTimeout)
 	m.watchDisk()
+}
+
+// lateHeartbeats is how many heartbeats' time may pass between two ticks of a leader without a word.
+const lateHeartbeats = 2
+
+// noteLate reports ticks that come too late: the machine is overloaded, and followers may take the leader for gone.
+func (m *mover) noteLate() {
+	n := m.n
+	now := n.o.Clock.Monotonic()
+	late := now - m.lastTick - lateHeartbeats*n.o.Heartbeat
+	if m.lastTick != 0 && late > 0 && m.leading && n.o.Network != nil && n.o.Observe.Late != nil {
+		n.o.Observe.Late(late)
+	}
+	m.lastTick = now
+}
+
+// advanceElection lets the time until the first election pass at once, but for what chance adds to it, when there is
+// somebody to be elected by and nobody leads yet.
+func (m *mover) advanceElection() {
+	n := m.n
+	if !m.advance {
+		return
+	}
+	m.ticks++
+	if n.status.Load().Leader != 0 || n.o.Network == nil {
+		m.advance = false
+		return
+	}
+	view := n.ReadLocal()
+	defer view.Close()
+	for _, peer := range view.Members().List() {
+		if _, ok := n.connectedSince(peer.ID); !ok || peer.ID == n.o.MemberID {
+			continue
+		}
+		m.advance = false
+		for range int(n.o.Election/n.o.Heartbeat) - 1 - m.ticks { // none if that is below 0
+			m.events = append(m.events, replica.Tick{})
+		}
+		return
+	}
 }
 
 // step gives the replica everything that has come in, and carries out what it wants.

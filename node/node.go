@@ -90,6 +90,7 @@ func Start(o Options) (*Node, error) {
 		Origin:         o.Chance.Uint64(),
 		ElectionTicks:  int(o.Election / o.Heartbeat),
 		HeartbeatTicks: 1,
+		NoPreVote:      o.NoPreVote,
 		Log:            o.Log,
 		HardState:      o.Log.HardState(),
 		ConfState:      conf,

@@ -35,6 +35,10 @@ type Options struct {
 
 	// Heartbeat is the length of a tick. Election is a multiple of it.
 	Heartbeat, Election time.Duration
+	// NoPreVote: see replica.Options.
+	NoPreVote bool
+	// TickAdvance shortens the time to the first election to a tick or more, once another member can be reached.
+	TickAdvance bool
 	// RequestTimeout bounds the wait for a proposal's result and for a read's confirmation.
 	RequestTimeout time.Duration
 	// MaxRequestBytes bounds an encoded command.
@@ -88,6 +92,10 @@ type Observer struct {
 	Installed    func(s *raftpb.Snapshot)
 	// Stalled is told how long this leader's disk has not answered, and to whom it gives leadership.
 	Stalled func(stalled time.Duration, to uint64)
+	// Late is told by how much this leader's heartbeats, due every Heartbeat, came too late.
+	Late func(by time.Duration)
+	// Compacting is told the revision of each compaction that falls due by schedule, as often as it is proposed.
+	Compacting func(revision int64)
 	// Corrupt is told, once, how this member's state differs from that of a quorum: see Node.Corrupt.
 	Corrupt func(leader.Corruption)
 	// Disputed is told what has come of a dispute between members about their state.

@@ -26,6 +26,9 @@ type Options struct {
 	// Origin is drawn by chance at each start, so that an answer to a read of an earlier run is never taken for ours.
 	Origin uint64
 
+	// NoPreVote raises the term before anybody is asked for a vote: a member that was cut off then disturbs those that
+	// were not, when it comes back.
+	NoPreVote bool
 	// ElectionTicks without a word from the leader make a follower campaign (randomized between once and twice).
 	// 0: 10.
 	ElectionTicks int
@@ -112,7 +115,7 @@ func (o Options) raft(s raft.Storage) *raft.Config {
 		MaxInflightMsgs:           o.InflightMessagesMax,
 		MaxInflightBytes:          o.InflightBytesMax,
 		CheckQuorum:               true,
-		PreVote:                   true,
+		PreVote:                   !o.NoPreVote,
 		ReadOnlyOption:            raft.ReadOnlySafe,
 		StepDownOnRemoval:         true,
 		DisableProposalForwarding: true, // the outbox does that

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
@@ -50,18 +51,24 @@ func (t *timedCalls) intercept(ctx context.Context, req any, info *grpc.UnarySer
 			t.metrics.Range(err == nil).Observe(took.Seconds())
 		}
 	}
+	level := zapcore.DebugLevel
 	if took >= t.slow {
-		t.report(ctx, info.FullMethod, start, took, err)
+		level = zapcore.WarnLevel
+	}
+	if line := t.logger.Check(level, "request stats"); line != nil {
+		t.report(ctx, line, info.FullMethod, start, took, err)
 	}
 	return reply, err
 }
 
-// report says which call was slow. It names no content: keys and values are the client's business.
-func (t *timedCalls) report(ctx context.Context, method string, start time.Time, took time.Duration, err error) {
+// report says how long a call took. It names no content: keys and values are the client's business.
+func (t *timedCalls) report(
+	ctx context.Context, line *zapcore.CheckedEntry, method string, start time.Time, took time.Duration, err error,
+) {
 	remote := ""
 	if p, ok := peer.FromContext(ctx); ok {
 		remote = p.Addr.String()
 	}
-	t.logger.Warn("request stats", zap.Time("start time", start), zap.Duration("time spent", took),
+	line.Write(zap.Time("start time", start), zap.Duration("time spent", took),
 		zap.String("remote", remote), zap.String("response type", method), zap.Error(err))
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -50,10 +49,10 @@ func (h hooks) end(reason string) {
 }
 
 // openEngine opens the data directory. An empty one is given a first state: of a cluster to be founded, or of none yet, if
-// the member is to join one: security is how it then talks to peers with TLS.
-func openEngine(ctx context.Context, c *config.Config, security *tls.Config, logger *zap.Logger, h hooks) (_ *engine, err error) {
+// the member is to join one: it then asks others.
+func openEngine(ctx context.Context, c *config.Config, others *bootstrap.Client, logger *zap.Logger, h hooks) (_ *engine, err error) {
 	fs := env.SystemFS()
-	dir, err := datadir.Open(fs, c.Member.DataDir)
+	dir, err := datadir.OpenApart(fs, c.Member.DataDir, c.Member.WALDir)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +76,7 @@ func openEngine(ctx context.Context, c *config.Config, security *tls.Config, log
 			logger.Warn("discovery token is ignored since cluster already initialized; valid logs are found",
 				zap.String("wal-dir", dir.Wal()))
 		}
-	} else if err := begin(ctx, c, security, dir, fs, logger, h); err != nil {
+	} else if err := begin(ctx, c, others, dir, fs, logger, h); err != nil {
 		return nil, err
 	}
 	if err := e.open(fs, logger, h); err != nil {
@@ -93,10 +92,10 @@ func openEngine(ctx context.Context, c *config.Config, security *tls.Config, log
 
 // begin writes the first files of a member without data.
 func begin(
-	ctx context.Context, c *config.Config, security *tls.Config, dir *datadir.Dir, fs env.FS, logger *zap.Logger, h hooks,
+	ctx context.Context, c *config.Config, others *bootstrap.Client, dir *datadir.Dir, fs env.FS, logger *zap.Logger, h hooks,
 ) error {
 	b, err := bootstrap.Begin(ctx, bootstrap.Options{
-		Config: c, Resolver: net.DefaultResolver, Peers: bootstrap.NewClient(security), Clock: env.SystemClock(), Logger: logger,
+		Config: c, Resolver: net.DefaultResolver, Peers: others, Clock: env.SystemClock(), Logger: logger,
 	})
 	if err != nil {
 		if _, ok := errors.AsType[*bootstrap.Error](err); ok {
@@ -247,6 +246,7 @@ func (e *engine) install(dir string, at raftlog.Position, hs *raftpb.HardState) 
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	e.logger.Info("applySnapshot: opened snapshot backend", zap.Uint64("snapshot-index", at.Index), zap.String("path", dir))
 	if err := e.log.Reset(at, hs); err != nil {
 		return errors.Join(err, db.Close())
 	}

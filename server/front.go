@@ -44,6 +44,7 @@ type front struct {
 	plane     *certs.Plane
 	logger    *zap.Logger
 	traffic   *mux.Traffic // of gRPC clients
+	limit     *mux.Limit   // of connections
 	failed    func(error)
 
 	grpc    *grpc.Server // of connections that speak nothing else
@@ -55,9 +56,12 @@ type front struct {
 	closing chan struct{}
 }
 
-func newFront(listeners []listener, plane *certs.Plane, logger *zap.Logger, traffic *mux.Traffic, failed func(error)) *front {
+func newFront(
+	listeners []listener, plane *certs.Plane, logger *zap.Logger, traffic *mux.Traffic, limit *mux.Limit, failed func(error),
+) *front {
 	return &front{
-		listeners: listeners, plane: plane, logger: logger, traffic: traffic, failed: failed, closing: make(chan struct{}),
+		listeners: listeners, plane: plane, logger: logger, traffic: traffic, limit: limit, failed: failed,
+		closing: make(chan struct{}),
 	}
 }
 
@@ -113,7 +117,11 @@ func withGRPC(calls, rest http.Handler) http.Handler {
 }
 
 func (f *front) serveOn(l listener, h handlers) error {
-	m, err := l.sorter(f.plane, f.traffic)
+	limit := f.limit
+	if l.purpose == forMetrics { // those who look after the member
+		limit = nil
+	}
+	m, err := l.sorter(f.plane, f.traffic, limit)
 	if err != nil {
 		return err
 	}

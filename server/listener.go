@@ -52,7 +52,7 @@ func listen(ctx context.Context, c *config.Config) ([]listener, error) {
 		{c.Member.ListenClientHTTPURLs, forHTTP},
 		{c.Member.ListenMetricsURLs, forMetrics},
 	} {
-		more, err := listenAll(ctx, urls.list, urls.p)
+		more, err := listenAll(ctx, listening(c), urls.list, urls.p)
 		list = append(list, more...)
 		if err != nil {
 			closeAll(list)
@@ -64,7 +64,7 @@ func listen(ctx context.Context, c *config.Config) ([]listener, error) {
 
 // listenAll binds the addresses of one purpose. One that is given with and without TLS is bound once. After an error, what
 // was bound is to be closed.
-func listenAll(ctx context.Context, urls config.URLs, p purpose) ([]listener, error) {
+func listenAll(ctx context.Context, network env.Network, urls config.URLs, p purpose) ([]listener, error) {
 	var list []listener
 	for _, u := range urls {
 		address := u.Host
@@ -78,7 +78,7 @@ func listenAll(ctx context.Context, urls config.URLs, p purpose) ([]listener, er
 			}
 		}
 		if at < 0 {
-			l, err := listenOn(ctx, env.SystemNetwork(), u)
+			l, err := listenOn(ctx, network, u)
 			if err != nil {
 				return list, err
 			}
@@ -108,6 +108,27 @@ func listenOn(ctx context.Context, network env.Network, u url.URL) (net.Listener
 	return l, nil
 }
 
+// listening is the network with the options that listeners want.
+func listening(c *config.Config) env.Network {
+	return env.NewNetwork(env.NetworkOptions{ReusePort: c.Member.SocketReusePort, ReuseAddress: c.Member.SocketReuseAddress})
+}
+
+// networkToPeers is the network by which other members are dialed.
+func networkToPeers(c *config.Config, logger *zap.Logger) env.Network {
+	if !c.Member.Gates.Enabled(config.GateSetMemberLocalAddr) {
+		return env.SystemNetwork()
+	}
+	logger.Info("searching for a suitable member local address in AdvertisePeerURLs",
+		zap.Strings("advertise-peer-urls", c.Cluster.AdvertisePeerURLs.Strings()))
+	address := c.LocalAddress()
+	if address == "" {
+		logger.Warn("unable to set a member local address due to lack of suitable local addresses")
+		return env.SystemNetwork()
+	}
+	logger.Info("setting member local address", zap.String("LocalAddr", address))
+	return env.NewNetwork(env.NetworkOptions{LocalIP: net.ParseIP(address)})
+}
+
 func closeAll(list []listener) error {
 	var errs []error
 	for _, l := range list {
@@ -119,8 +140,8 @@ func closeAll(list []listener) error {
 // sorter makes the mux in front of a listener.
 //
 // Errors: it is to speak TLS, and the plane has no certificate.
-func (l listener) sorter(plane *certs.Plane, traffic *mux.Traffic) (*mux.Mux, error) {
-	o := mux.Options{Traffic: traffic, SecureOnly: !l.plain, Whole: l.purpose != forEverything}
+func (l listener) sorter(plane *certs.Plane, traffic *mux.Traffic, limit *mux.Limit) (*mux.Mux, error) {
+	o := mux.Options{Traffic: traffic, Limit: limit, SecureOnly: !l.plain, Whole: l.purpose != forEverything}
 	if l.secure {
 		protocols := []string{"h2", "http/1.1"}
 		if l.purpose == forGRPC {

@@ -24,6 +24,8 @@ type measures struct {
 	removed     atomic.Uint64
 	compactedAt atomic.Int64 // seconds since 1970
 	logBytes    atomic.Uint64
+	compaction  string       // its mode, if there is a schedule
+	scheduled   atomic.Int64 // the revision of a compaction that has fallen due and is not done; 0: none
 }
 
 // counts are running totals of state.Counts, and of lease changes.
@@ -34,7 +36,7 @@ type counts struct {
 // observer is what the node is given to report to.
 func (m *measures) observer() node.Observer {
 	return node.Observer{Applied: m.noteApplied, Leader: m.noteLeader, Compacted: m.noteCompacted, Expired: m.noteExpired,
-		NoSpare: m.noteNoSpare}
+		NoSpare: m.noteNoSpare, Late: m.noteLate, Compacting: m.noteCompacting}
 }
 
 func (m *measures) noteApplied(out *state.Outcome, entries int, took time.Duration) {
@@ -75,6 +77,9 @@ func (m *measures) noteCompacted(floor int64, removed int, took time.Duration) {
 	m.removed.Add(uint64(removed))
 	m.compactedAt.Store(m.clock().Unix())
 	m.metrics.Load().CompactionTotalMillis.Observe(float64(took.Milliseconds()))
+	if scheduled := m.scheduled.Load(); scheduled != 0 && scheduled <= floor && m.scheduled.CompareAndSwap(scheduled, 0) {
+		m.logger.Info("completed auto "+m.compaction+" compaction", zap.Int64("revision", scheduled), zap.Duration("took", took))
+	}
 	m.logger.Info("finished scheduled compaction", zap.Int64("compact-revision", floor),
 		zap.Duration("took", took), zap.Int("removed", removed))
 }
@@ -82,6 +87,22 @@ func (m *measures) noteCompacted(floor int64, removed int, took time.Duration) {
 // noteNoSpare is told that the disk is full while the log still has space of its own.
 func (m *measures) noteNoSpare(err error) {
 	m.logger.Warn("no disk space for the raft log's next segment; free some before it is needed", zap.Error(err))
+}
+
+// noteLate is told of heartbeats that came too late.
+func (m *measures) noteLate(by time.Duration) {
+	if metrics := m.metrics.Load(); metrics != nil {
+		metrics.HeartbeatFailures.Inc()
+	}
+	m.logger.Warn("leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
+		zap.Duration("exceeded-duration", by))
+}
+
+// noteCompacting is told of a compaction that falls due by schedule.
+func (m *measures) noteCompacting(revision int64) {
+	if m.scheduled.Swap(revision) != revision { // it is offered until it is done
+		m.logger.Info("starting auto "+m.compaction+" compaction", zap.Int64("revision", revision))
+	}
 }
 
 func (m *measures) noteExpired(leases int) { m.expired.Add(uint64(leases)) }

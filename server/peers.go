@@ -14,7 +14,6 @@ import (
 
 	"keelson/api/peer"
 	"keelson/config"
-	"keelson/env"
 	"keelson/server/mux"
 	"keelson/state/members"
 	"keelson/transport"
@@ -45,7 +44,7 @@ type peers struct {
 func listenPeers(ctx context.Context, s *Server) (*peers, error) {
 	p := &peers{s: s, closing: make(chan struct{})}
 	var err error
-	if p.listeners, err = listenAll(ctx, s.config.Member.ListenPeerURLs, forPeers); err != nil {
+	if p.listeners, err = listenAll(ctx, listening(s.config), s.config.Member.ListenPeerURLs, forPeers); err != nil {
 		return nil, errors.Join(err, closeAll(p.listeners))
 	}
 	p.http = &http.Server{
@@ -68,7 +67,7 @@ func (p *peers) serve(l listener) error {
 		p.run(l, func() error { return p.http.Serve(l) })
 		return nil
 	}
-	m, err := l.sorter(p.s.planes.peers, nil)
+	m, err := l.sorter(p.s.planes.peers, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -117,12 +116,12 @@ func (p *peers) connect() error {
 	}
 	security := s.planes.peers.Client()
 	p.client = peer.NewHTTP(peer.HTTPOptions{
-		Dial: env.SystemNetwork().Dial, TLS: security,
+		Dial: s.toPeers.Dial, TLS: security,
 		HandshakeTimeout: s.config.Member.RaftReadTimeout, ReplyTimeout: s.config.Member.RequestTimeout(),
 	})
 	p.transport = transport.New(transport.Options{
 		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
-		Handler: inbound{p}, TLS: security, IsRemoved: s.engine.isRemoved,
+		Handler: inbound{p}, Dial: s.toPeers.Dial, TLS: security, IsRemoved: s.engine.isRemoved,
 		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
 		Version: config.Version, Logger: s.logger,
 	})

@@ -22,6 +22,7 @@ import (
 	"keelson/leader"
 	"keelson/node"
 	"keelson/raftlog"
+	"keelson/server/bootstrap"
 	"keelson/state"
 	"keelson/watch"
 )
@@ -40,10 +41,13 @@ type Server struct {
 	chance env.Chance
 
 	planes    planes
+	files     *files
+	toPeers   env.Network // how other members are dialed
 	peers     *peers
 	snapshots *snapshots
 	engine    *engine
 	measures  *measures
+	saving    atomic.Pointer[saving] // nil: the store is not open yet
 	calls     callCounts
 	node      *node.Node
 	running   atomic.Pointer[node.Node] // node, for those who are told things before it is made
@@ -122,17 +126,25 @@ func (s *Server) start(ctx context.Context) error {
 	if s.planes, err = newPlanes(c, logger); err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
-	s.front = newFront(listeners, s.planes.clients, logger, &s.calls.traffic, s.failed.note)
+	if s.files, err = watchFiles(logger); err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	s.toPeers = networkToPeers(c, logger)
+	s.front = newFront(listeners, s.planes.clients, logger, &s.calls.traffic, s.files.clientLimit(), s.failed.note)
 	if s.peers, err = listenPeers(ctx, s); err != nil {
 		return err
 	}
-	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now}
-	if s.engine, err = openEngine(ctx, c, s.planes.peers.Client(), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now, compaction: c.Compaction.AutoMode}
+	if s.engine, err = openEngine(ctx, c, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
 		return err
 	}
 	if s.identity, err = s.newIdentity(); err != nil {
 		return err
 	}
+	if c.Storage.DefragThresholdMB > 0 {
+		logger.Info("Skipping defragmentation", zap.Uint("experimental-bootstrap-defrag-threshold-megabytes", c.Storage.DefragThresholdMB))
+	}
+	s.saving.Store(&saving{machine: s.engine.machine, logger: logger, every: c.Storage.SnapshotCount})
 	s.snapshots = newSnapshots(s)
 	if err := s.peers.connect(); err != nil {
 		return err
@@ -163,6 +175,9 @@ func (s *Server) Failed() <-chan struct{} { return s.failed.happened }
 
 // flushed is told that the store has put more on disk.
 func (s *Server) flushed() {
+	if saving := s.saving.Load(); saving != nil {
+		saving.saved()
+	}
 	if n := s.running.Load(); n != nil {
 		n.Sweep()
 	}
@@ -195,6 +210,7 @@ func (s *Server) startNode() error {
 		Clock: s.clock, Chance: s.chance,
 		Network: s.peers.transport, Snapshots: s.snapshots,
 		StrictReconfiguration: c.Cluster.StrictReconfigCheck, CatchUpEntries: c.Storage.CatchUpEntries,
+		NoPreVote: !c.Member.PreVote, TickAdvance: c.Member.TickAdvance,
 		Heartbeat: c.Member.Heartbeat(), Election: c.Member.Election(),
 		RequestTimeout: c.Member.RequestTimeout(), MaxRequestBytes: int(c.Limits.MaxRequestBytes),
 		Lessor: leader.LessorOptions{
@@ -224,6 +240,7 @@ func (s *Server) observer() node.Observer {
 	o.Applied = func(out *state.Outcome, entries int, took time.Duration) {
 		s.tree.Publish(out)
 		s.measures.noteApplied(out, entries, took)
+		s.saving.Load().applied(entries)
 	}
 	o.Installed = func(*raftpb.Snapshot) { s.tree.Reset() }
 	o.Members = s.peers.meet
@@ -346,8 +363,14 @@ func (s *Server) stopAll() error {
 	if s.services != nil {
 		s.services.Close()
 	}
+	if s.files != nil {
+		s.files.stop()
+	}
 	if s.engine == nil || s.failed.is() {
 		return nil
+	}
+	if saving := s.saving.Load(); saving != nil {
+		saving.wait()
 	}
 	return s.engine.close()
 }

@@ -96,7 +96,7 @@ var readings = []reading{
 	{"etcd_network_client_grpc_sent_bytes_total", counter, "Bytes sent to gRPC clients.", func(r *Readings) float64 { return float64(r.ClientSentBytes) }},
 	{"etcd_disk_wal_write_bytes_total", gauge, "Bytes appended to the log.", func(r *Readings) float64 { return float64(r.LogWrittenBytes) }},
 
-	{"os_fd_used", gauge, "Open file descriptors.", func(*Readings) float64 { used, _ := fileDescriptors(); return float64(used) }},
+	{"os_fd_used", gauge, "Open file descriptors.", func(*Readings) float64 { used, _ := FileDescriptors(); return float64(used) }},
 	{"os_fd_limit", gauge, "File descriptors that may be open.", func(*Readings) float64 { return float64(fileDescriptorLimit()) }},
 }
 

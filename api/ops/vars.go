@@ -12,7 +12,7 @@ import (
 // vars answers /debug/vars: the runtime's variables and two of this member's. The latter are not published globally,
 // because a process may run several members.
 func (s *Surface) vars(w http.ResponseWriter, _ *http.Request) {
-	_, limit := fileDescriptors()
+	_, limit := FileDescriptors()
 	status, err := json.Marshal(s.raft())
 	if err != nil {
 		status = []byte("null")
@@ -33,8 +33,8 @@ func variable(name string) string {
 	return "null"
 }
 
-// fileDescriptors counts the open files of this process and says how many it may open; 0: not known here.
-func fileDescriptors() (used, limit uint64) {
+// FileDescriptors counts the open files of this process and says how many it may open; 0: not known here.
+func FileDescriptors() (used, limit uint64) {
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {
 		used = uint64(len(entries))
 	}

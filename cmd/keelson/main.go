@@ -29,6 +29,7 @@ var commands = []command{
 	{"serve", "run a member; the flags are etcd's, see keelson serve --help", server.Run},
 	{"join", "make this machine a member of a running cluster, see keelson join --help", func(_ string, args []string) int { return join.Main(server.Run, args) }},
 	{"dev", "run a cluster of several members on this machine, see keelson dev --help", func(_ string, args []string) int { return dev.Main(args) }},
+	{"config", "check settings and show what is in effect, see keelson config check --help", server.Config},
 	{"bench", "put load on a server; keelson bench lists the loads and flags", func(_ string, args []string) int { return bench.Main(args) }},
 }
 

@@ -183,7 +183,7 @@ func TestClientAnswers(t *testing.T) {
 		}), "412 Precondition Failed: cluster ID mismatch"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cluster, err := NewClient(nil).Cluster(context.Background(), startPeer(t, c.peer))
+			cluster, err := NewClient(nil, nil).Cluster(context.Background(), startPeer(t, c.peer))
 			switch {
 			case c.want == "" && (err != nil || cluster.ID != 1<<64-1 || cluster.Members[0].ID != 1<<64-1):
 				t.Errorf("%v, %v", cluster, err)
@@ -208,7 +208,7 @@ func TestClientOverASocket(t *testing.T) {
 	s := &http.Server{Handler: &peer{version: "3.7.0"}}
 	defer s.Close()
 	go s.Serve(l)
-	v, err := NewClient(nil).Versions(context.Background(), "unix://"+path)
+	v, err := NewClient(nil, nil).Versions(context.Background(), "unix://"+path)
 	if err != nil || v.Cluster != "3.7.0" || v.Server != "3.7.1" || config.APIVersion != v.Server {
 		t.Errorf("%+v, %v", v, err)
 	}

@@ -97,7 +97,7 @@ func options(t *testing.T, name string, args ...string) (Options, *observer.Obse
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	return Options{
-		Config: c, Resolver: dns{}, Peers: NewClient(nil), Clock: env.SystemClock(), Logger: zap.New(core),
+		Config: c, Resolver: dns{}, Peers: NewClient(nil, nil), Clock: env.SystemClock(), Logger: zap.New(core),
 	}, logs
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"keelson/config"
+	"keelson/env"
 )
 
 const (
@@ -27,15 +28,18 @@ const (
 // Client asks running members what they tell strangers over their peer URLs.
 type Client struct{ http *http.Client }
 
-// NewClient makes a Client. security is for peer URLs of https and unixs; it may be nil. Nothing has to be closed.
-func NewClient(security *tls.Config) *Client {
+// NewClient makes a Client. security is for peer URLs of https and unixs, network is how they are dialed; both may be nil.
+// Nothing has to be closed.
+func NewClient(security *tls.Config, network env.Network) *Client {
+	if network == nil {
+		network = env.SystemNetwork()
+	}
 	t := &http.Transport{TLSClientConfig: security, DisableKeepAlives: true}
-	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		var d net.Dialer
+	t.DialContext = func(ctx context.Context, kind, address string) (net.Conn, error) {
 		if path, ok := ctx.Value(socketPath{}).(string); ok {
-			network, address = "unix", path
+			kind, address = "unix", path
 		}
-		return d.DialContext(ctx, network, address)
+		return network.Dial(ctx, kind, address)
 	}
 	return &Client{&http.Client{Transport: t}}
 }

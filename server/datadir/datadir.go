@@ -35,10 +35,11 @@ const (
 
 // Dir is an open data directory.
 type Dir struct {
-	fs   env.FS
-	root string
-	name string // of the member directory: freshName until Commit
-	lock io.Closer
+	fs    env.FS
+	root  string
+	name  string // of the member directory: freshName until Commit
+	apart string // the raft log's own directory; empty: it has none
+	lock  io.Closer
 
 	mu     sync.Mutex
 	active pointer // guarded by mu from the end of Open on
@@ -59,21 +60,22 @@ func (i Identity) text() string {
 }
 
 // Open opens or prepares the data directory at root, and locks it.
-func Open(fs env.FS, root string) (_ *Dir, err error) {
-	if err := makeRoot(fs, root); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", root, err)
+func Open(fs env.FS, root string) (*Dir, error) { return OpenApart(fs, root, "") }
+
+func (d *Dir) open() (err error) {
+	if err := makeRoot(d.fs, d.root); err != nil {
+		return fmt.Errorf("data directory %s: %w", d.root, err)
 	}
-	d := &Dir{fs: fs, root: root, name: memberName}
 	if err := d.look(); err != nil { // before anything is written to a directory that is not ours
-		return nil, err
+		return err
 	}
-	if d.lock, err = fs.Lock(fs.PathJoin(root, lockName)); err != nil {
-		return nil, fmt.Errorf("%w: %s is open in another process (%v); stop that one first, or give this one a --data-dir of its own", ErrInUse, root, err)
+	if d.lock, err = d.fs.Lock(d.fs.PathJoin(d.root, lockName)); err != nil {
+		return fmt.Errorf("%w: %s is open in another process (%v); stop that one first, or give this one a --data-dir of its own", ErrInUse, d.root, err)
 	}
 	if err := d.lookAndPrepare(); err != nil {
-		return nil, errors.Join(err, d.lock.Close())
+		return errors.Join(err, d.lock.Close())
 	}
-	return d, nil
+	return nil
 }
 
 // lookAndPrepare is called with the lock held: what was there a moment ago may have been another process's work.
@@ -82,9 +84,9 @@ func (d *Dir) lookAndPrepare() error {
 		return err
 	}
 	if d.Fresh {
-		return d.prepare()
+		return errors.Join(d.prepareWal(), d.prepare())
 	}
-	return d.tidy()
+	return errors.Join(d.finishWal(), d.tidy())
 }
 
 // look finds out what is at root.
@@ -190,7 +192,7 @@ func (d *Dir) Commit(i Identity) error {
 	}
 	d.Identity = i
 	fresh := d.path()
-	if err := syncDirs(d.fs, d.path("wal"), d.path(firstStoreName), fresh); err != nil {
+	if err := syncDirs(d.fs, d.path("wal"), d.Wal(), d.path(firstStoreName), fresh); err != nil {
 		return err
 	}
 	d.name = memberName
@@ -198,11 +200,11 @@ func (d *Dir) Commit(i Identity) error {
 		return fmt.Errorf("data directory %s: %w", d.root, err)
 	}
 	d.Fresh = false
-	return syncDirs(d.fs, d.root)
+	if err := syncDirs(d.fs, d.root); err != nil {
+		return err
+	}
+	return d.finishWal()
 }
-
-// Wal is where the raft log lives. It changes with Commit.
-func (d *Dir) Wal() string { return d.path("wal") }
 
 // Member is the member directory.
 func (d *Dir) Member() string { return d.path() }

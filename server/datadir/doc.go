@@ -5,7 +5,7 @@
 //	  member/            mode 0700; there is one if and only if the member has been initialised
 //	    FORMAT           "keelson 1": who wrote this directory, and in which format
 //	    IDENTITY         the ids of the cluster and of the member
-//	    wal/             the raft log (package raftlog)
+//	    wal/             the raft log (package raftlog); empty if that has a directory of its own
 //	    state/           the state machine's database (package storage), until a snapshot is installed
 //	    state-<n>/       a database that came as a snapshot
 //	    ACTIVE           which of the databases is in use; without it, state

@@ -3,6 +3,7 @@ package mux
 import (
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -33,6 +34,8 @@ func (l countedListener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	traffic *Traffic // nil: not counted
+	limit   *Limit   // that it counts for; nil: none
+	closed  sync.Once
 	first   [len(preface)]byte
 	length  int // first[:length] was read
 	next    int // first[next:length] is still to be yielded
@@ -67,4 +70,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 		return under.SyscallConn()
 	}
 	return nil, errors.ErrUnsupported
+}
+
+// Close closes the connection, and makes room for another.
+func (c *conn) Close() error {
+	c.closed.Do(c.limit.leave)
+	return c.Conn.Close()
 }

@@ -19,6 +19,8 @@ type Options struct {
 	UndecidedMax int
 	// Traffic counts the bytes of gRPC connections, and of all that speak HTTP/2 over TLS. Nil: nobody counts.
 	Traffic *Traffic
+	// Limit bounds the connections, handed over or not, until they are closed. Nil: nobody counts.
+	Limit *Limit
 	// Secure makes the TLS handshake of a connection that begins with one; ctx ends with DecideTimeout. It does not close
 	// the connection. Nil: TLS is not spoken.
 	Secure func(ctx context.Context, raw net.Conn) (*tls.Conn, error)
@@ -55,7 +57,7 @@ type Mux struct {
 // pending is a connection that is not handed over yet. Whoever claims it, once, decides what becomes of it: the server
 // that accepts it, or whoever closes it.
 type pending struct {
-	conn net.Conn
+	conn *conn
 	at   *list.Element // its place in waiting; nil: claimed. Guarded by Mux.mu
 }
 
@@ -161,17 +163,22 @@ func (m *Mux) Close() error {
 }
 
 // take begins to watch a new connection, and closes the oldest undecided one if there are too many.
-func (m *Mux) take(conn net.Conn) {
+func (m *Mux) take(raw net.Conn) {
+	if !m.o.Limit.enter() {
+		raw.Close()
+		return
+	}
+	c := &conn{Conn: raw, limit: m.o.Limit}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		conn.Close()
+		c.Close()
 		return
 	}
 	if m.waiting.Len() >= m.o.UndecidedMax {
 		m.dropLocked(m.waiting.Front().Value.(*pending))
 	}
-	p := &pending{conn: conn}
+	p := &pending{conn: c}
 	p.at = m.waiting.PushBack(p)
 	m.sorting.Go(func() { m.sort(p) })
 }
@@ -191,8 +198,8 @@ func (m *Mux) sort(p *pending) {
 }
 
 // decide finds out where a connection belongs, and makes its handshake if it begins with one.
-func (m *Mux) decide(ctx context.Context, raw net.Conn) (net.Conn, *queue, error) {
-	c, speaks, err := m.listenTo(ctx, raw)
+func (m *Mux) decide(ctx context.Context, c *conn) (net.Conn, *queue, error) {
+	speaks, err := m.listenTo(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -212,27 +219,26 @@ func (m *Mux) decide(ctx context.Context, raw net.Conn) (net.Conn, *queue, error
 		c.traffic = m.o.Traffic
 		to = m.grpc
 	}
-	return conn, to, raw.SetReadDeadline(time.Time{})
+	return conn, to, c.SetReadDeadline(time.Time{})
 }
 
 // listenTo reads just enough of a connection to know what it speaks.
-func (m *Mux) listenTo(ctx context.Context, raw net.Conn) (*conn, protocol, error) {
-	c := &conn{Conn: raw}
+func (m *Mux) listenTo(ctx context.Context, c *conn) (protocol, error) {
 	deadline, _ := ctx.Deadline()
-	if err := raw.SetReadDeadline(deadline); err != nil {
-		return nil, undecided, err
+	if err := c.SetReadDeadline(deadline); err != nil {
+		return undecided, err
 	}
 	for {
 		if speaks := m.o.decide(c.first[:c.length]); speaks != undecided {
-			return c, speaks, nil
+			return speaks, nil
 		}
-		n, err := raw.Read(c.first[c.length:])
+		n, err := c.Conn.Read(c.first[c.length:])
 		c.length += n
 		if err != nil {
 			if speaks := m.o.decide(c.first[:c.length]); speaks != undecided {
-				return c, speaks, nil // what it said may want an answer
+				return speaks, nil // what it said may want an answer
 			}
-			return nil, undecided, err
+			return undecided, err
 		}
 	}
 }

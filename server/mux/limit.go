@@ -1,0 +1,33 @@
+package mux
+
+import "sync/atomic"
+
+// Limit bounds the connections of several muxes together. Make one with NewLimit; nil bounds nothing.
+type Limit struct {
+	most    int64
+	refused func(most int64)
+	open    atomic.Int64
+}
+
+// NewLimit makes a limit of most connections. refused is told of each connection that is closed at once because of it.
+func NewLimit(most int64, refused func(most int64)) *Limit {
+	return &Limit{most: most, refused: refused}
+}
+
+func (l *Limit) enter() bool {
+	if l == nil {
+		return true
+	}
+	if l.open.Add(1) <= l.most {
+		return true
+	}
+	l.open.Add(-1)
+	l.refused(l.most)
+	return false
+}
+
+func (l *Limit) leave() {
+	if l != nil {
+		l.open.Add(-1)
+	}
+}
