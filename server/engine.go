@@ -146,7 +146,7 @@ func writeFirstState(db *storage.DB, b bootstrap.Beginning) error {
 	if b.Joins() {
 		return state.BootstrapEmpty(db, b.ClusterID)
 	}
-	id, err := identityOf(b)
+	id, err := identityOf(b.ClusterID, b.Members)
 	if err != nil {
 		return err
 	}
@@ -154,10 +154,10 @@ func writeFirstState(db *storage.DB, b bootstrap.Beginning) error {
 }
 
 // identityOf is what all first members of a cluster are given alike.
-func identityOf(b bootstrap.Beginning) (state.Identity, error) {
-	id := state.Identity{ClusterID: b.ClusterID}
+func identityOf(clusterID uint64, founders []config.FoundingMember) (state.Identity, error) {
+	id := state.Identity{ClusterID: clusterID}
 	conf := &raftpb.ConfState{}
-	for _, m := range b.Members {
+	for _, m := range founders {
 		id.Members = append(id.Members, members.Member{ID: m.ID, PeerURLs: m.PeerURLs})
 		conf.Voters = append(conf.Voters, m.ID)
 	}

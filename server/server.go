@@ -257,8 +257,8 @@ func (s *Server) buildServices() {
 	s.quota = newQuota(c.Limits, s)
 	s.services = v3.New(v3.Options{
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
-		Identity: s.identity,
-		Sizes:    s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
+		Identity: s.identity, Images: newImages(s),
+		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Corrupt: s.node.Corrupt,
 		Quota:   s.quota, Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),

@@ -15,7 +15,7 @@ import (
 // storageVersion is the level of etcd's storage format that clients are told of.
 const storageVersion = "3.7.0"
 
-// maintenance is the service Maintenance. Snapshot and Downgrade are not served yet.
+// maintenance is the service Maintenance. Downgrade is not served yet.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	s *Services

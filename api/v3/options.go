@@ -15,6 +15,7 @@ type Options struct {
 	Lessor   Lessor
 	Store    Store
 	Identity Identity
+	Images   Images
 	// Sizes are the bytes of the store on disk and how many of them are in use. Invariant: inUse <= total.
 	Sizes  func() (total, inUse int64)
 	Hub    *watch.Hub

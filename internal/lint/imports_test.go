@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"leader", "watch", "replica", "transport"},
 	{"state"},
 	{"state/*", "raftlog"},
-	{"snapshot", "command/*"},
+	{"snapshot", "snapshot/*", "command/*"},
 	{"storage"},
 	{"command", "env"},
 	{"internal/*"},
@@ -32,25 +32,26 @@ var layers = [][]string{
 
 // few lists, for packages that must stay apart from what their layer would allow, all they may import of ours.
 var few = map[string][]string{
-	"command":       nil,
-	"env":           nil,
-	"storage":       {"env"},
-	"raftlog":       {"storage", "env"},
-	"snapshot":      {"storage", "env"},
-	"transport":     {"env"},
-	"state/mvcc":    {"storage", "command"},
-	"state/lease":   {"storage", "command"},
-	"state/auth":    {"storage", "command"},
-	"state/tree":    {"storage", "command"},
-	"state/members": {"storage", "command"},
-	"state/alarm":   {"storage", "command"},
-	"api/ops":       nil,                                  // an interface each
-	"api/gateway":   {"api/v3lockpb", "api/v3electionpb"}, // it speaks the wire
-	"bench":         nil,                                  // it speaks the wire
-	"ctl":           {"internal/cli"},                     // it speaks the wire
-	"rpc":           nil,
-	"server/certs":  {"config"},
-	"server/mux":    nil,
+	"command":           nil,
+	"env":               nil,
+	"storage":           {"env"},
+	"raftlog":           {"storage", "env"},
+	"snapshot":          {"storage", "env"},
+	"transport":         {"env"},
+	"state/mvcc":        {"storage", "command"},
+	"state/lease":       {"storage", "command"},
+	"state/auth":        {"storage", "command"},
+	"state/tree":        {"storage", "command"},
+	"state/members":     {"storage", "command"},
+	"state/alarm":       {"storage", "command"},
+	"api/ops":           nil,                                  // an interface each
+	"api/gateway":       {"api/v3lockpb", "api/v3electionpb"}, // it speaks the wire
+	"bench":             nil,                                  // it speaks the wire
+	"ctl":               {"internal/cli"},                     // it speaks the wire
+	"rpc":               nil,
+	"server/certs":      {"config"},
+	"server/mux":        nil,
+	"snapshot/etcdfile": nil,
 }
 
 func layerOf(pkg string) int {

@@ -96,6 +96,9 @@ func (s *Set) Removed(id uint64) bool {
 	return ok
 }
 
+// RemovedIDs returns the ids that once were members, ascending.
+func (s *Set) RemovedIDs() []uint64 { return s.removed }
+
 func (s *Set) find(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(s.list, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
 }
