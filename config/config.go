@@ -18,6 +18,7 @@ type Config struct {
 	Discovery  Discovery
 	Compaction Compaction
 	Limits     Limits
+	RPC        RPC
 	Watch      Watch
 	Storage    Storage
 	ClientTLS  ClientTLS
@@ -123,6 +124,17 @@ type Limits struct {
 	KeepaliveInterval    time.Duration `flag:"grpc-keepalive-interval" default:"2h0m0s" help:"Time between two pings of the server on a silent connection. 0: none."`
 	KeepaliveTimeout     time.Duration `flag:"grpc-keepalive-timeout" default:"20s" help:"Time a client has to answer the server's ping."`
 }
+
+// RPC is how calls are served.
+type RPC struct {
+	Server string `flag:"rpc-server" default:"grpc-go" one:"keelson,grpc-go" help:"gRPC server: keelson (our own) or grpc-go."`
+}
+
+// Choices of RPC.Server.
+const (
+	RPCKeelson = "keelson"
+	RPCGRPCGo  = "grpc-go"
+)
 
 // Watch is how watchers are served.
 type Watch struct {

@@ -23,7 +23,7 @@ func usage(program string) string {
 // sectionTitles are the headings of the help.
 var sectionTitles = map[string]string{
 	"Member": "Member", "Cluster": "Clustering", "Discovery": "Discovery", "Compaction": "Compaction",
-	"Limits": "Limits", "Watch": "Watches", "Storage": "Storage", "ClientTLS": "TLS towards clients",
+	"Limits": "Limits", "RPC": "Calls", "Watch": "Watches", "Storage": "Storage", "ClientTLS": "TLS towards clients",
 	"PeerTLS": "TLS towards other members", "TLS": "TLS", "Auth": "Authentication", "HTTP": "HTTP", "V2": "v2 API", "Ops": "Operations",
 	"Logging": "Logging", "Warnings": "Warnings", "Tracing": "Tracing", "Checks": "Checks", "Unsafe": "Unsafe",
 }

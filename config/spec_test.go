@@ -136,6 +136,8 @@ var specified = []struct{ name, initial, key, fate string }{
 
 	// Ours: the API that etcd removed with its flag.
 	{"enable-v2", "true", "", works},
+	// Ours: there is a choice.
+	{"rpc-server", "grpc-go", "", works},
 }
 
 func TestEveryFlagOfTheSpecification(t *testing.T) {

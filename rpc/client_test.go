@@ -23,6 +23,7 @@ type rawClient struct {
 	framer  *http2.Framer
 	block   bytes.Buffer
 	encoder *hpack.Encoder
+	answers map[uint32]*answer // by stream
 }
 
 // rawClient connects without saying anything.
@@ -34,7 +35,7 @@ func (k *kit) rawClient() *rawClient {
 	}
 	k.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second)) // a server that does not answer fails the test
-	r := &rawClient{t: k.t, conn: conn, framer: http2.NewFramer(conn, conn)}
+	r := &rawClient{t: k.t, conn: conn, framer: http2.NewFramer(conn, conn), answers: map[uint32]*answer{}}
 	r.framer.AllowIllegalWrites = true
 	r.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	r.encoder = hpack.NewEncoder(&r.block)
@@ -148,11 +149,15 @@ func (a answer) String() string {
 }
 
 // await reads until the stream ends, or the connection; a stream of 0 waits for the connection alone. Settings and pings
-// are answered, windows are kept open.
-func (r *rawClient) await(stream uint32) (a answer) {
+// are answered, windows are kept open. What other streams say is kept for when they are awaited.
+func (r *rawClient) await(stream uint32) answer {
 	r.t.Helper()
-	a.header, a.trailer = map[string]string{}, map[string]string{}
 	for {
+		a := r.answer(stream)
+		if a.ended != "" {
+			delete(r.answers, stream)
+			return *a
+		}
 		f, err := r.framer.ReadFrame()
 		if err != nil {
 			var timeout net.Error
@@ -160,62 +165,65 @@ func (r *rawClient) await(stream uint32) (a answer) {
 				r.t.Fatalf("no end of stream %d: %+v", stream, a)
 			}
 			a.ended = "closed"
-			return a
+			return *a
 		}
-		switch f := f.(type) {
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				r.framer.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			if !f.IsAck() {
-				r.framer.WritePing(true, f.Data)
-			}
-		case *http2.GoAwayFrame:
-			a.goAway, a.debug = f.ErrCode, string(f.DebugData())
-			if f.ErrCode != http2.ErrCodeNo {
-				a.ended = "goaway"
-				return a
-			}
-		case *http2.RSTStreamFrame:
-			if f.StreamID == stream {
-				a.reset, a.ended = f.ErrCode, "reset"
-				return a
-			}
-		case *http2.DataFrame:
-			if f.StreamID == stream {
-				a.body += string(f.Data())
-				if f.StreamEnded() {
-					a.ended = "status"
-					return a
-				}
-				if n := uint32(len(f.Data())); n > 0 {
-					r.framer.WriteWindowUpdate(0, n)
-					r.framer.WriteWindowUpdate(stream, n)
-				}
-			}
-		case *http2.MetaHeadersFrame:
-			if f.StreamID != stream {
-				continue
-			}
-			to := a.header
-			if f.StreamEnded() {
-				to = a.trailer
-			}
-			for _, h := range f.Fields {
-				to[h.Name] = h.Value
-				switch h.Name {
-				case ":status":
-					a.status = h.Value
-				case "grpc-status":
-					a.grpcStatus = h.Value
-				case "grpc-message":
-					a.message = h.Value
-				}
-			}
-			if f.StreamEnded() {
-				a.ended = "status"
-				return a
+		r.note(stream, f)
+	}
+}
+
+// answer is what was read of a stream so far.
+func (r *rawClient) answer(stream uint32) *answer {
+	a := r.answers[stream]
+	if a == nil {
+		a = &answer{header: map[string]string{}, trailer: map[string]string{}}
+		r.answers[stream] = a
+	}
+	return a
+}
+
+// note takes a frame while stream is awaited.
+func (r *rawClient) note(stream uint32, f http2.Frame) {
+	a := r.answer(f.Header().StreamID)
+	switch f := f.(type) {
+	case *http2.SettingsFrame:
+		if !f.IsAck() {
+			r.framer.WriteSettingsAck()
+		}
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			r.framer.WritePing(true, f.Data)
+		}
+	case *http2.GoAwayFrame:
+		if f.ErrCode != http2.ErrCodeNo {
+			a = r.answer(stream)
+			a.goAway, a.debug, a.ended = f.ErrCode, string(f.DebugData()), "goaway"
+		}
+	case *http2.RSTStreamFrame:
+		if a.ended == "" { // otherwise the server only says that it wants no more of the request
+			a.reset, a.ended = f.ErrCode, "reset"
+		}
+	case *http2.DataFrame:
+		a.body += string(f.Data())
+		if n := uint32(len(f.Data())); f.StreamEnded() {
+			a.ended = "status"
+		} else if n > 0 {
+			r.framer.WriteWindowUpdate(0, n)
+			r.framer.WriteWindowUpdate(f.StreamID, n)
+		}
+	case *http2.MetaHeadersFrame:
+		to := a.header
+		if f.StreamEnded() {
+			to, a.ended = a.trailer, "status"
+		}
+		for _, h := range f.Fields {
+			to[h.Name] = h.Value
+			switch h.Name {
+			case ":status":
+				a.status = h.Value
+			case "grpc-status":
+				a.grpcStatus = h.Value
+			case "grpc-message":
+				a.message = h.Value
 			}
 		}
 	}

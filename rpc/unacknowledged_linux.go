@@ -16,15 +16,12 @@ func limitUnacknowledged(nc net.Conn, o *Options) {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = t.NetConn()
 	}
-	t, ok := nc.(*net.TCPConn)
+	socket, ok := nc.(syscall.Conn)
 	if !ok {
 		return
 	}
-	setUserTimeout(t, int(o.KeepaliveTimeout.Milliseconds()))
-}
-
-func setUserTimeout(c syscall.Conn, milliseconds int) {
-	if raw, err := c.SyscallConn(); err == nil {
+	if raw, err := socket.SyscallConn(); err == nil {
+		milliseconds := int(o.KeepaliveTimeout.Milliseconds())
 		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, milliseconds) })
 	}
 }

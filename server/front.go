@@ -6,19 +6,15 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 
 	"keelson/api/gateway"
 	"keelson/api/ops"
-	"keelson/api/v3"
 	"keelson/config"
 	"keelson/server/certs"
 	"keelson/server/mux"
@@ -32,8 +28,6 @@ const (
 	// handshakeTimeout bounds how long a gRPC client may take to begin. The server can't stop before: it has to be well
 	// below the grace that calls are given then.
 	handshakeTimeout = 5 * time.Second
-	// streamWorkers goroutines wait for calls; calls beyond them get one of their own.
-	streamWorkers = 1024
 	// loopbackBytes are buffered in each direction of the gateway's connection to the gRPC server.
 	loopbackBytes = 256 << 10
 )
@@ -47,8 +41,7 @@ type front struct {
 	limit     *mux.Limit   // of connections
 	failed    func(error)
 
-	grpc    *grpc.Server // of connections that speak nothing else
-	inner   *grpc.Server // of requests that come through an HTTP server
+	grpc    callServer
 	gateway *gateway.Gateway
 	https   []*http.Server
 	muxes   []*mux.Mux
@@ -67,9 +60,9 @@ func newFront(
 
 // serve begins to serve on all listeners.
 func (f *front) serve(s *Server) error {
-	f.grpc, f.inner = s.newGRPC(streamWorkers), s.newGRPC(0)
+	var pipeline http.Handler // made below, from what the server of calls serves
+	f.grpc = s.newCallServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { pipeline.ServeHTTP(w, r) }))
 	s.services.Register(f.grpc)
-	s.services.Register(f.inner)
 	s.metrics.GRPC.Prepare(f.grpc.GetServiceInfo(), "v3lockpb.Lock", "v3electionpb.Election") // these count from their first use
 	loopback := bufconn.Listen(loopbackBytes)
 	f.run("gateway", func() error { return f.grpc.Serve(loopback) })
@@ -88,12 +81,13 @@ func (f *front) serve(s *Server) error {
 		Options: s.config.Ops, Debug: s.config.Logging.Debug(), Member: health{s}, Metrics: s.metrics,
 		Versions: s.versions, Raft: func() any { return s.node.Status() }, Log: s.logger,
 	})
-	pipeline := gateway.Pipeline(s.config.HTTP, v3Handler, s.v2Handler(), surface.Client(), s.logger)
+	pipeline = gateway.Pipeline(s.config.HTTP, v3Handler, s.v2Handler(), surface.Client(), s.logger)
 	h := handlers{
 		client:     f.newHTTP(pipeline, s.config.Limits),
-		everything: f.newHTTP(withGRPC(f.inner, pipeline), s.config.Limits),
+		everything: f.newHTTP(pipeline, s.config.Limits),
 		monitoring: f.newHTTP(surface.Monitoring(), s.config.Limits),
 	}
+	f.grpc.share(h.everything)
 	for _, l := range f.listeners {
 		if err := f.serveOn(l, h); err != nil {
 			return err
@@ -104,17 +98,6 @@ func (f *front) serve(s *Server) error {
 
 // handlers are the HTTP servers that listeners choose from.
 type handlers struct{ client, everything, monitoring *http.Server }
-
-// withGRPC takes calls out of what comes over HTTP/2.
-func withGRPC(calls, rest http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 2 && strings.Contains(r.Header.Get("Content-Type"), "application/grpc") {
-			calls.ServeHTTP(w, r)
-			return
-		}
-		rest.ServeHTTP(w, r)
-	})
-}
 
 func (f *front) serveOn(l listener, h handlers) error {
 	limit := f.limit
@@ -175,29 +158,6 @@ func (f *front) newHTTP(h http.Handler, l config.Limits) *http.Server {
 	return s
 }
 
-// newGRPC makes a gRPC server with the limits of the configuration.
-func (s *Server) newGRPC(workers uint32) *grpc.Server {
-	l := s.config.Limits
-	calls := &timedCalls{metrics: s.metrics, counts: &s.calls, logger: s.logger, slow: s.config.Warnings.Unary}
-	o := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(v3.Codec()),
-		grpc.Creds(certs.Credentials()),
-		grpc.ChainUnaryInterceptor(s.metrics.GRPC.UnaryInterceptor, calls.intercept, s.services.Unary()),
-		grpc.ChainStreamInterceptor(s.metrics.GRPC.StreamInterceptor, s.services.Stream()),
-		grpc.MaxRecvMsgSize(int(l.MaxRequestBytes) + grpcOverheadBytes),
-		grpc.MaxSendMsgSize(1<<31 - 1),
-		grpc.MaxConcurrentStreams(l.MaxConcurrentStreams),
-		// Goroutines that live on keep their stacks grown: without them growing costs a put 6 % of its time.
-		grpc.NumStreamWorkers(workers),
-		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMinTime}),
-	}
-	if l.KeepaliveInterval > 0 {
-		o = append(o, grpc.KeepaliveParams(keepalive.ServerParameters{Time: l.KeepaliveInterval, Timeout: l.KeepaliveTimeout}))
-	}
-	return grpc.NewServer(o...)
-}
-
 func (s *Server) versions() ops.Versions {
 	view := s.engine.machine.View()
 	defer view.Close()
@@ -249,8 +209,8 @@ func (f *front) stop(endStreams func(), grace time.Duration) {
 		endStreams()
 	}
 	servers.Wait()
-	if f.inner != nil { // not before: it would cut off the calls that the HTTP servers wait for
-		f.inner.Stop()
+	if f.grpc != nil { // not before: it would cut off the calls that the HTTP servers wait for
+		f.grpc.unshare()
 	}
 	if f.gateway != nil { // not before: the HTTP calls under way need it
 		f.gateway.Close()
@@ -262,7 +222,7 @@ func (f *front) stop(endStreams func(), grace time.Duration) {
 }
 
 // stopGRPC tells all clients to go away and waits for their calls, until ctx ends.
-func stopGRPC(ctx context.Context, g *grpc.Server) {
+func stopGRPC(ctx context.Context, g callServer) {
 	hurry := context.AfterFunc(ctx, g.Stop)
 	defer hurry()
 	g.GracefulStop()
