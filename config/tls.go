@@ -31,7 +31,8 @@ func (t TLS) Suites() []uint16 {
 	return ids
 }
 
-func (t TLS) validate() error {
+// Validate checks names of versions and suites.
+func (t TLS) Validate() error {
 	for _, v := range []string{t.VersionMin, t.VersionMax} {
 		if v != "" && !slices.Contains(tlsVersions, v) {
 			return fmt.Errorf("unexpected TLS version %q (must be one of: %s)", v, strings.Join(tlsVersions, ", "))

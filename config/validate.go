@@ -27,7 +27,7 @@ func (c *Config) validate(given map[string]bool) error {
 			return nil
 		},
 		c.Compaction.validate,
-		c.TLS.validate,
+		c.TLS.Validate,
 		c.Tracing.validate,
 		func() error {
 			if c.Checks.CompactHashInterval <= 0 {

@@ -12,6 +12,7 @@ import (
 	"keelson/ctl"
 	"keelson/dev"
 	"keelson/join"
+	"keelson/proxy"
 	"keelson/server"
 )
 
@@ -29,6 +30,8 @@ var commands = []command{
 	{"serve", "run a member; the flags are etcd's, see keelson serve --help", server.Run},
 	{"join", "make this machine a member of a running cluster, see keelson join --help", func(_ string, args []string) int { return join.Main(server.Run, args) }},
 	{"dev", "run a cluster of several members on this machine, see keelson dev --help", func(_ string, args []string) int { return dev.Main(args) }},
+	{"gateway", "forward TCP connections to the members of a cluster, see keelson gateway start --help", proxy.Gateway},
+	{"grpc-proxy", "take calls and make them again towards a cluster, see keelson grpc-proxy start --help", proxy.GRPC},
 	{"config", "check settings and show what is in effect, see keelson config check --help", server.Config},
 	{"bench", "put load on a server; keelson bench lists the loads and flags", func(_ string, args []string) int { return bench.Main(args) }},
 }
@@ -38,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	name := filepath.Base(args[0])
 	switch name {
 	case "etcd":
-		return server.Run(name, args[1:])
+		return etcd(name, args[1:])
 	case "etcdctl":
 		return ctl.Etcdctl(args[1:], ctl.Streams{In: os.Stdin, Out: stdout, Err: stderr})
 	}
@@ -67,12 +70,25 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 2
 }
 
+// etcd is what the program does under that name: its first argument may name one of two commands of etcd's.
+func etcd(name string, args []string) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "gateway":
+			return proxy.Gateway(name+" gateway", args[1:])
+		case "grpc-proxy":
+			return proxy.GRPC(name+" grpc-proxy", args[1:])
+		}
+	}
+	return server.Run(name, args)
+}
+
 func usage() string {
 	var b strings.Builder
 	b.WriteString("Keelson is a distributed, strongly consistent key-value store that speaks etcd's API.\n\nUsage:\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  keelson %-8s %s\n", c.name, c.help)
+		fmt.Fprintf(&b, "  keelson %-10s %s\n", c.name, c.help)
 	}
-	fmt.Fprintf(&b, "  keelson %-8s %s\n", "version", "print versions")
+	fmt.Fprintf(&b, "  keelson %-10s %s\n", "version", "print versions")
 	return b.String()
 }

@@ -12,7 +12,7 @@ import (
 // layer do not know each other. A name with a star stands for every package below it.
 var layers = [][]string{
 	{"cmd/*"},
-	{"dev", "join"},
+	{"dev", "join", "proxy"},
 	{"server"},
 	{"server/*"},
 	{"config"},

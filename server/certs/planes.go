@@ -52,22 +52,32 @@ func (o Options) plane(c *config.Config, auto bool, listen config.URLs) (*Plane,
 	}
 	if auto && slices.ContainsFunc(listen, config.Secure) {
 		dir := filepath.Join(c.Member.DataDir, "fixtures", o.Endpoint)
-		var made bool
-		var err error
-		if o.CertFile, o.KeyFile, made, err = makeOwn(dir, hostsOf(listen), c.TLS.SelfSignedYears, time.Now()); err != nil {
-			return nil, fmt.Errorf("auto TLS: %w", err)
+		if err := o.MakeOwn(dir, hostsOf(listen), c.TLS.SelfSignedYears); err != nil {
+			return nil, err
 		}
-		if made {
-			o.Logger.Warn("automatically generate certificates",
-				zap.Time("certificate-validity-bound-not-after", time.Now().Add(time.Duration(c.TLS.SelfSignedYears)*dayOfYear)))
-		}
-		o.Unverified = true
 	}
 	p, err := New(o)
 	if err != nil {
 		return nil, fmt.Errorf("%s TLS: %w", o.Endpoint, err)
 	}
 	return p, nil
+}
+
+// MakeOwn makes a certificate for hosts in a directory, unless there is one, and uses it. Whoever else shows such a
+// certificate is not asked to prove it.
+func (o *Options) MakeOwn(dir string, hosts []string, years uint) error {
+	var made bool
+	var err error
+	now := time.Now()
+	if o.CertFile, o.KeyFile, made, err = makeOwn(dir, hosts, years, now); err != nil {
+		return fmt.Errorf("auto TLS: %w", err)
+	}
+	if made {
+		o.Logger.Warn("automatically generate certificates",
+			zap.Time("certificate-validity-bound-not-after", now.Add(time.Duration(years)*dayOfYear)))
+	}
+	o.Unverified = true
+	return nil
 }
 
 func hostsOf(urls config.URLs) []string {
