@@ -81,6 +81,8 @@ type Process struct {
 	PeerURL string
 	// TLS is how clients connect. Nil: in clear text.
 	TLS *tls.Config
+	// Program is run in place of ours, with the same flags: another etcd, to compare with.
+	Program string
 	// Wrap is put before the command line.
 	Wrap []string
 	// Env are settings as variables, NAME=value. If there are any, ExtraArgs are the only arguments besides.
@@ -198,7 +200,13 @@ func (p *Process) TryStart() error {
 
 // Begin starts the member and does not wait.
 func (p *Process) Begin() error {
-	line := append(append(append([]string{}, p.Wrap...), Binary(p.t)), p.Args()...)
+	program, args := p.Program, p.Args()
+	if program == "" {
+		program = Binary(p.t)
+	} else {
+		args = args[1:] // it does nothing but serve
+	}
+	line := append(append(append([]string{}, p.Wrap...), program), args...)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), p.Env...)
 	pipe, err := cmd.StderrPipe()
