@@ -135,9 +135,25 @@ func users() []command.Command {
 	return list
 }
 
+// treeAccess are changes of the v2 API's users and roles.
+func treeAccess() []command.Command {
+	return []command.Command{
+		{Op: &command.TreeUser{
+			Name: "alice", Mode: command.TreeAccessUpdate, Hash: []byte("$2a$"), Roles: []string{"a"}, Grant: []string{"b", ""}, Revoke: []string{"c"},
+		}},
+		{Op: &command.TreeUser{Name: "bob"}},
+		{Op: &command.TreeRole{
+			Name: "r", Mode: command.TreeAccessDelete, Read: []string{"/a"}, Write: []string{"/b/*"}, GrantRead: []string{"/c"},
+			GrantWrite: []string{"/d"}, RevokeRead: []string{"/e"}, RevokeWrite: []string{"/f"},
+		}},
+		{Op: &command.TreeAccess{Enabled: true}},
+		{Op: &command.TreeAccess{}},
+	}
+}
+
 // all is every command that a golden file holds.
 func all() []command.Command {
-	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees(), users())
+	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees(), treeAccess(), users())
 }
 
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
@@ -277,6 +293,7 @@ func TestGoldenBatch(t *testing.T)       { testGolden(t, "batch.v1.hex", everyOp
 func TestGoldenExpiries(t *testing.T)    { testGolden(t, "expiries.v1.hex", expiries()) }
 func TestGoldenMembership(t *testing.T)  { testGolden(t, "membership.v1.hex", membership()) }
 func TestGoldenTrees(t *testing.T)       { testGolden(t, "tree.v1.hex", trees()) }
+func TestGoldenTreeAccess(t *testing.T)  { testGolden(t, "treeaccess.v1.hex", treeAccess()) }
 func TestGoldenCheckpoints(t *testing.T) { testGolden(t, "checkpoints.v1.hex", checkpoints()) }
 func TestGoldenUsers(t *testing.T)       { testGolden(t, "auth.v1.hex", users()) }
 

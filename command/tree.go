@@ -56,18 +56,59 @@ type TreeExpire struct {
 	Limit int64
 }
 
+// TreeUser makes, changes or removes a user of the v2 API.
+type TreeUser struct {
+	Name string
+	Mode TreeAccessMode
+	// Hash is that of the password, by bcrypt. Empty: it stays as it is.
+	Hash []byte
+	// Roles are those of a new user, Grant and Revoke those that an old one is given and loses.
+	Roles, Grant, Revoke []string
+}
+
+// TreeRole makes, changes or removes a role of the v2 API.
+type TreeRole struct {
+	Name string
+	Mode TreeAccessMode // TreeAccessPut does not exist for roles, and is taken as TreeAccessCreate
+	// Read and Write are the patterns of a new role.
+	Read, Write []string
+	// The others are patterns that an old one is given and loses.
+	GrantRead, GrantWrite, RevokeRead, RevokeWrite []string
+}
+
+// TreeAccess switches the checks of users and roles in the v2 API on or off.
+type TreeAccess struct{ Enabled bool }
+
+// TreeAccessMode says what is to become of a user or a role.
+type TreeAccessMode uint8
+
+// The modes. The numbers are those on disk.
+const (
+	TreeAccessPut TreeAccessMode = iota // made if it is not there, else changed
+	TreeAccessCreate
+	TreeAccessUpdate
+	TreeAccessDelete
+	treeAccessModes // how many there are
+)
+
 // Numbers of the v2 tree's ops on disk: 64 to 95 are its own.
 const (
 	kindTreeFirst  kind = 64
 	kindTreePut    kind = 64
 	kindTreeDelete kind = 65
 	kindTreeExpire kind = 66
+	kindTreeUser   kind = 67
+	kindTreeRole   kind = 68
+	kindTreeAccess kind = 69
 	kindTreeLast   kind = 95
 )
 
 func (*TreePut) kind() kind    { return kindTreePut }
 func (*TreeDelete) kind() kind { return kindTreeDelete }
 func (*TreeExpire) kind() kind { return kindTreeExpire }
+func (*TreeUser) kind() kind   { return kindTreeUser }
+func (*TreeRole) kind() kind   { return kindTreeRole }
+func (*TreeAccess) kind() kind { return kindTreeAccess }
 
 // treeOp is what appendFields knows of the ops of the v2 tree.
 type treeOp interface {
@@ -100,6 +141,28 @@ func (o *TreeExpire) appendFields(dst []byte) []byte {
 	return appendInt(dst, 2, o.Limit)
 }
 
+func (o *TreeUser) appendFields(dst []byte) []byte {
+	dst = appendString(dst, 1, o.Name)
+	dst = appendInt(dst, 2, int64(o.Mode))
+	dst = appendBytes(dst, 3, o.Hash)
+	dst = appendStrings(dst, 4, o.Roles)
+	dst = appendStrings(dst, 5, o.Grant)
+	return appendStrings(dst, 6, o.Revoke)
+}
+
+func (o *TreeRole) appendFields(dst []byte) []byte {
+	dst = appendString(dst, 1, o.Name)
+	dst = appendInt(dst, 2, int64(o.Mode))
+	dst = appendStrings(dst, 3, o.Read)
+	dst = appendStrings(dst, 4, o.Write)
+	dst = appendStrings(dst, 5, o.GrantRead)
+	dst = appendStrings(dst, 6, o.GrantWrite)
+	dst = appendStrings(dst, 7, o.RevokeRead)
+	return appendStrings(dst, 8, o.RevokeWrite)
+}
+
+func (o *TreeAccess) appendFields(dst []byte) []byte { return appendBool(dst, 1, o.Enabled) }
+
 // decodeTree reads an op of the v2 tree.
 func decodeTree(k kind, b []byte) (Op, error) {
 	switch k {
@@ -109,6 +172,12 @@ func decodeTree(k kind, b []byte) (Op, error) {
 		return decodeTreeDelete(b)
 	case kindTreeExpire:
 		return decodeTreeExpire(b)
+	case kindTreeUser:
+		return decodeTreeUser(b)
+	case kindTreeRole:
+		return decodeTreeRole(b)
+	case kindTreeAccess:
+		return decodeTreeAccess(b)
 	}
 	return nil, fmt.Errorf("%w: op %d", ErrMalformed, k)
 }
@@ -182,6 +251,80 @@ func decodeTreeExpire(b []byte) (*TreeExpire, error) {
 			o.Stamp = f.asInt()
 		case 2:
 			o.Limit = f.asInt()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func (f *fields) asTreeAccessMode() TreeAccessMode {
+	mode := f.asUint()
+	if mode >= uint64(treeAccessModes) {
+		f.fail("mode %d", mode)
+	}
+	return TreeAccessMode(mode)
+}
+
+func decodeTreeUser(b []byte) (*TreeUser, error) {
+	o := &TreeUser{}
+	f := fields{rest: b, what: "tree user"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Name = f.asString()
+		case 2:
+			o.Mode = f.asTreeAccessMode()
+		case 3:
+			o.Hash = f.asBytes()
+		case 4:
+			o.Roles = append(o.Roles, f.asString())
+		case 5:
+			o.Grant = append(o.Grant, f.asString())
+		case 6:
+			o.Revoke = append(o.Revoke, f.asString())
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeTreeRole(b []byte) (*TreeRole, error) {
+	o := &TreeRole{}
+	f := fields{rest: b, what: "tree role"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Name = f.asString()
+		case 2:
+			o.Mode = f.asTreeAccessMode()
+		case 3:
+			o.Read = append(o.Read, f.asString())
+		case 4:
+			o.Write = append(o.Write, f.asString())
+		case 5:
+			o.GrantRead = append(o.GrantRead, f.asString())
+		case 6:
+			o.GrantWrite = append(o.GrantWrite, f.asString())
+		case 7:
+			o.RevokeRead = append(o.RevokeRead, f.asString())
+		case 8:
+			o.RevokeWrite = append(o.RevokeWrite, f.asString())
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeTreeAccess(b []byte) (*TreeAccess, error) {
+	o := &TreeAccess{}
+	f := fields{rest: b, what: "tree access"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Enabled = f.asBool()
 		default:
 			f.unknown()
 		}

@@ -123,7 +123,8 @@ func (p *peers) connect() error {
 		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
 		Handler: inbound{p}, Dial: s.toPeers.Dial, TLS: security, IsRemoved: s.engine.isRemoved,
 		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
-		Version: config.Version, Logger: s.logger,
+		RoundTrip: s.treeStats.NoteRoundTrip,
+		Version:   config.Version, Logger: s.logger,
 	})
 	return nil
 }

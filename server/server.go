@@ -53,6 +53,7 @@ type Server struct {
 	running   atomic.Pointer[node.Node] // node, for those who are told things before it is made
 	hub       *watch.Hub
 	tree      *v2.Hub
+	treeStats *v2.Stats
 	quota     v3.Quota // nil: none
 	metrics   *ops.Metrics
 	services  *v3.Services
@@ -134,6 +135,7 @@ func (s *Server) start(ctx context.Context) error {
 	if s.peers, err = listenPeers(ctx, s); err != nil {
 		return err
 	}
+	s.treeStats = s.newTreeStats()
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now, compaction: c.Compaction.AutoMode}
 	if s.engine, err = openEngine(ctx, c, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
 		return err
@@ -242,6 +244,10 @@ func (s *Server) observer() node.Observer {
 		s.measures.noteApplied(out, entries, took)
 		s.saving.Load().applied(entries)
 	}
+	o.Leader = func(leader, term uint64, leading bool) {
+		s.treeStats.NoteLeader(leader)
+		s.measures.noteLeader(leader, term, leading)
+	}
 	o.Installed = func(*raftpb.Snapshot) { s.tree.Reset() }
 	o.Members = s.peers.meet
 	o.Tokens, o.TokensLost = s.identity.Observe, s.identity.Forget
@@ -286,6 +292,7 @@ func (s *Server) publish(ctx context.Context) error {
 	s.logger.Info("published local member to cluster through raft",
 		hexID("local-member-id", name.ID), zap.String("local-member-attributes", c.Member.Name),
 		hexID("cluster-id", s.engine.dir.Identity.ClusterID), zap.Duration("publish-timeout", c.Member.RequestTimeout()))
+	s.sayPublished()
 	view := s.engine.machine.View()
 	decided := view.Members().Version()
 	view.Close()

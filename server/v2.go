@@ -1,9 +1,14 @@
 package server
 
 import (
+	"encoding/binary"
 	"net/http"
+	"time"
+
+	"go.uber.org/zap"
 
 	"keelson/api/v2"
+	"keelson/env"
 )
 
 // v2Handler answers requests under /v2; nil: the v2 API is switched off.
@@ -12,7 +17,36 @@ func (s *Server) v2Handler() http.Handler {
 		return nil
 	}
 	return v2.NewHandler(v2.Options{
-		Member: s.node, Hub: s.tree, Clock: s.clock, ClusterID: s.engine.dir.Identity.ClusterID,
-		Quota: s.quota, Corrupt: s.node.Corrupt,
+		Member: s.node, Cluster: s.node, Hub: s.tree, Clock: s.clock, Stats: s.treeStats,
+		ClusterID: s.engine.dir.Identity.ClusterID,
+		Access:    v2.NewAccess(s.node, salt(s.chance), s.config.ClientTLS.ClientCertAuth),
+		Quota:     s.quota, Corrupt: s.node.Corrupt,
 	})
+}
+
+// salt is 16 bytes that nobody knows.
+func salt(c env.Chance) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, c.Uint64()), c.Uint64())
+}
+
+// newTreeStats begins to count what /v2/stats shows.
+func (s *Server) newTreeStats() *v2.Stats {
+	return v2.NewStats(func() time.Time { return s.clock.Now().UTC() }, func() (list []v2.PeerTraffic) {
+		for _, p := range s.peers.transport.Stats() {
+			list = append(list, v2.PeerTraffic{
+				ID: p.ID, SentMessages: p.SentMessages, SentBytes: p.SentBytes, ReceivedMessages: p.ReceivedMessages,
+				ReceivedBytes: p.ReceivedBytes, SendFailures: p.SendFailures,
+			})
+		}
+		return list
+	})
+}
+
+// sayPublished says the sentence by which harnesses of v2 clients know that a member is up.
+func (s *Server) sayPublished() {
+	if s.config.V2.Enabled {
+		s.logger.Info("etcdserver: published", zap.String("name", s.config.Member.Name),
+			zap.Strings("client-urls", s.config.Cluster.AdvertiseClientURLs.Strings()),
+			hexID("cluster-id", s.engine.dir.Identity.ClusterID))
+	}
 }

@@ -35,7 +35,8 @@ func (l leasedKeys) AllKeys(yield func(key []byte) bool) error { return lease.Al
 func changesData(op command.Op) bool {
 	switch op.(type) {
 	case *command.Put, *command.DeleteRange, *command.Txn, *command.Compact, *command.LeaseGrant, *command.LeaseRevoke,
-		*command.TreePut, *command.TreeDelete, *command.TreeExpire:
+		*command.TreePut, *command.TreeDelete, *command.TreeExpire,
+		*command.TreeUser, *command.TreeRole, *command.TreeAccess:
 		return true
 	}
 	return false

@@ -103,7 +103,7 @@ func (r *run) publish() {
 		hash:    r.hash,
 		members: r.members.Set(),
 		alarms:  r.alarms.Set(),
-		tree:    r.tree.Position(),
+		tree:    r.tree.State(),
 	})
 	r.out.Members = r.members.Changed()
 	r.out.Alarms = r.alarms.Changed()
@@ -278,6 +278,8 @@ func (r *run) execute(c *command.Command, res *Result) error {
 		r.applyAlarm(o, res)
 	case *command.TreePut, *command.TreeDelete, *command.TreeExpire:
 		return r.applyTree(o, c.Time, res)
+	case *command.TreeUser, *command.TreeRole, *command.TreeAccess:
+		return r.applyTreeAccess(o, res)
 	case *command.Range, *command.Noop: // a range alone has nobody to answer to
 	default:
 		known, err := r.users.Apply(c.Op, r.at.Index)

@@ -76,7 +76,22 @@ func appendResult(b []byte, res *Result) []byte {
 		b = append64(b, res.TreeRefusal.Index)
 		b = append64(b, xxhash.Sum64String(res.TreeRefusal.Cause))
 	}
+	if u := res.TreeUser; u != nil {
+		b = append(append(b, bit(res.Made)), u.Hash...)
+		b = appendTexts(b, u.Roles)
+	}
+	if r := res.TreeRole; r != nil {
+		b = appendTexts(appendTexts(b, r.Read), r.Write)
+	}
 	return appendTxnResult(b, res.Txn)
+}
+
+func appendTexts(b []byte, list []string) []byte {
+	b = append64(b, uint64(len(list)))
+	for _, s := range list {
+		b = append64(b, xxhash.Sum64String(s))
+	}
+	return b
 }
 
 func appendTreeEvent(b []byte, e *tree.Event) []byte {

@@ -58,7 +58,7 @@ type publication struct {
 	hash    uint64
 	members *members.Set
 	alarms  *alarm.Set
-	tree    tree.Position
+	tree    tree.State
 }
 
 // bootstrapPosition is the position that a new state stands at: as if from a snapshot that every first member has been

@@ -75,6 +75,10 @@ type Result struct {
 	// Index is the index of the entry that an op about users and roles was in: a part of the token that a TokenAssign made
 	// known.
 	Index uint64
+	// TreeUser and TreeRole are what a change of the v2 API's users and roles has left, Made whether the user is new.
+	TreeUser *tree.User
+	TreeRole *tree.Role
+	Made     bool
 }
 
 // TxnResult is what became of a transaction.

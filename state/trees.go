@@ -22,6 +22,20 @@ func (r *run) applyTree(op command.Op, time int64, res *Result) error {
 	return err
 }
 
+// applyTreeAccess carries out a change of the v2 API's users and roles.
+func (r *run) applyTreeAccess(op command.Op, res *Result) error {
+	var err error
+	switch o := op.(type) {
+	case *command.TreeUser:
+		res.TreeUser, res.Made, res.TreeRefusal, err = r.tree.User(o)
+	case *command.TreeRole:
+		res.TreeRole, res.TreeRefusal, err = r.tree.Role(o)
+	case *command.TreeAccess:
+		res.TreeRefusal, err = r.tree.SetAccess(o)
+	}
+	return err
+}
+
 // TreeCount counts ops of the v2 tree that were carried out, and those that were refused.
 type TreeCount struct{ Done, Refused uint64 }
 
@@ -57,8 +71,8 @@ func (c *Counts) noteTree(op command.Op, done bool) {
 // Tree opens a view of the v2 tree as it stands now. Close it before this view.
 func (v *View) Tree() (*tree.View, error) { return tree.Open(v.store.db) }
 
-// TreePosition is where the v2 tree stood when the view was made.
-func (v *View) TreePosition() tree.Position { return v.published.tree }
+// TreeState is how the v2 tree stood when the view was made.
+func (v *View) TreeState() tree.State { return v.published.tree }
 
 // TreeDue reports whether any deadline of the v2 tree is not later than now, in nanoseconds since 1970.
 func (m *Machine) TreeDue(now int64) (bool, error) {

@@ -11,11 +11,15 @@ import (
 
 // Options are the parts of a Handler. All fields are needed unless their comment says otherwise.
 type Options struct {
-	Member Member
-	Hub    *Hub
-	Clock  env.Clock
+	Member  Member
+	Cluster Cluster
+	Hub     *Hub
+	Clock   env.Clock
+	Stats   *Stats
 
 	ClusterID uint64
+	// Access decides who may do what; nil: everybody may.
+	Access *Access
 	// Quota bounds the store; nil: nothing does.
 	Quota Quota
 	// Corrupt reports whether this member's state is known to be wrong; nil: never.
@@ -43,6 +47,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case under(path, keysPrefix):
 		h.keys(w, r)
+	case under(path, membersPath):
+		h.members(w, r)
+	case path == "/v2/machines":
+		h.machines(w, r)
+	case path == "/v2/stats/self", path == "/v2/stats/leader", path == "/v2/stats/store":
+		h.stats(w, r, path[len("/v2/stats/"):])
+	case under(path, authPath):
+		h.auth(w, r)
 	default:
 		http.NotFound(w, r)
 	}

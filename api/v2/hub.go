@@ -44,7 +44,7 @@ func NewHub(source Source) *Hub {
 func (h *Hub) index() uint64 {
 	view := h.source.View()
 	defer view.Close()
-	return view.TreePosition().Index
+	return view.TreeState().Index
 }
 
 // spot is a component of a path that somebody waits at, or below.

@@ -22,6 +22,9 @@ func (h *Handler) keys(w http.ResponseWriter, r *http.Request) {
 	if refusal == nil {
 		refusal = h.admitState()
 	}
+	if refusal == nil && h.o.Access != nil {
+		refusal = h.o.Access.keys(r, q)
+	}
 	if refusal != nil {
 		writeError(w, refusal)
 		return

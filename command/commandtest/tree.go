@@ -14,7 +14,9 @@ const (
 
 // TreeOp makes an op of the v2 tree, over a small space of paths.
 func (g *Generator) TreeOp() command.Op {
-	switch n := g.R.IntN(10); {
+	switch n := g.R.IntN(11); {
+	case n == 10:
+		return g.treeAccess()
 	case n < 2:
 		o := &command.TreeDelete{Path: g.Path(), Compare: g.chance(3), Dir: g.chance(2), Recursive: g.chance(3)}
 		o.PrevValue, o.PrevIndex = g.previous()
@@ -65,4 +67,24 @@ func (g *Generator) previous() (value []byte, index uint64) {
 		index = g.R.Uint64N(40)
 	}
 	return value, index
+}
+
+// treeAccess makes a change of users, roles, or whether they count.
+func (g *Generator) treeAccess() command.Op {
+	mode, names := command.TreeAccessMode(g.R.IntN(4)), func() (list []string) {
+		for range g.R.IntN(3) {
+			list = append(list, []string{"root", "guest", "r", "/a*"}[g.R.IntN(4)])
+		}
+		return list
+	}
+	name := []string{"root", "guest", "r"}[g.R.IntN(3)]
+	switch g.R.IntN(3) {
+	case 0:
+		return &command.TreeUser{Name: name, Mode: mode, Hash: g.value(), Roles: names(), Grant: names(), Revoke: names()}
+	case 1:
+		return &command.TreeRole{
+			Name: name, Mode: mode, Read: names(), Write: names(), GrantRead: names(), GrantWrite: names(), RevokeRead: names(), RevokeWrite: names(),
+		}
+	}
+	return &command.TreeAccess{Enabled: g.chance(2)}
 }

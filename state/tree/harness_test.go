@@ -39,7 +39,7 @@ type forest struct {
 	fs    *vfs.MemFS
 	db    *storage.DB
 	table *Table
-	p     Position
+	p     State
 	now   int64
 }
 
@@ -99,7 +99,7 @@ func (f *forest) apply(ops ...command.Op) (e *Event, refusal *Error, events []*E
 	tx.Finish()
 	f.check(b.Commit())
 	tx.Publish()
-	f.p = tx.Position()
+	f.p = tx.State()
 	return e, refusal, tx.Events()
 }
 

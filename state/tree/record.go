@@ -147,6 +147,12 @@ type Position struct {
 	Floor uint64
 }
 
+// State is where the tree stands, and whether its users and roles count.
+type State struct {
+	Position
+	Access Access
+}
+
 // HistorySize is how many indexes the window of events has.
 const HistorySize = 1000
 

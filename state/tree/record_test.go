@@ -73,6 +73,57 @@ func TestGoldenRecords(t *testing.T) {
 	}
 }
 
+func TestGoldenAccess(t *testing.T) {
+	u := &User{Name: "alice", Hash: []byte("$2a$10$"), Roles: []string{"r", ""}}
+	r := &Role{Name: "r", Read: []string{"/a*"}}
+	a := Access{Enabled: true, Revision: 300}
+	records := [][]byte{appendUser(nil, u), appendRole(nil, r), appendAccess(nil, a)}
+	var b strings.Builder
+	for _, r := range records {
+		b.WriteString(hex.EncodeToString(r) + "\n")
+	}
+	const path = "testdata/access.v1.hex"
+	if *rewriteFlag {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(path)
+	if err != nil || string(golden) != b.String() {
+		t.Errorf("the format has changed, %v:\n%s", err, b.String())
+	}
+	if got, err := decodeUser("alice", records[0]); err != nil || !reflect.DeepEqual(got, u) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := decodeRole("r", records[1]); err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := decodeAccess(records[2]); err != nil || got != a {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func FuzzDecodeAccess(f *testing.F) {
+	f.Add(appendUser(nil, &User{Hash: []byte("h"), Roles: []string{"a"}}))
+	f.Add(appendRole(nil, &Role{Read: []string{"/a"}, Write: []string{"/b"}}))
+	f.Add(appendAccess(nil, Access{Enabled: true, Revision: 1}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if u, err := decodeUser("x", b); err == nil {
+			if again, err := decodeUser("x", appendUser(nil, u)); err != nil || !reflect.DeepEqual(again, u) {
+				t.Errorf("%+v became %+v, %v", u, again, err)
+			}
+		}
+		if r, err := decodeRole("x", b); err == nil {
+			if again, err := decodeRole("x", appendRole(nil, r)); err != nil || !reflect.DeepEqual(again, r) {
+				t.Errorf("%+v became %+v, %v", r, again, err)
+			}
+		}
+		if a, err := decodeAccess(b); err == nil && !bytes.Equal(appendAccess(nil, a), b) {
+			t.Errorf("%x became %+v", b, a)
+		}
+	})
+}
+
 func TestPathsInKeys(t *testing.T) {
 	for _, path := range []string{"/a", "/a/b", "/\x00", "/\x01", "/\x00\x01/\x01\x00", "/\x02", "/ü/日", "/\xff/\xfe"} {
 		if got := decodePath(appendPath(nil, path)); got != path {
@@ -154,7 +205,7 @@ func TestLargeDirectory(t *testing.T) {
 	}
 	ops = append(ops, &command.TreePut{Path: "/bigger", Value: []byte("stays")})
 	f.apply(ops...)
-	index := f.p.Index
+	index := f.p.Position.Index
 	e, refusal, events := f.apply(&command.TreeDelete{Path: "/big", Recursive: true})
 	if refusal != nil || len(events) != 1 || e.Index() != index+1 || !e.Node.Dir {
 		t.Fatalf("%v, %d events", refusal, len(events))
@@ -165,12 +216,12 @@ func TestLargeDirectory(t *testing.T) {
 		t.Errorf("left:\n%s", got)
 	}
 	f.now += 2 * second
-	index = f.p.Index
+	index = f.p.Position.Index
 	for range 4 {
 		f.apply(&command.TreeExpire{Stamp: f.now, Limit: 1000})
 	}
-	if f.p.Index != index {
-		t.Errorf("expired what is gone: index %d, was %d", f.p.Index, index)
+	if f.p.Position.Index != index {
+		t.Errorf("expired what is gone: index %d, was %d", f.p.Position.Index, index)
 	}
 	if deadline, ok, err := f.table.earliestOf(f.db); err != nil || !ok || deadline != epoch+5*second {
 		t.Errorf("due %d %v %v", deadline, ok, err)

@@ -27,17 +27,24 @@ func Bootstrap(b *storage.Batch, members int) {
 }
 
 // Load reads where the tree stands. Without a record it has never been touched.
-func Load(r storage.Reader) (Position, error) {
+func Load(r storage.Reader) (s State, err error) {
 	v, ok, err := r.Get(storage.Tree, []byte{keyPosition})
-	if err != nil || !ok {
-		return Position{}, err
+	if err == nil && ok {
+		s.Position, err = decodePosition(v)
 	}
-	return decodePosition(v)
+	if err != nil {
+		return State{}, err
+	}
+	v, ok, err = r.Get(storage.Tree, []byte{keyAccess})
+	if err == nil && ok {
+		s.Access, err = decodeAccess(v)
+	}
+	return s, err
 }
 
-// Begin starts a Tx. p is what was published last.
-func (t *Table) Begin(b *storage.Batch, p Position) *Tx {
-	return &Tx{table: t, b: b, before: p, p: p, earliest: math.MaxInt64}
+// Begin starts a Tx. s is what was published last.
+func (t *Table) Begin(b *storage.Batch, s State) *Tx {
+	return &Tx{table: t, b: b, before: s, p: s.Position, access: s.Access, earliest: math.MaxInt64}
 }
 
 // lower moves the bound down to a deadline that has been added.

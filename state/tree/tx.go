@@ -15,23 +15,31 @@ const year2000 = 946684800 * int64(1e9)
 
 // Tx writes to one batch. It belongs to the goroutine that applies.
 type Tx struct {
-	table     *Table
-	b         *storage.Batch
-	before, p Position
-	events    []*Event
-	earliest  int64 // of the deadlines added
+	table    *Table
+	b        *storage.Batch
+	before   State
+	p        Position
+	access   Access
+	events   []*Event
+	earliest int64 // of the deadlines added
 }
 
 // Position is where the tree stands with the changes so far.
 func (tx *Tx) Position() Position { return tx.p }
+
+// State is the position, and whether users and roles count.
+func (tx *Tx) State() State { return State{Position: tx.p, Access: tx.access} }
 
 // Events are the changes so far, in order.
 func (tx *Tx) Events() []*Event { return tx.events }
 
 // Finish writes what is written once for a batch.
 func (tx *Tx) Finish() {
-	if tx.p != tx.before {
+	if tx.p != tx.before.Position {
 		tx.b.Set(storage.Tree, []byte{keyPosition}, appendPosition(nil, tx.p))
+	}
+	if tx.access != tx.before.Access {
+		tx.b.Set(storage.Tree, []byte{keyAccess}, appendAccess(nil, tx.access))
 	}
 }
 

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// authStep is one request to both, as somebody.
+type authStep struct {
+	user, method, path, body string
+}
+
+// bothAs sends a request to both, as a user ("name:password"; empty: a guest), and compares the answers.
+func (p *v2Pair) bothAs(s authStep) {
+	p.t.Helper()
+	var replies [2]v2Reply
+	for i, c := range []*v2Client{p.ours, p.theirs} {
+		r := c.request(context.Background(), s.method, s.path, s.body)
+		if name, password, ok := strings.Cut(s.user, ":"); ok {
+			r.SetBasicAuth(name, password)
+		} else if s.user != "" {
+			r.Header.Set("Authorization", s.user)
+		}
+		replies[i] = c.send(r)
+	}
+	a, b := replies[0], replies[1]
+	if a.status != b.status || !reflect.DeepEqual(emptyIsNull(a.body), emptyIsNull(b.body)) || strings.HasSuffix(a.body, "\n") != strings.HasSuffix(b.body, "\n") {
+		p.t.Errorf("%+v:\nours   %d %q\ntheirs %d %q", s, a.status, a.body, b.status, b.body)
+	}
+	for _, name := range []string{"Content-Type", "Allow", "Www-Authenticate", "X-Etcd-Index"} {
+		if x, y := a.header.Get(name), b.header.Get(name); x != y {
+			p.t.Errorf("%+v: %s is %q, theirs is %q", s, name, x, y)
+		}
+	}
+	if x, y := a.header.Get("X-Etcd-Cluster-Id"), b.header.Get("X-Etcd-Cluster-Id"); (x == "") != (y == "") {
+		p.t.Errorf("%+v: cluster id is %q, theirs is %q", s, x, y)
+	}
+}
+
+// emptyIsNull makes patterns that were given as an empty list the same as those that were not given: etcd keeps the
+// difference, and nobody looks at it.
+func emptyIsNull(body string) any {
+	return comparable(strings.NewReplacer(`"read":[]`, `"read":null`, `"write":[]`, `"write":null`).Replace(body))
+}
+
+// TestV2AuthAgreesWithEtcd walks through users, roles and who may do what.
+func TestV2AuthAgreesWithEtcd(t *testing.T) {
+	p := newV2Pair(t)
+	const root, alice, bob = "root:secret", "alice:pass", "bob:word"
+	for _, s := range []authStep{
+		{"", "GET", "/v2/auth/enable", ""},
+		{"", "POST", "/v2/auth/enable", ""},
+		{"", "PUT", "/v2/auth/enable", ""},
+		{"", "DELETE", "/v2/auth/enable", ""},
+		{"", "GET", "/v2/auth/users", ""},
+		{"", "GET", "/v2/auth/users/", ""},
+		{"", "GET", "/v2/auth/roles", ""},
+		{"", "PUT", "/v2/auth/users", "{}"},
+		{"", "POST", "/v2/auth/users/alice", "{}"},
+		{"", "GET", "/v2/auth/users/a/b", ""},
+		{"", "GET", "/v2/auth/users/nobody", ""},
+		{"", "GET", "/v2/auth/roles/nobody", ""},
+		{"", "GET", "/v2/auth/roles/guest", ""},
+		{"", "GET", "/v2/auth/roles/root", ""},
+		{"", "PUT", "/v2/auth/users/alice", "not json"},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"bob"}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice"}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","grant":["r"]}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","password":"first"}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","password":"pass"}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice"}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","password":"x","roles":["r"]}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","roles":["r"],"grant":["s"]}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","grant":["r","files"]}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","grant":["r"]}`},
+		{"", "PUT", "/v2/auth/users/alice", `{"user":"alice","revoke":["absent"]}`},
+		{"", "GET", "/v2/auth/users/alice", ""},
+		{"", "GET", "/v2/auth/users", ""},
+		{"", "PUT", "/v2/auth/users/bob", `{"user":"bob","password":"word","roles":["tree","r"]}`},
+		{"", "PUT", "/v2/auth/users/bob", `{"user":"bob","password":"word","roles":["tree","r"]}`},
+		{"", "PUT", "/v2/auth/users/bob", `{"user":"bob","revoke":["r"]}`},
+		{"", "PUT", "/v2/auth/roles/root", `{"role":"root"}`},
+		{"", "DELETE", "/v2/auth/roles/root", ""},
+		{"", "DELETE", "/v2/auth/roles/absent", ""},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"other"}`},
+		{"", "PUT", "/v2/auth/roles/r", "["},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","grant":{"kv":{"read":["/x"]}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r"}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r"}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","permissions":{"kv":{"read":["/y"],"write":null}},"grant":{"kv":{"read":["/x"],"write":[]}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","grant":{"kv":{"read":["/z","/exact"],"write":["/exact"]}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","grant":{"kv":{"read":["/z"],"write":null}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","grant":{"kv":{"read":null,"write":["/exact"]}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","revoke":{"kv":{"read":["/absent"],"write":null}}}`},
+		{"", "PUT", "/v2/auth/roles/r", `{"role":"r","revoke":{"kv":{"read":["/z"],"write":null}}}`},
+		{"", "GET", "/v2/auth/roles/r", ""},
+		{"", "PUT", "/v2/auth/roles/files", `{"role":"files","permissions":{"kv":{"read":["/a*","/dir/"],"write":[]}}}`},
+		{"", "PUT", "/v2/auth/roles/tree", `{"role":"tree","permissions":{"kv":{"read":["/foodir/*"],"write":["/foodir/*"]}}}`},
+		{"", "GET", "/v2/auth/roles", ""},
+		{"", "GET", "/v2/auth/users", ""},
+		{"", "GET", "/v2/auth/users/alice", ""},
+		{"", "PUT", "/v2/auth/users/ghost", `{"user":"ghost","password":"x","roles":["nowhere"]}`},
+		{"", "GET", "/v2/auth/users/ghost", ""},
+		{"", "GET", "/v2/auth/users", ""},
+		{"", "DELETE", "/v2/auth/users/ghost", ""},
+		{"", "DELETE", "/v2/auth/users/ghost", ""},
+		{"", "PUT", "/v2/auth/users/root", `{"user":"root","password":"secret"}`},
+		{"", "GET", "/v2/auth/users/root", ""},
+		{"", "DELETE", "/v2/auth/users/root", ""},
+		{"", "PUT", "/v2/auth/enable", ""},
+		{"", "PUT", "/v2/auth/users/root", `{"user":"root","password":"secret"}`},
+		{"", "PUT", "/v2/keys/exact", "value=1"},
+		{"", "PUT", "/v2/keys/foodir/x/y", "value=1"},
+		{"", "PUT", "/v2/keys/ab/c", "value=1"},
+		{"", "PUT", "/v2/auth/enable", ""},
+		{"", "GET", "/v2/auth/enable", ""},
+
+		{"", "PUT", "/v2/auth/enable", ""},
+		{root, "PUT", "/v2/auth/enable", ""},
+		{"", "GET", "/v2/auth/users", ""},
+		{"root:wrong", "GET", "/v2/auth/users", ""},
+		{alice, "GET", "/v2/auth/roles", ""},
+		{root, "GET", "/v2/auth/roles", ""},
+		{root, "GET", "/v2/auth/roles/guest", ""},
+		{root, "DELETE", "/v2/auth/users/root", ""},
+
+		// The guest may do everything at first.
+		{"", "GET", "/v2/keys/exact", ""},
+		{"", "PUT", "/v2/keys/guest", "value=1"},
+		{"Basic !!!", "GET", "/v2/keys/exact", ""},
+		{"Bearer x", "GET", "/v2/keys/exact", ""},
+		{"nobody:x", "GET", "/v2/keys/exact", ""},
+		{"alice:wrong", "GET", "/v2/keys/exact", ""},
+		{root, "PUT", "/v2/auth/roles/guest", `{"role":"guest","revoke":{"kv":{"read":["/*"],"write":["/*"]}}}`},
+		{"", "GET", "/v2/keys/exact", ""},
+		{"", "PUT", "/v2/keys/exact", "value=2"},
+		{root, "PUT", "/v2/auth/roles/guest", `{"role":"guest","grant":{"kv":{"read":["/foodir"],"write":null}}}`},
+		{"", "GET", "/v2/keys/foodir", ""},
+		{"", "GET", "/v2/keys/foodir?recursive=true", ""},
+
+		// Patterns that end in an asterisk, and those that do not.
+		{alice, "GET", "/v2/keys/exact", ""},
+		{alice, "HEAD", "/v2/keys/exact", ""},
+		{alice, "GET", "/v2/keys/exact/", ""},
+		{alice, "GET", "/v2/keys/exact?recursive=true", ""},
+		{alice, "PUT", "/v2/keys/exact", "value=2"},
+		{alice, "GET", "/v2/keys/ab", ""},
+		{alice, "GET", "/v2/keys/ab?recursive=true", ""},
+		{alice, "PUT", "/v2/keys/ab/c", "value=1"},
+		{alice, "GET", "/v2/keys/foodir/x/y", ""},
+		{alice, "GET", "/v2/keys", ""},
+		{alice, "GET", "/v2/keys/", ""},
+		{bob, "GET", "/v2/keys/foodir", ""},
+		{bob, "GET", "/v2/keys/foodir/", ""},
+		{bob, "GET", "/v2/keys/foodir/?recursive=true", ""},
+		{bob, "GET", "/v2/keys/foodir/x/y", ""},
+		{bob, "PUT", "/v2/keys/foodir/new", "value=1"},
+		{bob, "POST", "/v2/keys/foodir/", "value="},
+		{bob, "DELETE", "/v2/keys/foodir/x?recursive=true", ""},
+		{bob, "GET", "/v2/keys/exact", ""},
+		{bob, "GET", "/v2/keys/exact?wait=true", ""},
+		{bob, "PUT", "/v2/keys/exact?dir=nonsense", "value=1"},
+		{root, "GET", "/v2/keys?recursive=true", ""},
+		{root, "DELETE", "/v2/keys/exact", ""},
+
+		{"", "POST", "/v2/members", "{}"},
+		{alice, "DELETE", "/v2/members/1", ""},
+		{root, "DELETE", "/v2/members/1", ""},
+		{root, "DELETE", "/v2/auth/roles/guest", ""},
+		{"", "GET", "/v2/keys/foodir", ""},
+		{root, "PUT", "/v2/auth/users/alice", `{"user":"alice","password":"changed"}`},
+		{alice, "GET", "/v2/keys/ab", ""},
+		{"alice:changed", "GET", "/v2/keys/ab", ""},
+		{"root:wrong", "DELETE", "/v2/auth/enable", ""},
+		{alice, "DELETE", "/v2/auth/enable", ""},
+		{root, "DELETE", "/v2/auth/enable", ""},
+		{root, "DELETE", "/v2/auth/enable", ""},
+		{"", "GET", "/v2/keys/?recursive=true", ""},
+		{"", "DELETE", "/v2/auth/users/root", ""},
+	} {
+		p.bothAs(s)
+	}
+}
