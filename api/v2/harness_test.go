@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -49,8 +50,19 @@ type lone struct {
 	hub     *Hub
 	clock   *fakeClock
 
-	mu   sync.Mutex
-	fail error // of proposals and of linearizable reads
+	traffic []PeerTraffic
+
+	mu     sync.Mutex
+	fail   error // of proposals and of linearizable reads
+	change error // what changes of members are refused with
+}
+
+// ChangeMembers takes note of nothing: changes of raft's configuration are not this package's.
+func (l *lone) ChangeMembers(_ context.Context, op command.Op) (state.Result, error) {
+	if _, ok := op.(*command.MemberUpdate); ok && l.change == nil {
+		return l.Propose(context.Background(), op)
+	}
+	return state.Result{Refusal: l.change}, nil
 }
 
 var testIdentity = members.Identity{
@@ -71,7 +83,7 @@ func newLone(t testing.TB) *lone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lone{t: t, db: db, machine: m, clock: &fakeClock{Clock: env.SystemClock(), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	l := &lone{t: t, db: db, machine: m, clock: &fakeClock{Clock: env.SystemClock(), now: epoch}}
 	l.hub = NewHub(m)
 	t.Cleanup(func() { db.Close() })
 	return l
@@ -128,7 +140,12 @@ type service struct {
 
 func newService(t testing.TB, change ...func(*Options)) *service {
 	s := &service{lone: newLone(t), polls: map[string]*poll{}}
-	o := Options{Member: s.lone, Hub: s.hub, Clock: s.clock, ClusterID: testIdentity.ClusterID}
+	o := Options{
+		Member: s.lone, Cluster: s.lone, Hub: s.hub, Clock: s.clock, ClusterID: testIdentity.ClusterID,
+		Stats:  NewStats(s.clock.Now, func() []PeerTraffic { return s.traffic }),
+		Access: NewAccess(s.lone, []byte("salt"), true),
+	}
+	o.Stats.NoteLeader(0xb)
 	for _, f := range change {
 		f(&o)
 	}
@@ -214,4 +231,22 @@ func (p *poll) line(t testing.TB) string {
 		t.Fatalf("poll: %q, %v", line, err)
 	}
 	return line
+}
+
+func putOp(path string) command.Op { return &command.TreePut{Path: path, Value: []byte("value")} }
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fuzzRequest makes a request as a server would have read it.
+func fuzzRequest(method, target, body string) (*http.Request, bool) {
+	u, err := url.ParseRequestURI(target)
+	if err != nil || !strings.HasPrefix(u.Path, keysPrefix+"/") {
+		return nil, false
+	}
+	r, err := http.NewRequest(method, "http://h"+target, strings.NewReader(body))
+	if err != nil {
+		return nil, false
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r, true
 }
