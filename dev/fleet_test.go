@@ -76,7 +76,7 @@ func freeBasePort(t *testing.T, n int) int {
 	t.Helper()
 	for range 100 {
 		base := 2400 + rand.IntN(3000)
-		if checkPorts(plan{planVersion, n, hostDefault, base}.places("")) == nil {
+		if checkPorts(plan{planVersion, n, hostDefault, base, false}.places("")) == nil {
 			return base
 		}
 	}
@@ -337,7 +337,7 @@ func TestLifeline(t *testing.T) {
 	}
 	defer read.Close()
 	dir := t.TempDir()
-	places := plan{planVersion, 1, hostDefault, freeBasePort(t, 1)}.places(dir)
+	places := plan{planVersion, 1, hostDefault, freeBasePort(t, 1), false}.places(dir)
 	c, err := startChild(os.Args[0], flagsOf(places[0], places, nil), filepath.Join(dir, "log"), read)
 	if err != nil {
 		t.Fatal(err)

@@ -53,15 +53,15 @@ func newFleet(o Options, s *screen) (*fleet, error) {
 		reports: make(chan report, answersMax),
 	}
 	for _, at := range places {
-		conn, err := dial(at.client)
+		conn, err := dial(at)
 		if err != nil {
 			return nil, err
 		}
 		f.members = append(f.members, &member{place: at, args: flagsOf(at, places, o.MemberArgs), conn: conn})
 		f.names = append(f.names, at.name)
 	}
-	f.say("clients:  %s\nexample:  etcdctl --endpoints=%s put greeting hello\ncommands: kill, stop, start, pause, resume NAME; status, help, quit",
-		endpointsOf(places), endpointsOf(places))
+	f.say("clients:  %s\nexample:  etcdctl%s --endpoints=%s put greeting hello\ncommands: kill, stop, start, pause, resume NAME; status, help, quit",
+		endpointsOf(places), p.clientFlags(), endpointsOf(places))
 	return f, nil
 }
 

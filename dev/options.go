@@ -24,6 +24,7 @@ type Options struct {
 	DataDir  string // of the whole cluster; each member has a directory below it
 	BasePort int    // of the first member's clients
 	Host     string // all members listen there and nowhere else: an IP address, or localhost
+	TLS      bool   // towards clients and between members
 	Restart  bool   // start members again that ended by themselves
 	// MemberArgs are further flags of keelson serve, given to every member.
 	MemberArgs []string
@@ -58,6 +59,7 @@ func parseOptions(args []string, out io.Writer) (Options, error) {
 	flags.StringVar(&o.DataDir, "data-dir", dataDirDefault, "directory of the cluster: data and logs of all members")
 	flags.IntVar(&o.BasePort, "base-port", basePortDefault, "client port of the first member")
 	flags.StringVar(&o.Host, "host", hostDefault, "address that all members listen on")
+	flags.BoolVar(&o.TLS, "tls", false, "use TLS everywhere, with certificates that the members make themselves")
 	flags.BoolVar(&o.Restart, "restart", false, "start members again that ended by themselves")
 	flags.Usage = func() {
 		fmt.Fprint(out, usageText)

@@ -13,7 +13,9 @@ import (
 
 const (
 	planName    = "dev.json"
-	planVersion = 1
+	planVersion = 2
+	// planVersionPlain is how plans were written before clusters could have TLS.
+	planVersionPlain = 1
 )
 
 // plan is what stays the same over all starts of a cluster, as dev.json in its directory holds it. The format is drawn in
@@ -23,6 +25,7 @@ type plan struct {
 	Members  int    `json:"members"`
 	Host     string `json:"host"`
 	BasePort int    `json:"basePort"`
+	TLS      bool   `json:"tls"`
 }
 
 // place is where one member is.
@@ -32,6 +35,15 @@ type place struct {
 	logPath string
 	client  string // host:port for clients
 	peer    string // host:port for other members
+	secure  bool   // with TLS, by certificates that members make themselves
+}
+
+// scheme begins the member's URLs.
+func (p place) scheme() string {
+	if p.secure {
+		return "https://"
+	}
+	return "http://"
 }
 
 // clientPort is where member i (from 0) serves clients: etcd's habit for clusters on one machine.
@@ -46,7 +58,7 @@ func clientPort(base, i int) int {
 // taken from the directory; what was said has to agree with it.
 func loadPlan(o Options) (plan, error) {
 	path := filepath.Join(o.DataDir, planName)
-	wanted := plan{planVersion, o.Members, o.Host, o.BasePort}
+	wanted := plan{planVersion, o.Members, o.Host, o.BasePort, o.TLS}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return wanted, wanted.save(path)
@@ -65,6 +77,7 @@ func loadPlan(o Options) (plan, error) {
 		{"members", found.Members, wanted.Members},
 		{"host", found.Host, wanted.Host},
 		{"base-port", found.BasePort, wanted.BasePort},
+		{"tls", found.TLS, wanted.TLS},
 	} {
 		if o.given[c.flag] && c.had != c.want {
 			return plan{}, fmt.Errorf("the cluster in %s was begun with --%s=%v, not %v; leave the flag out, or choose another --data-dir",
@@ -80,8 +93,10 @@ func parsePlan(text []byte) (plan, error) {
 	switch {
 	case err != nil:
 		return plan{}, fmt.Errorf("not a plan of a cluster: %w; remove the directory to begin anew", err)
-	case p.Version != planVersion:
+	case p.Version != planVersion && p.Version != planVersionPlain:
 		return plan{}, fmt.Errorf("version %d, this program knows %d", p.Version, planVersion)
+	case p.Version == planVersionPlain && p.TLS:
+		return plan{}, fmt.Errorf("version %d with TLS; remove the directory to begin anew", p.Version)
 	}
 	if err := (Options{Members: p.Members, DataDir: ".", BasePort: p.BasePort, Host: p.Host}).validate(); err != nil {
 		return plan{}, fmt.Errorf("not a plan of a cluster: %w; remove the directory to begin anew", err)
@@ -116,6 +131,7 @@ func (p plan) places(dir string) []place {
 			logPath: filepath.Join(dir, name+".log"),
 			client:  net.JoinHostPort(p.Host, strconv.Itoa(port)),
 			peer:    net.JoinHostPort(p.Host, strconv.Itoa(port+1)),
+			secure:  p.TLS,
 		}
 	}
 	return list
@@ -125,18 +141,30 @@ func (p plan) places(dir string) []place {
 func flagsOf(p place, all []place, more []string) []string {
 	initial := make([]string, len(all))
 	for i, m := range all {
-		initial[i] = m.name + "=http://" + m.peer
+		initial[i] = m.name + "=" + m.scheme() + m.peer
 	}
-	return append([]string{
+	flags := []string{
 		"--name=" + p.name,
 		"--data-dir=" + p.dataDir,
-		"--listen-client-urls=http://" + p.client,
-		"--advertise-client-urls=http://" + p.client,
-		"--listen-peer-urls=http://" + p.peer,
-		"--initial-advertise-peer-urls=http://" + p.peer,
+		"--listen-client-urls=" + p.scheme() + p.client,
+		"--advertise-client-urls=" + p.scheme() + p.client,
+		"--listen-peer-urls=" + p.scheme() + p.peer,
+		"--initial-advertise-peer-urls=" + p.scheme() + p.peer,
 		"--initial-cluster=" + strings.Join(initial, ","),
 		"--initial-cluster-token=keelson-dev",
-	}, more...)
+	}
+	if p.secure {
+		flags = append(flags, "--auto-tls", "--peer-auto-tls")
+	}
+	return append(flags, more...)
+}
+
+// clientFlags are what etcdctl needs besides the endpoints.
+func (p plan) clientFlags() string {
+	if p.TLS {
+		return " --insecure-skip-tls-verify --insecure-transport=false"
+	}
+	return ""
 }
 
 // endpointsOf joins the members' client addresses as client programs take them.
@@ -144,6 +172,9 @@ func endpointsOf(all []place) string {
 	list := make([]string, len(all))
 	for i, m := range all {
 		list[i] = m.client
+		if m.secure {
+			list[i] = m.scheme() + m.client
+		}
 	}
 	return strings.Join(list, ",")
 }

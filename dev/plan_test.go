@@ -54,7 +54,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestPlaces(t *testing.T) {
-	places := plan{planVersion, 6, "127.0.0.1", 2379}.places("d")
+	places := plan{planVersion, 6, "127.0.0.1", 2379, false}.places("d")
 	var got []string
 	for _, p := range places {
 		got = append(got, p.name+" "+p.client+" "+p.peer)
@@ -73,7 +73,7 @@ func TestPlaces(t *testing.T) {
 
 // The flags are those of a member, and describe one cluster.
 func TestFlagsAreThoseOfAMember(t *testing.T) {
-	places := plan{planVersion, 3, "::1", 2379}.places("d")
+	places := plan{planVersion, 3, "::1", 2379, false}.places("d")
 	for _, p := range places {
 		c, _, err := config.Load("serve", flagsOf(p, places, []string{"--snapshot-count=7"}), config.Machine{
 			ReadFile: func(string) ([]byte, error) { return nil, fs.ErrNotExist }, DefaultHost: config.DefaultHost,
@@ -95,14 +95,14 @@ func TestFlagsAreThoseOfAMember(t *testing.T) {
 func TestPlanStays(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "cluster")
 	first := options(t, "--members 5 --base-port 12379 --data-dir "+dir)
-	if p, err := loadPlan(first); err != nil || p != (plan{1, 5, "127.0.0.1", 12379}) {
+	if p, err := loadPlan(first); err != nil || p != (plan{2, 5, "127.0.0.1", 12379, false}) {
 		t.Fatal(p, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, planName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fixture, err := os.ReadFile("testdata/plan.v1.json")
+	fixture, err := os.ReadFile("testdata/plan.v2.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestPlanStays(t *testing.T) {
 		t.Errorf("written:\n%s", text)
 	}
 	for _, line := range []string{"", "--members 5", "--base-port 12379 --host 127.0.0.1"} {
-		if p, err := loadPlan(options(t, line+" --data-dir "+dir)); err != nil || p != (plan{1, 5, "127.0.0.1", 12379}) {
+		if p, err := loadPlan(options(t, line+" --data-dir "+dir)); err != nil || p != (plan{2, 5, "127.0.0.1", 12379, false}) {
 			t.Errorf("%s: %+v, %v", line, p, err)
 		}
 	}
@@ -118,6 +118,7 @@ func TestPlanStays(t *testing.T) {
 		"--members 3":       "--members=5, not 3",
 		"--base-port 2379":  "--base-port=12379, not 2379",
 		"--host localhost ": "--host=127.0.0.1, not localhost",
+		"--tls":             "--tls=false, not true",
 	} {
 		if p, err := loadPlan(options(t, line+" --data-dir "+dir)); err == nil || !strings.Contains(err.Error(), "was begun with "+want) {
 			t.Errorf("%s: %+v, %v", line, p, err)
@@ -126,17 +127,22 @@ func TestPlanStays(t *testing.T) {
 }
 
 func TestPlanIsRead(t *testing.T) {
-	text, err := os.ReadFile("testdata/plan.v1.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err := parsePlan(text); err != nil || p != (plan{1, 5, "127.0.0.1", 12379}) {
-		t.Errorf("%+v, %v", p, err)
+	for file, want := range map[string]plan{
+		"plan.v1.json": {1, 5, "127.0.0.1", 12379, false}, "plan.v2.json": {2, 5, "127.0.0.1", 12379, false},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := parsePlan(text); err != nil || p != want {
+			t.Errorf("%s: %+v, %v", file, p, err)
+		}
 	}
 	for text, want := range map[string]string{
-		``:              "not a plan of a cluster: unexpected end of JSON input; remove the directory to begin anew",
-		`{"version":2}`: "version 2, this program knows 1",
-		`{"version":1}`: "not a plan of a cluster: --members=0: a number from 1 to 6 is needed; remove the directory to begin anew",
+		``:                         "not a plan of a cluster: unexpected end of JSON input; remove the directory to begin anew",
+		`{"version":3}`:            "version 3, this program knows 2",
+		`{"version":1,"tls":true}`: "version 1 with TLS; remove the directory to begin anew",
+		`{"version":1}`:            "not a plan of a cluster: --members=0: a number from 1 to 6 is needed; remove the directory to begin anew",
 	} {
 		if p, err := parsePlan([]byte(text)); err == nil || err.Error() != want {
 			t.Errorf("%q: %+v, %v", text, p, err)

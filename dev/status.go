@@ -2,11 +2,13 @@ package dev
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -36,12 +38,16 @@ type report struct {
 
 // dial prepares questions to a member. It does not connect yet, and connects again by itself, soon, when the member has
 // been away.
-func dial(address string) (*grpc.ClientConn, error) {
+func dial(at place) (*grpc.ClientConn, error) {
 	soon := grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: askEvery},
 		MinConnectTimeout: answerTimeout,
 	}
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	security := insecure.NewCredentials()
+	if at.secure {
+		security = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) // the members' certificates are their own
+	}
+	return grpc.NewClient("passthrough:///"+at.client, grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(soon), grpc.WithNoProxy())
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,9 @@ func TestTLSLayouts(t *testing.T) {
 		name      string
 		addresses map[string]address // by flag
 		shared    bool               // client URL is plain too
+		args      []string
 	}{
+		{name: "together, other server", args: []string{"--rpc-server=grpc-go"}, addresses: map[string]address{"listen-client-urls": {"https", []string{grpc, web}}}},
 		{name: "together", addresses: map[string]address{"listen-client-urls": {"https", []string{grpc, web}}, "listen-metrics-urls": {"https", []string{metrics}}}},
 		{name: "apart", addresses: map[string]address{
 			"listen-client-urls": {"https", []string{grpc}}, "listen-client-http-urls": {"https", []string{web}}}},
@@ -133,7 +136,7 @@ func TestTLSLayouts(t *testing.T) {
 			"listen-client-urls": {"https", []string{grpc}}, "listen-client-http-urls": {"https", []string{web}}}},
 	} {
 		t.Run(layout.name, func(t *testing.T) {
-			p := testkit.NewProcess(t, secured...)
+			p := testkit.NewProcess(t, append(slices.Clone(secured), layout.args...)...)
 			p.TLS = who.as(t, who.client)
 			at := map[string]string{}
 			for flag, a := range layout.addresses {
@@ -572,4 +575,51 @@ func TestTLSSockets(t *testing.T) {
 		t.Error(err)
 	}
 	c.Agree()
+}
+
+// TestJoinWithTLS: a new machine comes into a cluster that speaks nothing else, with certificates and with those of its own.
+func TestJoinWithTLS(t *testing.T) {
+	who := newPeople(t)
+	for name, args := range map[string][]string{
+		"certificates": append(who.peerArgs(who.server), "--cert-file="+who.server.Cert, "--key-file="+who.server.Key,
+			"--trusted-ca-file="+who.ca.File, "--client-cert-auth"),
+		"self-made": {"--auto-tls", "--peer-auto-tls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := testkit.NewProcess(t, args...)
+			p.PeerURL, p.TLS = "https://"+p.Peer, who.as(t, who.client)
+			if name == "self-made" {
+				p.TLS = &tls.Config{InsecureSkipVerify: true}
+			}
+			p.Start()
+			client := testkit.FreeAddress(t)
+			second := startJoin(t, append([]string{"--peer=" + p.PeerURL, "--name=second", "--data-dir=" + t.TempDir() + "/data",
+				"--listen-peer-urls=https://" + testkit.FreeAddress(t), "--listen-client-urls=https://" + client}, args...)...)
+			second.waitReady(t)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			waitVoters(ctx, t, p.Client(), 2)
+			if err := put(client, p.TLS); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDevWithTLS: a cluster on one machine with TLS everywhere, by one word.
+func TestDevWithTLS(t *testing.T) {
+	dir := t.TempDir() + "/cluster"
+	d := startDev(t, "--members=3", "--tls", "--data-dir="+dir, "--base-port="+freeDevPorts(t))
+	d.leaderOf(3)
+	match := endpointsLine.FindStringSubmatch(d.out.String())
+	if match == nil || strings.Count(match[1], "https://") != 3 {
+		t.Fatalf("endpoints %q", match)
+	}
+	if err := put(strings.Split(match[1], ",")[0], &tls.Config{InsecureSkipVerify: true}); err != nil {
+		t.Error(err)
+	}
+	d.typeLine("quit")
+	if err := d.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 }
