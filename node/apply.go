@@ -90,6 +90,9 @@ func (n *Node) applyRun(entries []state.Entry) (settled []uint64, refused bool, 
 	if len(out.Tokens) > 0 && n.o.Observe.Tokens != nil {
 		n.o.Observe.Tokens(out.Tokens)
 	}
+	if out.Users {
+		n.o.Hub.Review()
+	}
 	for _, b := range out.Batches {
 		n.proposals.settle(b.ID, b.Results)
 	}

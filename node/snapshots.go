@@ -113,6 +113,7 @@ func (a *appender) install(in *replica.Install) error {
 		return fmt.Errorf("node: install snapshot at %d: %w", in.Snapshot.GetMetadata().GetIndex(), err)
 	}
 	n.integrity.installed(n.o.Machine.Applied().Index)
+	n.o.Hub.Review()
 	n.o.Hub.Reset(n.o.Machine.Revision())
 	if n.o.Observe.TokensLost != nil {
 		n.o.Observe.TokensLost()

@@ -75,7 +75,7 @@ func (f *front) serve(s *Server) error {
 		if err != nil {
 			return err
 		}
-		f.gateway, v3Handler = g, g
+		f.gateway, v3Handler = g, gateway.RefuseNames(s.certificatesName, g, s.logger)
 	}
 	surface := ops.NewSurface(ops.Parts{
 		Options: s.config.Ops, Debug: s.config.Logging.Debug(), Member: health{s}, Metrics: s.metrics,

@@ -39,3 +39,8 @@ func (s *Server) assignToken(ctx context.Context, user string, revision uint64, 
 	}
 	return res.Index, err
 }
+
+// certificatesName reports whether the names in clients' certificates stand for users at the moment.
+func (s *Server) certificatesName() bool {
+	return s.config.ClientTLS.ClientCertAuth && s.engine.machine.Users().Enabled()
+}

@@ -137,6 +137,7 @@ func (s *Server) readings() ops.Readings {
 		CompactedRecords: m.removed.Load(), CompactionLastUnix: m.compactedAt.Load(),
 		ClientReceivedBytes: s.calls.traffic.Received.Load(), ClientSentBytes: s.calls.traffic.Sent.Load(),
 		LogWrittenBytes: m.logBytes.Load(),
+		AuthRevision:    machine.Users().Revision(),
 		Alarms:          alarmNames(machine),
 	}
 	r.SizeBytes, r.SizeInUseBytes = s.sizes()

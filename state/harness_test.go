@@ -120,9 +120,17 @@ func (x *member) do(ops ...command.Op) []Result {
 
 // entryAfter makes the entry that follows on p.
 func entryAfter(p Position, ops ...command.Op) Entry {
+	commands := make([]command.Command, len(ops))
+	for i, op := range ops {
+		commands[i].Op = op
+	}
+	return entryOf(p, commands...)
+}
+
+// entryOf makes the entry that follows on p, of commands.
+func entryOf(p Position, commands ...command.Command) Entry {
 	data := command.BeginBatch(nil, command.BatchID{Origin: 5, Sequence: p.Index})
-	for _, op := range ops {
-		c := command.Command{Op: op}
+	for _, c := range commands {
 		data = command.AppendTo(data, c.Append(nil))
 	}
 	return Entry{Index: p.Index + 1, Term: p.Term, Data: data}

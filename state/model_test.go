@@ -25,6 +25,7 @@ type model struct {
 	leases          map[int64]lease.Lease
 	alarms          map[alarm.Alarm]bool
 	members         *memberModel
+	users           *userModel
 
 	// Of the command under way.
 	pairs   map[string]mvcc.KeyValue
@@ -36,15 +37,25 @@ func newModel() *model {
 	return &model{
 		revision: 1, floor: -1, history: map[int64]map[string]mvcc.KeyValue{1: {}},
 		leases: map[int64]lease.Lease{}, alarms: map[alarm.Alarm]bool{}, members: newMemberModel(),
+		users: newUserModel(),
 	}
 }
 
 // apply applies one command of the entry at index.
-func (m *model) apply(op command.Op, index, term uint64, ordinal uint32) Result {
+func (m *model) apply(c *command.Command, index, term uint64, ordinal uint32) Result {
+	op := c.Op
 	m.pairs, m.changed = maps.Clone(m.history[m.revision]), false
 	m.at = lease.Grant{Index: index, Ordinal: ordinal}
 	var res Result
 	if res.Refusal = m.forbidden(op); res.Refusal == nil {
+		res.Refusal = m.users.admit(c, m.keysOf)
+	}
+	if known, err := false, error(nil); res.Refusal == nil {
+		if known, err = m.users.apply(op); known {
+			res.Refusal = err
+		}
+	}
+	if res.Refusal == nil {
 		res.Refusal = m.execute(op, term, &res)
 	}
 	if res.Refusal != nil {
@@ -442,7 +453,7 @@ func TestApplyAgainstModel(t *testing.T) {
 	r := random(t)
 	for round := range *roundsFlag {
 		x, m := newMember(t), newModel()
-		g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6}
+		g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Users: round%2 == 1}
 		term := uint64(1)
 		for range 60 {
 			if r.IntN(10) == 0 {
@@ -454,17 +465,18 @@ func TestApplyAgainstModel(t *testing.T) {
 				m.applyConfChange(x, r, &g, at)
 				continue
 			}
-			var ops []command.Op
+			var commands []command.Command
 			for range 1 + r.IntN(6) {
-				g.Revision = m.revision
-				ops = append(ops, m.aim(r, g.Op(), term))
+				g.Revision, g.AuthRevision = m.revision, m.users.revision
+				commands = append(commands, commandFor(&g, m.aim(r, g.Op(), term)))
 			}
-			e := entryAfter(at, ops...)
+			e := entryOf(at, commands...)
 			out := x.apply(e)
 			for i, res := range out.Batches[0].Results {
-				want := m.apply(ops[i], e.Index, term, uint32(i))
+				want := m.apply(&commands[i], e.Index, term, uint32(i))
 				if got, want := sprintResult(&res), sprintResult(&want); got != want {
-					t.Fatalf("round %d, entry %d, command %d (%T %+v):\ngot\n%swant\n%s", round, e.Index, i, ops[i], ops[i], got, want)
+					t.Fatalf("round %d, entry %d, command %d (%T %+v of %q at %d):\ngot\n%swant\n%s", round, e.Index, i,
+						commands[i].Op, commands[i].Op, commands[i].User, commands[i].AuthRevision, got, want)
 				}
 			}
 			if out.Revision != m.revision {
@@ -509,6 +521,7 @@ func (m *model) applyConfChange(x *member, r *rand.Rand, g *commandtest.Generato
 func (m *model) compare(x *member) {
 	x.t.Helper()
 	m.members.compare(x)
+	m.users.compare(x)
 	m.pairs = m.history[m.revision]
 	if got, want := fmt.Sprint(x.pairs()), fmt.Sprint(m.sorted([]byte{0}, []byte{0})); got != want {
 		x.t.Fatalf("pairs\n%s, want\n%s", got, want)

@@ -27,13 +27,14 @@ func randomLog(t testing.TB, r *rand.Rand, entries int, wild bool) []Entry {
 		case 1, 2, 3:
 			e, _, _ = membership.confEntry(t, r, &g, at)
 		default:
-			var ops []command.Op
+			var commands []command.Command
 			for range r.IntN(5) {
-				g.Revision = int64(len(log)) // about
-				ops = append(ops, g.Op())
-				membership.plain(ops[len(ops)-1])
+				g.Revision = int64(len(log))                       // about
+				g.AuthRevision = 1 + r.Uint64N(uint64(len(log)+1)) // about
+				commands = append(commands, commandFor(&g, g.Op()))
+				membership.plain(commands[len(commands)-1].Op)
 			}
-			e = entryAfter(at, ops...)
+			e = entryOf(at, commands...)
 		}
 		log = append(log, e)
 		at.Index++

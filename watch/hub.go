@@ -79,14 +79,31 @@ func (h *Hub) Reset(rev mvcc.Revision) {
 	}
 }
 
-// Close closes all streams, and returns when all goroutines of the hub have ended; the senders must return for that.
-func (h *Hub) Close() {
+// Review asks anew who may watch what (Request.Permit), and ends the watchers that may not: of what is published after it
+// returns they are told nothing. It waits for no client.
+func (h *Hub) Review() {
 	h.mu.Lock()
-	h.closed = true
+	streams := h.openStreams()
+	h.mu.Unlock()
+	for _, s := range streams {
+		s.review()
+	}
+}
+
+// openStreams lists the streams. The caller holds h.mu.
+func (h *Hub) openStreams() []*Stream {
 	streams := make([]*Stream, 0, len(h.streams))
 	for s := range h.streams {
 		streams = append(streams, s)
 	}
+	return streams
+}
+
+// Close closes all streams, and returns when all goroutines of the hub have ended; the senders must return for that.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	h.closed = true
+	streams := h.openStreams()
 	h.mu.Unlock()
 	for _, s := range streams {
 		s.Close()

@@ -22,6 +22,9 @@ type Request struct {
 	// Authorize, if set, is asked between the checks that come before and after authorization in the API's order; the
 	// key is as the watcher will use it, the end as sent. A reason other than "" refuses the watcher.
 	Authorize func(key, end []byte) (reason string)
+	// Permit, if set, is asked when the watcher is registered and whenever Hub.Review is called, and a reason other than ""
+	// ends the watcher. It is called under locks, and must neither wait nor call this package.
+	Permit func() (reason string)
 }
 
 // Reasons for refusing a watcher, as clients know them. Source: etcd v3 API, Watch.

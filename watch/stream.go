@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -81,7 +82,7 @@ func (s *Stream) Create(r Request) {
 	span, reason := r.span()
 	w := &watcher{
 		stream: s, span: span, variant: r.variant(), progress: r.ProgressNotify, fragment: r.Fragment, asked: r.Start,
-		parkedAt: -1, held: true,
+		parkedAt: -1, held: true, permit: r.Permit,
 	}
 	if !s.awaitRoom() {
 		return
@@ -107,6 +108,9 @@ func (s *Stream) enter(w *watcher, id int64, reason string, current mvcc.Revisio
 		return false, false
 	}
 	defer s.startDraining()
+	if reason == "" {
+		reason = w.forbidden() // a review may have come and gone since it was asked for
+	}
 	if reason == "" && id != 0 && s.watchers[id] != nil {
 		reason = ReasonDuplicateID
 	}
@@ -167,6 +171,12 @@ func (s *Stream) cancel(id int64) *watcher {
 	if w == nil {
 		return nil
 	}
+	s.end(w, "")
+	return w
+}
+
+// end drops w and replies Canceled, for a reason if it is not the client's wish. The caller holds s.mu.
+func (s *Stream) end(w *watcher, reason string) {
 	s.drop(w)
 	if w.progress {
 		s.progressing = slices.DeleteFunc(s.progressing, func(o *watcher) bool { return o == w })
@@ -175,9 +185,32 @@ func (s *Stream) cancel(id int64) *watcher {
 			s.hub.ticks.remove(s)
 		}
 	}
-	s.control.push(control{response: Response{WatchID: id, Revision: s.hub.history.Revision(), Canceled: true}})
+	s.control.push(control{response: Response{WatchID: w.id, Revision: s.hub.history.Revision(), Canceled: true, CancelReason: reason}})
 	s.startDraining()
-	return w
+}
+
+// review ends the watchers that are not permitted any more.
+func (s *Stream) review() {
+	for _, w := range s.endForbidden() {
+		s.hub.leave(w)
+	}
+}
+
+func (s *Stream) endForbidden() (ended []*watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reasons := map[*watcher]string{}
+	for _, w := range s.watchers {
+		if reason := w.forbidden(); reason != "" {
+			reasons[w] = reason
+			ended = append(ended, w)
+		}
+	}
+	slices.SortFunc(ended, func(a, b *watcher) int { return cmp.Compare(a.id, b.id) })
+	for _, w := range ended {
+		s.end(w, reasons[w])
+	}
+	return ended
 }
 
 // drop ends w as far as the stream is concerned.

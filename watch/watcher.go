@@ -12,6 +12,8 @@ type watcher struct {
 	fragment bool
 	// asked is the start revision of the request, 0 if it named none.
 	asked mvcc.Revision
+	// permit is the request's; nil: nobody forbids.
+	permit func() (reason string)
 
 	// The position. It belongs to the group (group.mu) while the watcher is parked, else to whoever moves the watcher: the
 	// stream's draining goroutine, or the one that catches it up.
@@ -39,8 +41,16 @@ const (
 	live      state = iota // a member of its group
 	behind                 // catching up; it may already be a member, but held
 	compacted              // cancelled for its position; the client has not cancelled it yet
-	gone                   // cancelled by the client, or its stream closed
+	gone                   // cancelled by the client, or not permitted any more, or its stream closed
 )
+
+// forbidden is why the watcher is to end; "": it is not.
+func (w *watcher) forbidden() (reason string) {
+	if w.permit == nil || w.state == compacted {
+		return ""
+	}
+	return w.permit()
+}
 
 // awaitsStart reports whether rev lies before the revision that the client asked to start from.
 func (w *watcher) awaitsStart(rev mvcc.Revision) bool { return w.asked > rev }

@@ -199,7 +199,6 @@ func (b builder) foreign() {
 	for _, name := range []string{
 		"etcd_disk_defrag_inflight", "etcd_debugging_store_watchers", "etcd_grpc_proxy_cache_hits_total",
 		"etcd_grpc_proxy_cache_misses_total", "etcd_grpc_proxy_cache_keys_total", "etcd_grpc_proxy_watchers_coalescing_total",
-		"etcd_debugging_auth_revision",
 	} {
 		b.gauge(name, help)
 	}

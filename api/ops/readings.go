@@ -40,6 +40,8 @@ type Readings struct {
 	ClientReceivedBytes, ClientSentBytes uint64 // over gRPC connections
 	LogWrittenBytes                      uint64 // appended to the raft log
 
+	AuthRevision uint64 // of users and roles
+
 	Alarms []string // names of raised alarms
 }
 
@@ -58,6 +60,7 @@ const (
 
 // readings are the metrics without labels that a scrape looks up, under the names and types that etcd gives them.
 var readings = []reading{
+	{"etcd_debugging_auth_revision", gauge, "Changes of users and roles.", func(r *Readings) float64 { return float64(r.AuthRevision) }},
 	{"etcd_server_has_leader", gauge, "Whether a leader is known: 1 or 0.", func(r *Readings) float64 { return number(r.HasLeader) }},
 	{"etcd_server_is_leader", gauge, "Whether this member leads: 1 or 0.", func(r *Readings) float64 { return number(r.IsLeader) }},
 	{"etcd_server_is_learner", gauge, "Whether this member has no vote: 1 or 0.", func(r *Readings) float64 { return number(r.IsLearner) }},

@@ -354,3 +354,66 @@ func TestPublishedBypasses(t *testing.T) {
 		})
 	}
 }
+
+// watching opens a stream and watches the keys from c on and below e; next returns what comes next.
+func (s *server) watching(t testing.TB, token string) (next func() *pb.WatchResponse) {
+	t.Helper()
+	stream, err := s.watch.Watch(as(t, token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := &pb.WatchCreateRequest{Key: []byte("c"), RangeEnd: []byte("e")}
+	if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+		t.Fatal(err)
+	}
+	next = func() *pb.WatchResponse {
+		t.Helper()
+		r, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := next(); !r.Created || r.Canceled {
+		t.Fatalf("create: %v", r)
+	}
+	return next
+}
+
+// G25: who loses the right to what he watches is told so, and nothing more. Whoever keeps it goes on, whatever becomes of his
+// token; so does a watch from a time when nobody had to say who he is.
+func TestRevokedRightsEndWatches(t *testing.T) {
+	s := serve(t, nil)
+	before := s.watching(t, "")
+	rootToken, otherToken := s.limited(t)
+	root, other := s.watching(t, rootToken), s.watching(t, otherToken)
+	put := func() {
+		t.Helper()
+		s.must(t, s.login(t, "root"), "/etcdserverpb.KV/Put", `{"key":"Yw=="}`)
+	}
+	told := func(what string, next func() *pb.WatchResponse) {
+		t.Helper()
+		if r := next(); len(r.Events) != 1 {
+			t.Fatalf("%s: %v", what, r)
+		}
+	}
+	everybody := func(what string) {
+		t.Helper()
+		put()
+		told(what+", from before", before)
+		told(what+", root", root)
+		told(what+", the other", other)
+	}
+	everybody("at first")
+	s.must(t, rootToken, "/etcdserverpb.Auth/UserAdd", `{"name":"third"}`)
+	everybody("after a change that is about somebody else")
+	s.must(t, rootToken, "/etcdserverpb.Auth/UserChangePassword", `{"name":"other","password":"other"}`)
+	everybody("after the end of the token")
+	s.must(t, rootToken, "/etcdserverpb.Auth/RoleRevokePermission", `{"role":"reader","key":"Yw==","range_end":"ZQ=="}`)
+	put()
+	if r := other(); !r.Canceled || len(r.Events) > 0 || r.CancelReason != rpctypes.ErrGRPCPermissionDenied.Error() {
+		t.Errorf("after the end of the right: %v", r)
+	}
+	told("root", root)
+	told("from before", before)
+}

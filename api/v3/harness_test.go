@@ -101,6 +101,9 @@ func (m *soloMember) applyCommand(c command.Command, e state.Entry) (state.Resul
 	if m.identity != nil {
 		m.identity.Observe(out.Tokens)
 	}
+	if out.Users {
+		m.hub.Review()
+	}
 	m.hub.Publish(out.Events, out.Revision)
 	return out.Batches[0].Results[0], nil
 }

@@ -65,7 +65,7 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 		case *pb.WatchRequest_CreateRequest:
 			if u.CreateRequest != nil {
 				r := watchRequest(u.CreateRequest)
-				r.Authorize = func(key, end []byte) string { return w.refusal(stream.Context(), key, end) }
+				r.Authorize, r.Permit = w.permission(stream.Context())
 				ws.Create(r)
 			}
 		case *pb.WatchRequest_CancelRequest:
@@ -80,16 +80,33 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 	}
 }
 
-// refusal is why a client may not watch a range, as he is told; empty: he may. The end is the one that was sent: what it
-// stands for is for package auth to say.
-func (w *watchService) refusal(ctx context.Context, key, end []byte) string {
+// permission decides about a watch: who asks and whether he may when it is created, and later on whether he still has the
+// right. The reasons are for the client. A watch from a time when nobody had to say who he is goes on, and so does one whose
+// token has ended.
+func (w *watchService) permission(ctx context.Context) (authorize func(key, end []byte) string, permit func() string) {
 	if !w.s.o.Member.Users().Enabled() {
+		return nil, nil
+	}
+	var user string
+	var request auth.Watch
+	authorize = func(key, end []byte) string {
+		request = auth.Watch{Key: key, End: end} // the end as it was sent: what it stands for is for package auth to say
+		admitted, err := w.s.admitCaller(ctx, request)
+		if err != nil {
+			return wireError(err).Error()
+		}
+		who, _ := auth.CallerOf(admitted)
+		user = who.User
 		return ""
 	}
-	if _, err := w.s.admitCaller(ctx, auth.Watch{Key: key, End: end}); err != nil {
-		return wireError(err).Error()
+	permit = func() string {
+		users := w.s.o.Member.Users()
+		if err := users.Authorize(auth.Caller{User: user, Revision: users.Revision()}, request, nil); err != nil {
+			return wireError(err).Error()
+		}
+		return ""
 	}
-	return ""
+	return authorize, permit
 }
 
 func watchRequest(r *pb.WatchCreateRequest) watch.Request {

@@ -41,6 +41,24 @@ func (g *Generator) AuthOp() command.Op {
 	return &command.TokenAssign{User: g.User(), Digest: g.value()}
 }
 
+// Caller makes the name of who asks and the revision he was admitted at: 0 for the member itself, which is one in four.
+func (g *Generator) Caller() (user string, revision uint64) {
+	if g.chance(4) {
+		return "", 0
+	}
+	user, revision = g.User(), max(g.AuthRevision, 1)
+	if g.chance(2) {
+		user = "root"
+	}
+	if g.chance(16) {
+		user = ""
+	}
+	if g.chance(16) {
+		revision = max(revision, 2) - 1
+	}
+	return user, revision
+}
+
 // User makes the name of a user: of four, root among them.
 func (g *Generator) User() string {
 	if g.Wild && g.chance(8) {

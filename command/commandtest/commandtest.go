@@ -38,14 +38,8 @@ func (g *Generator) Command() command.Command {
 		c.Time = g.R.Int64()
 	}
 	switch {
-	case g.Users && !g.chance(4):
-		c.User, c.AuthRevision = g.User(), g.AuthRevision
-		if g.chance(16) {
-			c.User = ""
-		}
-		if g.chance(16) {
-			c.AuthRevision = max(c.AuthRevision, 2) - 1
-		}
+	case g.Users:
+		c.User, c.AuthRevision = g.Caller()
 	case g.Wild && g.chance(8):
 		c.User, c.AuthRevision = "root", g.R.Uint64N(10)
 	}

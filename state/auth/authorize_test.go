@@ -441,13 +441,13 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// A range of no keys needs rights all the same: right and left of it.
+// A range of no keys needs the right to its first key all the same.
 func TestRangesOfNoKeys(t *testing.T) {
 	in := merge([]span{spanOf([]byte("b"), []byte("d"))})
 	for _, c := range []struct {
 		key, end string
 		want     bool
-	}{{"c", "c", true}, {"cc", "c", true}, {"c", "a", false}, {"b", "b", false}, {"d", "c", false}, {"e", "c", false}, {"a", "a", false}} {
+	}{{"c", "c", true}, {"cc", "c", true}, {"c", "a", true}, {"b", "b", true}, {"d", "c", false}, {"e", "c", false}, {"a", "a", false}} {
 		if got := in.hasAll([]byte(c.key), []byte(c.end)); got != c.want {
 			t.Errorf("%q to %q: %v", c.key, c.end, got)
 		}

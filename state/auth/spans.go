@@ -66,8 +66,8 @@ func (s spans) at(key []byte) (in span, ok bool) {
 	return s[i], true
 }
 
-// hasAll reports whether all keys of a range selector are in the set. A range of no keys has to lie within a span with
-// both its ends.
+// hasAll reports whether all keys of a range selector are in the set. A range of no keys stands for its first key, which is
+// not to be asked about either.
 func (s spans) hasAll(key, end []byte) bool {
 	in, ok := s.at(key)
 	switch {
@@ -78,7 +78,7 @@ func (s spans) hasAll(key, end []byte) bool {
 	case isOpen(end):
 		return in.end == nil
 	case isEmpty(key, end):
-		return bytes.Compare(in.start, end) < 0
+		return true
 	}
 	return in.end == nil || bytes.Compare(end, in.end) <= 0
 }
