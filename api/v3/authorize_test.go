@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -209,6 +210,11 @@ func (s *server) login(t testing.TB, name string) string {
 	return r.Token
 }
 
+// withImages gives the services a state to send.
+func withImages(o *Options) {
+	o.Images = &imageMaker{image: &bytesImage{bytes: make([]byte, 512), piece: 512, closed: new(atomic.Int64)}}
+}
+
 // Every method, called by nobody, with a bad token, by a user without rights, and by root (S5, G25).
 func TestWhoMayCallWhat(t *testing.T) {
 	for _, method := range registered(serve(t, nil)) {
@@ -218,7 +224,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 			continue
 		}
 		t.Run(strings.TrimPrefix(method, "/"), func(t *testing.T) {
-			s := serve(t, nil)
+			s := serve(t, withImages)
 			rootToken, otherToken := s.secure(t)
 			empty, bad, denied := authTexts[0], authTexts[1], authTexts[2]
 			want := map[needs][3]string{
@@ -243,7 +249,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 
 // While nobody has to say who he is, nobody is asked; tokens are not even looked at (trap 127).
 func TestNobodyHasToSay(t *testing.T) {
-	s := serve(t, nil)
+	s := serve(t, withImages)
 	for _, token := range []string{"", "bad"} {
 		for _, method := range registered(s) {
 			if method == "/etcdserverpb.Maintenance/MoveLeader" || strings.Contains(method, "Election/Observe") || calls[method].needs == others {
