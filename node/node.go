@@ -158,10 +158,13 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 
 // caller is on whose behalf a command is proposed. Its revision is never 0, as the member's own is.
 func (n *Node) caller(ctx context.Context) auth.Caller {
-	if who, ok := auth.CallerOf(ctx); ok && who.Revision != 0 {
-		return who
+	users := n.o.Machine.Users()
+	if users.Enabled() {
+		if who, ok := auth.CallerOf(ctx); ok && who.Revision != 0 {
+			return who
+		}
 	}
-	return auth.Caller{Revision: n.o.Machine.Users().Revision()}
+	return auth.Caller{Revision: users.Revision()}
 }
 
 // await waits for the result of a command.
