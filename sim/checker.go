@@ -106,6 +106,8 @@ func (c *checker) applied(m *member, entries []state.Entry, out *state.Outcome) 
 	if s := renderEvents(out.Events); s != events {
 		w.violate("entries up to %d give events\n%s\nwant\n%s", entries[len(entries)-1].Index, s, events)
 	}
+	w.reach("the v2 tree was changed", len(out.Tree) > 0)
+	w.reach("nodes of the v2 tree ran out", out.Counts.Tree.Expired > 0)
 	m.observeLeases(out.Leases)
 	at := m.machine.Applied()
 	rec := &c.records[at.Index]

@@ -6,17 +6,18 @@ import (
 	"time"
 
 	"keelson/command"
+	"keelson/command/commandtest"
 	"keelson/state"
 )
 
 // load is what clients ask for: how often each kind of request comes.
 type load struct {
-	put, delete, txn, compact, grant, revoke, renew, read int
-	keys                                                  int
-	valueBytes                                            int
-	waitingMax                                            int  // proposals under way
-	quiet                                                 bool // only what the member does by itself
-	written                                               int
+	put, delete, txn, compact, grant, revoke, renew, read, tree int
+	keys                                                        int
+	valueBytes                                                  int
+	waitingMax                                                  int  // proposals under way
+	quiet                                                       bool // only what the member does by itself
+	written                                                     int
 }
 
 func drawLoad(rng *rand.Rand) load {
@@ -28,14 +29,14 @@ func drawLoad(rng *rand.Rand) load {
 	}
 	return load{
 		put: 1 + rng.IntN(100), delete: weight(30), txn: weight(40), compact: weight(8), grant: weight(15), revoke: weight(4),
-		renew: weight(20), read: weight(60),
+		renew: weight(20), read: weight(60), tree: weight(40),
 		keys: 2 + rng.IntN(20), valueBytes: []int{4, 40, 700}[rng.IntN(3)], waitingMax: 1 + rng.IntN(20),
 	}
 }
 
 // draw draws one kind of request.
 func (l *load) draw(rng *rand.Rand) int {
-	weights := []int{l.put, l.delete, l.txn, l.compact, l.grant, l.revoke, l.renew, l.read}
+	weights := []int{l.put, l.delete, l.txn, l.compact, l.grant, l.revoke, l.renew, l.read, l.tree}
 	sum := 0
 	for _, w := range weights {
 		sum += w
@@ -187,6 +188,9 @@ func (m *member) request() {
 			m.renewal(leaseID(rng))
 		case 7:
 			m.read(nil)
+		case 8:
+			g := commandtest.Generator{R: rng, Wild: rng.IntN(8) == 0}
+			ops = append(ops, g.TreeOp())
 		}
 	}
 	if len(ops) > 0 {
