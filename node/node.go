@@ -149,11 +149,31 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 	if !system {
 		who = n.caller(ctx)
 	}
-	w, err := n.join(op, who, system)
+	w, first, err := n.join(op, who, system, nil)
 	if err != nil {
 		return state.Result{}, err
 	}
+	if first {
+		n.help()
+	}
 	return n.await(ctx, w)
+}
+
+// ProposeLater is Propose for a caller that does not wait: done is called with the outcome, once, perhaps before
+// ProposeLater returns, by a goroutine that others wait for. elsewhere has a function run on another goroutine than the
+// caller's. If there is an error, done is not called.
+func (n *Node) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done func(state.Result, error)) error {
+	_, first, err := n.join(op, n.caller(ctx), false, done)
+	if first {
+		elsewhere(n.help) // which may wait for the disk
+	}
+	return err
+}
+
+// Abandon counts a command whose caller does not wait for it any more, and returns the error that goes with the cause.
+func (n *Node) Abandon(cause error) error {
+	n.proposals.failed.Add(1)
+	return givenUp(cause)
 }
 
 // caller is on whose behalf a command is proposed. Its revision is never 0, as the member's own is.
@@ -175,14 +195,13 @@ func (n *Node) await(ctx context.Context, w *waiter) (state.Result, error) {
 		w.release()
 		return result, err
 	case <-ctx.Done():
-		n.proposals.failed.Add(1)
-		return state.Result{}, givenUp(ctx)
+		return state.Result{}, n.Abandon(context.Cause(ctx))
 	}
 }
 
 // givenUp is the error of a caller whose write is pending: by its own clock it has timed out like any other.
-func givenUp(ctx context.Context) error {
-	switch cause := context.Cause(ctx); cause {
+func givenUp(cause error) error {
+	switch cause {
 	case context.Canceled:
 		return ErrCanceled
 	case context.DeadlineExceeded:
@@ -194,7 +213,10 @@ func givenUp(ctx context.Context) error {
 
 // propose is for the member's own chores: nobody waits, and it gets in when callers are refused.
 func (n *Node) propose(op command.Op) error {
-	_, err := n.join(op, auth.Caller{}, true)
+	_, first, err := n.join(op, auth.Caller{}, true, nil)
+	if first {
+		n.help()
+	}
 	return err
 }
 
@@ -203,7 +225,8 @@ var encodeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // encodeBufferMax is the largest buffer that is kept for the next command.
 const encodeBufferMax = 64 << 10
 
-func (n *Node) join(op command.Op, who auth.Caller, system bool) (*waiter, error) {
+// join puts a command among the proposals. first says that the caller has to help.
+func (n *Node) join(op command.Op, who auth.Caller, system bool, done func(state.Result, error)) (w *waiter, first bool, err error) {
 	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: op}
 	buf := encodeBuffers.Get().(*[]byte)
 	defer func() {
@@ -213,16 +236,9 @@ func (n *Node) join(op command.Op, who auth.Caller, system bool) (*waiter, error
 	}()
 	*buf = c.Append((*buf)[:0])
 	if len(*buf) > n.bytesMax(op) && !system {
-		return nil, ErrTooLarge
+		return nil, false, ErrTooLarge
 	}
-	w, first, err := n.proposals.join(*buf, system, n.o.Clock.Monotonic())
-	if err != nil {
-		return nil, err
-	}
-	if first {
-		n.help()
-	}
-	return w, nil
+	return n.proposals.join(*buf, system, n.o.Clock.Monotonic(), done)
 }
 
 // treeBytesMax bounds a write to the v2 tree, whose API has always taken larger ones than the other.

@@ -244,6 +244,42 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
+// Callers that do not wait are told all the same: results, refusals before the log, and the end.
+func TestProposeLater(t *testing.T) {
+	r := newRig(t, nil)
+	type outcome struct {
+		res state.Result
+		err error
+	}
+	outcomes := make(chan outcome, 1)
+	later := func(op command.Op) error {
+		return r.node.ProposeLater(context.Background(), op, func(f func()) { go f() }, func(res state.Result, err error) {
+			outcomes <- outcome{res, err}
+		})
+	}
+	for range 3 {
+		r.must(later(&command.Put{Key: []byte("k"), Value: []byte("v")}))
+		o := <-outcomes
+		r.must(o.err)
+		if o.res.Refusal != nil || o.res.Revision < 2 {
+			t.Errorf("%+v", o.res)
+		}
+	}
+	if r.get("k") != "v" {
+		t.Error("it was not written")
+	}
+	if err := later(&command.Put{Key: []byte("k"), Value: make([]byte, 4<<20)}); err != ErrTooLarge {
+		t.Errorf("too large: %v", err)
+	}
+	if r.node.Abandon(context.Canceled) != ErrCanceled || r.node.Abandon(context.DeadlineExceeded) != ErrTimeout {
+		t.Error("other errors for callers that have gone")
+	}
+	r.node.Stop()
+	if err := later(&command.Put{Key: []byte("k")}); err == nil || len(outcomes) > 0 {
+		t.Errorf("a stopped node takes it: %v, and %d outcomes", err, len(outcomes))
+	}
+}
+
 func TestLeaseExpires(t *testing.T) {
 	r := newRig(t, nil)
 	r.propose(&command.LeaseGrant{ID: 5, TTLSeconds: 1})

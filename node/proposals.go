@@ -51,7 +51,8 @@ type batch struct {
 
 // waiter is one caller. result and err are written before done is signalled.
 type waiter struct {
-	done   chan struct{} // capacity 1
+	call   func(state.Result, error) // not nil: nobody waits, this is called instead
+	done   chan struct{}             // capacity 1
 	result state.Result
 	err    error
 }
@@ -66,6 +67,11 @@ func (w *waiter) release() {
 }
 
 func (w *waiter) settle(r state.Result, err error) {
+	if call := w.call; call != nil {
+		w.release()
+		call(r, err)
+		return
+	}
 	w.result, w.err = r, err
 	w.done <- struct{}{}
 }
@@ -76,7 +82,7 @@ func newProposals(origin uint64) *proposals {
 
 // join adds one encoded command and returns who waits for its result. first reports that the queue was empty, so that
 // the mover has to be told. The bytes are copied.
-func (p *proposals) join(encoded []byte, system bool, now time.Duration) (w *waiter, first bool, err error) {
+func (p *proposals) join(encoded []byte, system bool, now time.Duration, call func(state.Result, error)) (w *waiter, first bool, err error) {
 	limit := pendingBytesMax
 	if system {
 		limit += systemBytesMax
@@ -93,7 +99,9 @@ func (p *proposals) join(encoded []byte, system bool, now time.Duration) (w *wai
 	if first || !p.queue[len(p.queue)-1].takes(len(encoded)) {
 		p.openBatch(now)
 	}
-	return p.add(encoded), first, nil
+	w = p.add(encoded)
+	w.call = call
+	return w, first, nil
 }
 
 // joinChange adds one encoded command that changes raft's configuration as well.

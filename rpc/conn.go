@@ -515,11 +515,15 @@ func (s *stream) begin() bool {
 
 // start runs the handler of a stream. No lock may be held.
 func (c *conn) start(s *stream) {
-	if m := s.request.method; m != nil && m.inline {
+	switch m := s.request.method; {
+	case m != nil && m.inline:
 		s.run()
-		return
+	case m != nil && s.mayDefer():
+		s.deferrable = &Deferred{s: s}
+		s.run()
+	default:
+		c.server.workers.run(task{s: s})
 	}
-	c.server.workers.run(s)
 }
 
 // isUnary tells the calls whose handler begins when the whole request is there.

@@ -39,10 +39,11 @@ func keyAskedBy(ask func(context.Context)) any {
 // cancellation is the part of a call's context that changes. Most calls end without anybody having asked for it, so
 // nothing is made before.
 type cancellation struct {
-	mu    sync.Mutex
-	err   error         // not nil: ended
-	done  chan struct{} // nil: not asked for
-	after map[*func()]struct{}
+	mu       sync.Mutex
+	err      error         // not nil: ended
+	done     chan struct{} // nil: not asked for
+	after    map[*func()]struct{}
+	deferred *Deferred // an answer that ends with the context
 }
 
 // closedChan is the Done of all contexts that had ended before anybody asked.
@@ -65,11 +66,14 @@ func (c *cancellation) cancel(err error) {
 	} else {
 		close(c.done)
 	}
-	after := c.after
-	c.after = nil
+	after, deferred := c.after, c.deferred
+	c.after, c.deferred = nil, nil
 	c.mu.Unlock()
 	for f := range after {
 		(*f)()
+	}
+	if deferred != nil {
+		deferred.end(err)
 	}
 }
 
@@ -107,6 +111,10 @@ func (c *callContext) Value(key any) any {
 		return c.conn.peer
 	case transportKey:
 		return (*transportStream)(c)
+	case deferKey{}:
+		if c.deferrable != nil {
+			return c.deferrable
+		}
 	}
 	return nil
 }

@@ -13,7 +13,8 @@
 //	conn ◄─────────────────────── writer ◄──── out (and the streams' queues) ◄───┘
 //
 // A connection has two goroutines. The reader parses frames where they lie in its buffer and hands complete requests to
-// pooled workers, or runs methods that never wait by itself. Whoever has an answer appends it to the connection's output
+// pooled workers, or runs methods that never wait by itself; those may also leave their answer to somebody else (deferred.go).
+// Whoever has an answer appends it to the connection's output
 // under a short lock; the writer takes all of it at once. While the reader has more to look at, the writer is held back,
 // so that what came together is answered together.
 //

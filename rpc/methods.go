@@ -16,7 +16,8 @@ type method struct {
 	unary  *grpc.MethodDesc
 	stream *grpc.StreamDesc
 	info   *grpc.StreamServerInfo // of a stream
-	inline bool
+	// inline and deferred methods run on the goroutine that reads.
+	inline, deferred bool
 }
 
 // service is what was registered under one name.
@@ -33,7 +34,7 @@ type methods struct {
 
 func newMethods() methods { return methods{map[string]*service{}, map[string]*method{}} }
 
-func (m *methods) add(d *grpc.ServiceDesc, srv any, inline []string) {
+func (m *methods) add(d *grpc.ServiceDesc, srv any, o *Options) {
 	if m.services[d.ServiceName] != nil {
 		panic(fmt.Sprintf("rpc: service %s is registered twice", d.ServiceName))
 	}
@@ -42,7 +43,7 @@ func (m *methods) add(d *grpc.ServiceDesc, srv any, inline []string) {
 	for i := range d.Methods {
 		u := &d.Methods[i]
 		path := "/" + d.ServiceName + "/" + u.MethodName
-		m.byPath[path] = &method{srv: srv, unary: u, inline: slices.Contains(inline, path)}
+		m.byPath[path] = &method{srv: srv, unary: u, inline: slices.Contains(o.Inline, path), deferred: slices.Contains(o.Deferred, path)}
 		s.methods = append(s.methods, grpc.MethodInfo{Name: u.MethodName})
 	}
 	for i := range d.Streams {

@@ -42,6 +42,10 @@ type Options struct {
 	// Inline names methods, as /service/method, that run on the goroutine that reads their connection: for calls that
 	// never wait.
 	Inline []string
+	// Deferred names unary methods, as /service/method, that may give their answer later (Defer): they run on the goroutine
+	// that reads if they can, and then must not wait. MayDefer is asked before each whether it may. Nil: always.
+	Deferred []string
+	MayDefer func() bool
 	// Fallback serves requests that are no gRPC calls. Nil: they are refused.
 	Fallback http.Handler
 	// ErrorLog is told of panics of Fallback, which are the only ones that do not end the process. Nil: the standard one.

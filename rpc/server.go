@@ -56,7 +56,7 @@ func (s *Server) RegisterService(d *grpc.ServiceDesc, srv any) {
 			panic(fmt.Sprintf("rpc: %T is not the %v of %s", srv, want, d.ServiceName))
 		}
 	}
-	s.methods.add(d, srv, s.o.Inline)
+	s.methods.add(d, srv, &s.o)
 }
 
 // GetServiceInfo lists services and methods by the services' names.

@@ -24,6 +24,7 @@ type stream struct {
 	deadline time.Time // zero: none
 
 	cancellation cancellation // has a lock of its own
+	deferrable   *Deferred    // nil: the handler gives the answer itself; set before it runs
 
 	recvClosed bool // nothing more comes from the client
 	ending     bool // the response has an end, nothing is added to it any more
@@ -53,16 +54,23 @@ const sendQueueMax = 64 << 10
 
 // run carries out the handler. It is called on a worker, or on the goroutine that reads.
 func (s *stream) run() {
-	defer s.conn.server.handlers.Done()
 	switch {
 	case !s.request.isGRPC:
 		s.serveHTTP()
 	case s.request.method.unary != nil:
-		s.runUnary()
+		if !s.runUnary() {
+			return // it ends when it is answered
+		}
 	default:
 		s.runStream()
 	}
+	s.ended()
+}
+
+// ended is called when the handler has ended, in every respect.
+func (s *stream) ended() {
 	s.conn.handlerEnded(s)
+	s.conn.server.handlers.Done()
 }
 
 // endLocked ends the stream without an orderly response. The lock must be held; cancel the context after.

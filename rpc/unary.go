@@ -9,10 +9,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// runUnary carries out a call whose whole request is there.
-func (s *stream) runUnary() {
+// runUnary carries out a call whose whole request is there. It reports false if the answer comes later.
+func (s *stream) runUnary() (ended bool) {
 	m := s.request.method
 	reply, err := m.unary.Handler(m.srv, (*callContext)(s), s.decodeUnary, s.conn.server.unary)
+	if d, ok := reply.(*Deferred); ok && err == nil {
+		d.returned()
+		return false
+	}
+	s.answer(reply, err)
+	return true
+}
+
+// answer ends a unary call with its outcome.
+func (s *stream) answer(reply any, err error) {
 	var data mem.BufferSlice
 	var size int
 	var compressed byte

@@ -13,9 +13,23 @@ type workers struct {
 	closed bool
 }
 
+// task is the handler of a stream, or else a function.
+type task struct {
+	s *stream
+	f func()
+}
+
+func (t task) run() {
+	if t.s != nil {
+		t.s.run()
+	} else {
+		t.f()
+	}
+}
+
 // worker is one goroutine.
 type worker struct {
-	next chan *stream // capacity 1; closed: end
+	next chan task // capacity 1; closed: end
 	done int
 }
 
@@ -24,30 +38,30 @@ const workerCalls = 1 << 16
 
 func newWorkers(idleMax int) *workers { return &workers{idleMax: idleMax} }
 
-// run has s.run called.
-func (w *workers) run(s *stream) {
+// run has a task carried out.
+func (w *workers) run(t task) {
 	w.mu.Lock()
 	n := len(w.idle)
 	if n == 0 {
 		w.mu.Unlock()
-		go w.work(&worker{next: make(chan *stream, 1)}, s)
+		go w.work(&worker{next: make(chan task, 1)}, t)
 		return
 	}
 	k := w.idle[n-1]
 	w.idle[n-1] = nil
 	w.idle = w.idle[:n-1]
 	w.mu.Unlock()
-	k.next <- s
+	k.next <- t
 }
 
-func (w *workers) work(k *worker, s *stream) {
-	for s != nil {
-		s.run()
+func (w *workers) work(k *worker, t task) {
+	for more := true; more; {
+		t.run()
 		k.done++
 		if k.done >= workerCalls || !w.rest(k) {
 			return
 		}
-		s = <-k.next
+		t, more = <-k.next
 	}
 }
 

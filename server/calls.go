@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"keelson/api/ops"
+	"keelson/rpc"
 	"keelson/server/mux"
 )
 
@@ -43,8 +44,19 @@ type timedCalls struct {
 func (t *timedCalls) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	start := time.Now()
 	reply, err := next(ctx, req)
+	if later, ok := reply.(*rpc.Deferred); ok && err == nil {
+		// Whoever has the answer must not wait for a log to be written.
+		later.Then(func(err error) { t.answered(ctx, info.FullMethod, start, err, later.Go) })
+	} else {
+		t.answered(ctx, info.FullMethod, start, err, func(report func()) { report() })
+	}
+	return reply, err
+}
+
+// answered is called when the answer is there, which may be after the handler has returned.
+func (t *timedCalls) answered(ctx context.Context, method string, start time.Time, err error, run func(report func())) {
 	took := time.Since(start)
-	if kind, ok := requestKinds[info.FullMethod]; ok {
+	if kind, ok := requestKinds[method]; ok {
 		t.metrics.Request(kind, err == nil).Observe(took.Seconds())
 		if kind == "Range" {
 			t.counts.ranges.Add(1)
@@ -56,9 +68,8 @@ func (t *timedCalls) intercept(ctx context.Context, req any, info *grpc.UnarySer
 		level = zapcore.WarnLevel
 	}
 	if line := t.logger.Check(level, "request stats"); line != nil {
-		t.report(ctx, line, info.FullMethod, start, took, err)
+		run(func() { t.report(ctx, line, method, start, took, err) })
 	}
-	return reply, err
 }
 
 // report says how long a call took. It names no content: keys and values are the client's business.

@@ -62,6 +62,7 @@ func (s *Server) rpcOptions(rest http.Handler) rpc.Options {
 		RecvBytesMax: s.recvBytesMax(), StreamsMax: l.MaxConcurrentStreams, HandshakeTimeout: handshakeTimeout,
 		KeepaliveTime: l.KeepaliveInterval, KeepaliveTimeout: l.KeepaliveTimeout, PingTimeMin: l.KeepaliveMinTime,
 		Workers: streamWorkers, Fallback: rest, ErrorLog: zap.NewStdLog(s.logger),
+		Deferred: v3.Deferrable(), MayDefer: s.services.MayDefer,
 	}
 	if l.KeepaliveInterval == 0 {
 		o.KeepaliveTime = -1

@@ -124,11 +124,26 @@ func (g *GRPC) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnarySe
 	start := m.begin()
 	m.received.Inc()
 	reply, err := handle(ctx, req)
+	if later, ok := reply.(deferred); ok && err == nil {
+		later.Then(func(err error) { m.answered(start, err) })
+	} else {
+		m.answered(start, err)
+	}
+	return reply, err
+}
+
+// deferred is an answer that is given later.
+type deferred interface {
+	// Then has f called with the error of the answer before it is sent.
+	Then(f func(error))
+}
+
+// answered counts the answer to a unary call.
+func (m *method) answered(start time.Time, err error) {
 	if err == nil {
 		m.sent.Inc()
 	}
 	m.end(start, err)
-	return reply, err
 }
 
 // StreamInterceptor counts a stream and its messages. It belongs outermost.

@@ -182,3 +182,33 @@ func BenchmarkUnaryInterceptor(b *testing.B) {
 		}
 	}
 }
+
+// laterAnswer is an answer that is given later.
+type laterAnswer struct{ then []func(error) }
+
+func (l *laterAnswer) Then(f func(error)) { l.then = append(l.then, f) }
+
+// A call whose answer is deferred is counted when the answer is there.
+func TestGRPCCountsDeferred(t *testing.T) {
+	m := NewMetrics(Options{Metrics: "basic"}, Identity{}, func() Readings { return Readings{} })
+	info := &grpc.UnaryServerInfo{FullMethod: "/etcdserverpb.KV/Put"}
+	for _, outcome := range []error{nil, status.Error(codes.Aborted, "")} {
+		later := &laterAnswer{}
+		reply, err := m.GRPC.UnaryInterceptor(context.Background(), nil, info, func(context.Context, any) (any, error) { return later, nil })
+		if reply != later || err != nil {
+			t.Fatalf("%v, %v", reply, err)
+		}
+		if got := series(t, m, "grpc_server_handled_total", `grpc_code="`+status.Code(outcome).String()+`"`); strings.Contains(got, " 1") {
+			t.Errorf("counted before its time:\n%s", got)
+		}
+		for _, f := range later.then {
+			f(outcome)
+		}
+		if got := series(t, m, "grpc_server_handled_total", `grpc_code="`+status.Code(outcome).String()+`"`); !strings.Contains(got, " 1") {
+			t.Errorf("not counted:\n%s", got)
+		}
+	}
+	if got := series(t, m, "grpc_server_msg_sent_total", "Put"); !strings.Contains(got, " 1") {
+		t.Errorf("messages sent:\n%s", got)
+	}
+}

@@ -49,6 +49,7 @@ type soloMember struct {
 
 	status    atomic.Pointer[node.Status]
 	proposals atomic.Int64
+	later     atomic.Int64 // of proposals: nobody waited
 	reads     atomic.Int64 // linearizable ones
 
 	mu    sync.Mutex // holds back Propose
@@ -69,6 +70,20 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 		f(op)
 	}
 	return m.applyFor(ctx, op, state.Entry{})
+}
+
+// ProposeLater is what a node does, with a goroutine for each.
+func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done func(state.Result, error)) error {
+	m.later.Add(1)
+	elsewhere(func() { done(m.Propose(ctx, op)) })
+	return nil
+}
+
+func (m *soloMember) Abandon(cause error) error {
+	if cause == context.DeadlineExceeded {
+		return node.ErrTimeout
+	}
+	return node.ErrCanceled
 }
 
 // applyFor is apply on behalf of the caller in ctx.

@@ -28,7 +28,7 @@ func (i inner) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, erro
 		return nil, err
 	}
 	reply := new(pb.TxnResponse)
-	return reply, e.decode(reply)
+	return reply, e.(*encoded).decode(reply) // which it is: the calls that are made of others are not deferred
 }
 
 // get is KV.Range.

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"keelson/command"
+	"keelson/rpc"
 	"keelson/state"
 	"keelson/state/auth"
 )
@@ -38,36 +39,28 @@ func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
 }
 
 // Put writes a pair.
-func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (*encoded, error) {
+func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (any, error) {
 	if !k.s.admitCost(ctx, putCost(r)) {
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	res, err := k.s.propose(ctx, putCommand(r))
-	if err != nil {
-		return nil, err
-	}
-	h := k.s.header(res.Revision)
-	return putReply(&h, res.Prev), nil
+	return k.s.change(ctx, putCommand(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
 }
 
 // DeleteRange removes pairs.
-func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*encoded, error) {
+func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (any, error) {
 	if err := checkDeleteRange(r); err != nil {
 		return nil, err
 	}
-	res, err := k.s.propose(ctx, deleteRangeCommand(r))
-	if err != nil {
-		return nil, err
-	}
-	h := k.s.header(res.Revision)
-	return deleteReply(&h, res.Deleted, res.Prevs), nil
+	return k.s.change(ctx, deleteRangeCommand(r), func(h *header, res *state.Result) *encoded {
+		return deleteReply(h, res.Deleted, res.Prevs)
+	})
 }
 
 // Txn carries out a transaction. One that only reads does not enter the log.
-func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
+func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if !k.s.admitCost(ctx, txnCost(r)) {
 		return nil, rpctypes.ErrGRPCNoSpace
 	}
@@ -75,14 +68,25 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
 		return nil, err
 	}
 	if readOnly(r) {
-		return k.readTxn(ctx, r)
+		return k.answerRead(ctx, r)
 	}
-	res, err := k.s.propose(ctx, txnCommand(r))
-	if err != nil {
-		return nil, err
+	return k.s.change(ctx, txnCommand(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
+}
+
+// answerRead is readTxn on a goroutine that may wait.
+func (k *kv) answerRead(ctx context.Context, r *pb.TxnRequest) (any, error) {
+	read := func() (any, error) {
+		e, err := k.readTxn(ctx, r)
+		if err != nil {
+			return nil, err // and no nil that is not nil
+		}
+		return e, nil
 	}
-	h := k.s.header(res.Revision)
-	return txnReply(&h, res.Txn), nil
+	if d := rpc.Defer(ctx); d != nil {
+		d.Go(func() { d.Complete(read()) })
+		return d, nil
+	}
+	return read()
 }
 
 func (k *kv) readTxn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {

@@ -14,9 +14,9 @@ var kvDesc = grpc.ServiceDesc{
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
 		kvMethod("Range", (*kv).Range),
-		kvMethod("Put", (*kv).Put),
-		kvMethod("DeleteRange", (*kv).DeleteRange),
-		kvMethod("Txn", (*kv).Txn),
+		kvChange("Put", (*kv).Put),
+		kvChange("DeleteRange", (*kv).DeleteRange),
+		kvChange("Txn", (*kv).Txn),
 		kvMethod("Compact", (*kv).Compact),
 	},
 	Streams: []grpc.StreamDesc{{
@@ -34,15 +34,20 @@ var kvDesc = grpc.ServiceDesc{
 }
 
 func kvMethod[Request any](name string, call func(*kv, context.Context, *Request) (*encoded, error)) grpc.MethodDesc {
-	full := "/" + pb.KV_ServiceDesc.ServiceName + "/" + name
 	// A nil *encoded must not become a reply that is not nil.
-	reply := func(srv any, ctx context.Context, req any) (any, error) {
-		e, err := call(srv.(*kv), ctx, req.(*Request))
+	return kvChange(name, func(k *kv, ctx context.Context, r *Request) (any, error) {
+		e, err := call(k, ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		return e, nil
-	}
+	})
+}
+
+// kvChange is kvMethod for calls that may answer later.
+func kvChange[Request any](name string, call func(*kv, context.Context, *Request) (any, error)) grpc.MethodDesc {
+	full := "/" + pb.KV_ServiceDesc.ServiceName + "/" + name
+	reply := func(srv any, ctx context.Context, req any) (any, error) { return call(srv.(*kv), ctx, req.(*Request)) }
 	return grpc.MethodDesc{
 		MethodName: name,
 		Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
@@ -58,3 +63,12 @@ func kvMethod[Request any](name string, call func(*kv, context.Context, *Request
 		},
 	}
 }
+
+// Deferrable names the methods that may answer later.
+func Deferrable() []string {
+	return []string{pb.KV_Put_FullMethodName, pb.KV_DeleteRange_FullMethodName, pb.KV_Txn_FullMethodName}
+}
+
+// MayDefer reports that calls of these methods do not wait before they hand their answer on. With users or a quota they may:
+// to find out who is asking, and to raise an alarm.
+func (s *Services) MayDefer() bool { return s.o.Quota == nil && !s.o.Member.Users().Enabled() }

@@ -667,3 +667,27 @@ func TestLargeRanges(t *testing.T) {
 		}
 	}
 }
+
+// On a server that can, changes are answered by whoever has their outcome; reads within transactions are not changes.
+func TestChangesAreDeferred(t *testing.T) {
+	s := serve(t, nil)
+	s.put(t, "k", "v")
+	if _, err := s.kv.DeleteRange(ctx(t), &pb.DeleteRangeRequest{Key: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	write := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}}}}
+	if _, err := s.kv.Txn(ctx(t), write); err != nil {
+		t.Fatal(err)
+	}
+	read := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k")}}}}}
+	if r, err := s.kv.Txn(ctx(t), read); err != nil || len(r.Responses[0].GetResponseRange().Kvs) != 1 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	want := int64(0)
+	if transportName == "keelson" {
+		want = 3
+	}
+	if got := s.later.Load(); got != want {
+		t.Errorf("%d changes were deferred, want %d", got, want)
+	}
+}

@@ -24,7 +24,7 @@ func (b onBoth) Run() int {
 	failed := 0
 	for name, make := range transports {
 		fmt.Println("on", name)
-		newTransport = make
+		newTransport, transportName = make, name
 		failed = max(failed, b.m.Run())
 	}
 	return failed
@@ -38,7 +38,10 @@ type transport interface {
 }
 
 // newTransport makes the server that the tests run on.
-var newTransport func(s *Services, recvBytesMax int) transport
+var (
+	newTransport  func(s *Services, recvBytesMax int) transport
+	transportName string
+)
 
 var transports = map[string]func(s *Services, recvBytesMax int) transport{
 	"grpc-go": func(s *Services, recvBytesMax int) transport {
@@ -56,6 +59,8 @@ var transports = map[string]func(s *Services, recvBytesMax int) transport{
 			Unary:        []grpc.UnaryServerInterceptor{s.Unary()},
 			Stream:       []grpc.StreamServerInterceptor{s.Stream()},
 			RecvBytesMax: recvBytesMax,
+			Deferred:     Deferrable(),
+			MayDefer:     s.MayDefer,
 		})
 	},
 }

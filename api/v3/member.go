@@ -20,6 +20,13 @@ type Member interface {
 	// in the result; err says that the outcome is unknown or that the change was never taken. It is done on behalf of the
 	// caller in ctx: see auth.WithCaller.
 	Propose(ctx context.Context, op command.Op) (state.Result, error)
+	// ProposeLater is Propose for a caller that does not wait: done is called with the outcome, once, perhaps before
+	// ProposeLater returns, and must not wait for anything. elsewhere has a function run on another goroutine. If there is an
+	// error, done is not called.
+	ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done func(state.Result, error)) error
+	// Abandon is called for each proposal whose caller has gone before its outcome was there, and returns the error that goes
+	// with the cause.
+	Abandon(cause error) error
 	// Read opens a view that contains every write acknowledged, by any member, before Read was called. Close it.
 	Read(ctx context.Context) (*state.View, error)
 	// ReadLocal opens a view of what this member has. Close it.

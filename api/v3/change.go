@@ -1,0 +1,62 @@
+package v3
+
+import (
+	"context"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"keelson/command"
+	"keelson/rpc"
+	"keelson/state"
+	"keelson/state/auth"
+)
+
+// change proposes op and answers with what reply makes of its result. Where the call allows it, the answer is deferred: then
+// no goroutine waits for it.
+func (s *Services) change(ctx context.Context, op command.Op, reply func(*header, *state.Result) *encoded) (any, error) {
+	if d := rpc.Defer(ctx); d != nil {
+		return s.changeLater(ctx, d, op, reply)
+	}
+	res, err := s.propose(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	h := s.header(res.Revision)
+	return reply(&h, &res), nil
+}
+
+// changeLater is change for a call whose answer is d.
+func (s *Services) changeLater(
+	ctx context.Context, d *rpc.Deferred, op command.Op, reply func(*header, *state.Result) *encoded,
+) (any, error) {
+	if sizeCommand(op) > s.o.MaxRequestBytes {
+		return nil, rpctypes.ErrGRPCRequestTooLarge
+	}
+	d.OnEnd(func(cause error) error { return wireError(s.o.Member.Abandon(cause)) })
+	err := s.o.Member.ProposeLater(ctx, op, d.Go, func(res state.Result, err error) {
+		if err == nil {
+			err = res.Refusal
+		}
+		switch err {
+		case nil:
+			h := s.header(res.Revision)
+			d.Complete(reply(&h, &res), nil)
+		case auth.ErrOldRevision: // users have changed since the call was let in
+			d.Go(func() {
+				res, err := s.propose(ctx, op)
+				if err != nil {
+					d.Complete(nil, err)
+					return
+				}
+				h := s.header(res.Revision)
+				d.Complete(reply(&h, &res), nil)
+			})
+		default:
+			d.Complete(nil, wireError(err))
+		}
+	})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return d, nil
+}

@@ -1,0 +1,106 @@
+package rpc
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// Deferred is the answer to a unary call that somebody else is going to give: the handler returns it instead of a reply,
+// and the goroutine that ran the handler, which is the one that reads the connection, is free at once.
+//
+//	handler: d := Defer(ctx) ─► hand it on ─► return d, nil ─► interceptors: d.Then ─┐
+//	                                 └─► whoever has the outcome: d.Complete ────────┴─► answered, once
+//
+// The two may come in either order. If the call ends before, by its client or its deadline, it completes with what OnEnd
+// makes of that, so that interceptors learn of every call what became of it.
+type Deferred struct {
+	s     *stream
+	onEnd func(cause error) error
+
+	taken atomic.Bool  // the outcome is decided
+	steps atomic.Int32 // handler returned, outcome there; whoever makes the second step answers
+
+	hooks []func(error)  // in the order in which they are called
+	few   [4]func(error) // their room, as long as there are no more
+	reply any
+	err   error
+}
+
+type deferKey struct{}
+
+// Defer returns the deferred answer of the call that ctx belongs to, or nil if the call's handler has to give its answer
+// itself: then it runs on a goroutine of its own and may wait.
+func Defer(ctx context.Context) *Deferred {
+	d, _ := ctx.Value(deferKey{}).(*Deferred)
+	return d
+}
+
+// OnEnd sets what a call completes with that is given up by its client (context.Canceled) or out of time
+// (context.DeadlineExceeded). It comes before the deferred answer is handed on.
+func (d *Deferred) OnEnd(f func(cause error) error) {
+	d.onEnd = f
+	c := &d.s.cancellation
+	c.mu.Lock()
+	err := c.err
+	if err == nil {
+		c.deferred = d
+	}
+	c.mu.Unlock()
+	if err != nil {
+		d.end(err)
+	}
+}
+
+// end is called when the call's context has ended, also because the call was answered.
+func (d *Deferred) end(cause error) {
+	if !d.taken.Load() {
+		d.Complete(nil, d.onEnd(cause))
+	}
+}
+
+// Then has f called with the error of the outcome, before it is sent. Interceptors call it before they return.
+func (d *Deferred) Then(f func(error)) {
+	if d.hooks == nil {
+		d.hooks = d.few[:0]
+	}
+	d.hooks = append(d.hooks, f)
+}
+
+// Go runs f on another goroutine, a worker.
+func (d *Deferred) Go(f func()) { d.s.conn.server.workers.run(task{f: f}) }
+
+// Complete gives the answer: a message, or an error for the status. The first time counts. It never waits, and may be
+// called from any goroutine.
+func (d *Deferred) Complete(reply any, err error) {
+	if !d.taken.CompareAndSwap(false, true) {
+		return
+	}
+	d.reply, d.err = reply, err
+	if d.steps.Add(1) == 2 {
+		d.answer()
+	}
+}
+
+// returned is called when handler and interceptors have returned.
+func (d *Deferred) returned() {
+	if d.steps.Add(1) == 2 {
+		d.answer()
+	}
+}
+
+func (d *Deferred) answer() {
+	for _, f := range d.hooks {
+		f(d.err)
+	}
+	d.s.answer(d.reply, d.err)
+	d.s.ended()
+}
+
+// deferredBytesMax is the largest request that is decoded on the goroutine that reads.
+const deferredBytesMax = 64 << 10
+
+// mayDefer decides whether a call that can be deferred is. The whole request is there.
+func (s *stream) mayDefer() bool {
+	o, m := &s.conn.server.o, s.request.method
+	return m.deferred && s.in.received <= deferredBytesMax && s.request.compressor == nil && (o.MayDefer == nil || o.MayDefer())
+}
