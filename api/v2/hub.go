@@ -25,6 +25,7 @@ type Hub struct {
 	root      *spot
 	closed    bool
 	counts    counts
+	parked    sync.WaitGroup // polls that nobody's goroutine waits for
 }
 
 // counts are what /v2/stats/store shows.
@@ -69,6 +70,8 @@ type waiter struct {
 	queue []*tree.Event
 	ended ending
 	ready chan struct{} // capacity 1: something has changed; anybody's
+	// notify, if set, is called once instead, in a goroutine of its own.
+	notify func()
 }
 
 // ending says why a waiter is not registered any more.
@@ -136,13 +139,14 @@ func (h *Hub) Reset() {
 	h.root = &spot{}
 }
 
-// Close ends all waits, those that come later too.
+// Close ends all waits, those that come later too, and waits until parked polls have been told.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.closed = true
 	h.root.endAll(h, endedClosed)
 	h.root = &spot{}
+	h.mu.Unlock()
+	h.parked.Wait()
 }
 
 func (s *spot) endAll(h *Hub, why ending) {
@@ -249,6 +253,11 @@ func (w *waiter) end(why ending) {
 }
 
 func (w *waiter) wake() {
+	if f := w.notify; f != nil {
+		w.notify = nil
+		go f()
+		return
+	}
 	select {
 	case w.ready <- struct{}{}:
 	default:
@@ -311,6 +320,30 @@ func (h *Hub) leave(w *waiter) {
 		h.retire(w, endedServed)
 		at.prune()
 	}
+}
+
+// park has f called, once, when something has come for a waiter or it has ended; at once if that is so already.
+func (h *Hub) park(w *waiter, f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.notify = f
+	if !h.closed { // Close waits only for those that were there before
+		h.parked.Add(1)
+		w.notify = func() {
+			defer h.parked.Done()
+			f()
+		}
+	}
+	if w.ended != notEnded || len(w.queue) > 0 {
+		w.wake()
+	}
+}
+
+// isServed reports whether a waiter has what it wants.
+func (h *Hub) isServed(w *waiter) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return w.ended != notEnded
 }
 
 // take returns what has come for a waiter.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"keelson/command"
 	"keelson/state/tree"
@@ -225,4 +226,47 @@ func TestClose(t *testing.T) {
 	if _, ended := l.hub.take(w); ended != endedClosed {
 		t.Errorf("a later one: ended %d", ended)
 	}
+}
+
+// A parked poll costs nothing but its record, and is told of its event, of the end, and of another state; a client that goes
+// is noticed.
+func TestParkedPolls(t *testing.T) {
+	s := newService(t)
+	waiting := func(want uint64) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); s.hub.snapshot().waiting != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d wait, want %d", s.hub.snapshot().waiting, want)
+			}
+		}
+	}
+	for i := range 50 {
+		if resp := s.startPoll(fmt.Sprint(i), fmt.Sprintf("/v2/keys/p/%d?wait=true", i)); !resp.Close || resp.StatusCode != 200 {
+			t.Fatalf("%+v", resp)
+		}
+	}
+	waiting(50)
+	s.ask("PUT", "/v2/keys/p/7", "value=x")
+	if line := s.polls["7"].line(t); !strings.Contains(line, `"key":"/p/7"`) || s.polls["7"].line(t) != "" {
+		t.Errorf("event: %q", line)
+	}
+	waiting(49)
+	s.polls["8"].resp.Body.Close()
+	waiting(48)
+	s.hub.Reset()
+	waiting(48)
+	s.ask("PUT", "/v2/keys/p/9", "value=y")
+	if line := s.polls["9"].line(t); !strings.Contains(line, `"value":"y"`) {
+		t.Errorf("event after a reset: %q", line)
+	}
+	s.hub.Close()
+	for i := range 50 {
+		if i == 7 || i == 8 || i == 9 {
+			continue
+		}
+		if line := s.polls[fmt.Sprint(i)].line(t); line != "" {
+			t.Errorf("at the end: %q", line)
+		}
+	}
+	waiting(0)
 }

@@ -20,11 +20,21 @@ func (h *Handler) wait(w http.ResponseWriter, r *http.Request, q *request) {
 		return
 	}
 	h.setHeaders(w.Header(), index)
+	parks := !q.stream && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && !h.hub.isServed(waiter)
+	if parks {
+		w.Header().Set("Connection", "close")
+	}
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
 	if out.Flush() != nil {
 		h.hub.leave(waiter)
 		return
+	}
+	if parks {
+		if conn, _, err := out.Hijack(); err == nil {
+			h.park(conn, q, waiter)
+			return
+		}
 	}
 	h.serveWait(w, r, q, waiter, out)
 }
