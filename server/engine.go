@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -57,6 +58,7 @@ func openEngine(ctx context.Context, c *config.Config, others *bootstrap.Client,
 		return nil, err
 	}
 	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir}
+	checkPermission(c.Member.DataDir, logger)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -88,6 +90,19 @@ func openEngine(ctx context.Context, c *config.Config, others *bootstrap.Client,
 		}
 	}
 	return e, nil
+}
+
+// dataDirMode keeps everybody else out of the data.
+const dataDirMode = 0o700
+
+// checkPermission warns of a data directory that others may look into.
+func checkPermission(dir string, logger *zap.Logger) {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() == dataDirMode {
+		return // whoever opens it says what is wrong
+	}
+	logger.Warn("check file permission", zap.Error(fmt.Errorf("directory %q exist, but the permission is %q. The recommended permission is %q "+
+		"to prevent possible unprivileged access to the data", dir, info.Mode(), os.FileMode(dataDirMode))))
 }
 
 // begin writes the first files of a member without data.

@@ -19,10 +19,11 @@ const (
 	refusalsQuiet = time.Minute      // between two lines about refused clients
 )
 
-// files watches how many files the process has open. Connections are files: those of clients are bounded so that enough is
+// files watches the files that the process has open, and those that say whose connections are to end. It counts the first. Connections are files: those of clients are bounded so that enough is
 // left for the member's own and for those to other members.
 type files struct {
 	logger *zap.Logger
+	planes planes // whose revoked connections are ended, too
 	done   chan struct{}
 	ended  sync.WaitGroup
 
@@ -33,13 +34,13 @@ type files struct {
 // watchFiles begins to watch.
 //
 // Errors: the process may open too few files.
-func watchFiles(logger *zap.Logger) (*files, error) {
+func watchFiles(planes planes, logger *zap.Logger) (*files, error) {
 	_, limit := ops.FileDescriptors()
 	if limit > 0 && limit <= filesMin {
 		return nil, fmt.Errorf("file descriptor limit of etcd process is too low; please set higher (it is %d, more than %d are needed)",
 			limit, filesMin)
 	}
-	f := &files{logger: logger, done: make(chan struct{})}
+	f := &files{logger: logger, planes: planes, done: make(chan struct{})}
 	f.ended.Go(f.watch)
 	return f, nil
 }
@@ -56,6 +57,8 @@ func (f *files) watch() {
 		case <-f.done:
 			return
 		}
+		f.planes.clients.EndRevoked()
+		f.planes.peers.EndRevoked()
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Server) start(ctx context.Context) error {
 	if s.planes, err = newPlanes(c, logger); err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
-	if s.files, err = watchFiles(logger); err != nil {
+	if s.files, err = watchFiles(s.planes, logger); err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
 	s.toPeers = networkToPeers(c, logger)

@@ -106,6 +106,23 @@ func TestLogLines(t *testing.T) {
 	}
 }
 
+// TestOpenDataDirectory warns of a directory that others may read, and goes on.
+func TestOpenDataDirectory(t *testing.T) {
+	p := testkit.NewProcess(t)
+	if err := os.Mkdir(p.DataDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.DataDir, "stray"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	for _, want := range []string{"check file permission", `"msg":"found invalid file under data directory","filename":"stray"`} {
+		if !p.Says(want) {
+			t.Errorf("the log does not say %s", want)
+		}
+	}
+}
+
 // TestLogApart keeps the raft log in a directory of its own, over a crash too.
 func TestLogApart(t *testing.T) {
 	wal := filepath.Join(t.TempDir(), "wal")

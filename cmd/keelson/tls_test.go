@@ -623,3 +623,28 @@ func TestDevWithTLS(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRevocationEndsConnections: who is already in is put out, within the time between two looks at the list.
+func TestRevocationEndsConnections(t *testing.T) {
+	who := newPeople(t)
+	who.ca.Revoke()
+	p := testkit.NewProcess(t, "--cert-file="+who.server.Cert, "--key-file="+who.server.Key, "--trusted-ca-file="+who.ca.File,
+		"--client-crl-file="+who.crl)
+	p.TLS = who.as(t, who.client)
+	p.Start()
+	conn, err := tls.Dial("tcp", p.Endpoint, who.as(t, who.revoked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	who.ca.Revoke(who.revoked)
+	if _, err := io.Copy(io.Discard, conn); err == nil && !p.Says("ended a connection on client endpoint") {
+		t.Error("it ended for another reason")
+	}
+	if !p.Says(fmt.Sprintf("transport: certificate serial %x revoked", who.revoked.Serial)) {
+		t.Error("the log does not say why")
+	}
+	if err := put(p.Endpoint, p.TLS); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+}

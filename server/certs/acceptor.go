@@ -29,7 +29,7 @@ func (p *Plane) Acceptor(protocols ...string) (*Acceptor, error) {
 
 // Accept makes a handshake on raw, which it does not close. Refusals are logged with their reason.
 func (a *Acceptor) Accept(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
-	conn := tls.Server(raw, a.config)
+	conn := tls.Server(a.plane.under(raw), a.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
 		err = a.checkAddress(ctx, conn)
@@ -39,6 +39,7 @@ func (a *Acceptor) Accept(ctx context.Context, raw net.Conn) (*tls.Conn, error) 
 		answerPlain(raw, err)
 		return nil, err
 	}
+	a.plane.open.add(conn)
 	return conn, nil
 }
 

@@ -16,7 +16,8 @@
 //
 // Certificates, keys and the list of what is revoked are looked at anew for every handshake: one stat for each file, and
 // reading only if it has changed. What can't be read fails that handshake and nothing else. Trusted authorities are read
-// once. Sessions are not resumed, so that every connection is judged by what the files say when it begins.
+// once. Sessions are not resumed, so that every connection is judged by what the files say when it begins; one whose
+// certificate is revoked later ends with the next EndRevoked.
 //
 // The package owns the files of certificates that the member makes itself. It leaves to others: which flags there are
 // (config), who listens and how long a handshake may take (server, server/mux), and what a name in a certificate may do

@@ -18,6 +18,7 @@ type Plane struct {
 	client  *fresh[*tls.Certificate] // nil: nothing is shown to those who are dialed
 	roots   *x509.CertPool           // nil: the system's
 	revoked *fresh[revocations]      // nil: nothing was revoked
+	open    openConns
 }
 
 // New makes a plane of its settings and reads every file once, so that mistakes show at the start. A list of what is

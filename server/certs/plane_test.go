@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"keelson/config"
 	"keelson/internal/testkit"
 )
 
@@ -496,5 +497,133 @@ func TestOwnCertificate(t *testing.T) {
 	own := must(t, Options{CertFile: cert, KeyFile: key, Unverified: true})
 	if _, serverErr, clientErr := meet(t, own, own); serverErr != nil || clientErr != nil {
 		t.Errorf("members do not take each other's own certificates: %v; %v", serverErr, clientErr)
+	}
+}
+
+// A connection ends when its certificate is revoked, others go on, and those that are closed are forgotten.
+func TestRevokedConnectionsEnd(t *testing.T) {
+	c := newCast(t)
+	crl := c.ca.Revoke()
+	core, logs := observer.New(zapcore.WarnLevel)
+	o := serverOptions(c, true, crl, nil, nil)
+	o.Logger = zap.New(core)
+	server := must(t, o)
+	acceptor, err := server.Acceptor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connect := func(pair testkit.Pair) (theirs, ours *tls.Conn) {
+		t.Helper()
+		accepted := make(chan *tls.Conn, 1)
+		go func() {
+			raw, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+			}
+			conn, err := acceptor.Accept(t.Context(), raw)
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- conn
+		}()
+		config := must(t, Options{CertFile: pair.Cert, KeyFile: pair.Key, TrustedCAFile: c.ca.File, ServerName: "localhost"}).Client()
+		conn, err := tls.Dial("tcp", l.Addr().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn, <-accepted
+	}
+	stolen, _ := connect(c.stolen)
+	kept, keptHere := connect(c.client)
+	_, gone := connect(c.client)
+	gone.Close()
+	server.EndRevoked()
+	if n := len(server.open.list); n != 2 {
+		t.Errorf("%d connections are watched", n)
+	}
+
+	c.ca.Revoke(c.stolen)
+	server.EndRevoked()
+	if _, err := stolen.Read(make([]byte, 1)); err == nil {
+		t.Error("the revoked one goes on")
+	}
+	if logs.FilterMessage("ended a connection on client endpoint").Len() != 1 {
+		t.Errorf("logged %v", logs.All())
+	}
+	if _, err := keptHere.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(kept, make([]byte, 1)); err != nil {
+		t.Errorf("another ended, too: %v", err)
+	}
+	if err := os.Remove(crl); err != nil {
+		t.Fatal(err)
+	}
+	server.EndRevoked()
+	if n := len(server.open.list); n != 1 {
+		t.Errorf("%d connections are watched", n)
+	}
+}
+
+func TestPlanesOfSettings(t *testing.T) {
+	c := newCast(t)
+	load := func(args ...string) *config.Config {
+		t.Helper()
+		settings, _, err := config.Load("etcd", append([]string{"--data-dir=" + t.TempDir()}, args...), config.Machine{ReadFile: os.ReadFile})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return settings
+	}
+	pair := []string{"--peer-cert-file=" + c.server.Cert, "--peer-key-file=" + c.server.Key}
+	core, logs := observer.New(zapcore.WarnLevel)
+	peers := func(args ...string) *Plane {
+		t.Helper()
+		p, err := ForPeers(load(args...), zap.New(core))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	// Records in DNS are for members of the domain; with an authority of the cluster's own, its word is enough.
+	if name := peers(append(pair, "--discovery-srv=example.com")...).Client().ServerName; name != "example.com" {
+		t.Errorf("the server name is %q", name)
+	}
+	if name := peers(append(pair, "--discovery-srv=example.com", "--peer-trusted-ca-file="+c.ca.File)...).Client().ServerName; name != "" {
+		t.Errorf("with an authority the server name is %q", name)
+	}
+	if p := peers(pair...); !p.o.CheckAddresses || p.DemandsCertificates() {
+		t.Errorf("%+v", p.o)
+	}
+	if p := peers(append(pair, "--peer-skip-client-san-verification", "--peer-client-cert-auth")...); p.o.CheckAddresses || !p.DemandsCertificates() {
+		t.Errorf("%+v", p.o)
+	}
+	if p := peers(append(pair, "--peer-auto-tls")...); p.o.Unverified || logs.FilterMessage("ignoring peer auto TLS since certs given").Len() != 1 {
+		t.Errorf("%+v, %v", p.o, logs.All())
+	}
+	// Nothing is made where nothing is to be shown.
+	settings := load("--auto-tls")
+	if p, err := ForClients(settings, zap.NewNop()); err != nil || p.Serves() {
+		t.Errorf("%v, %v", p, err)
+	}
+	if _, err := os.Stat(settings.Member.DataDir + "/fixtures"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("made without need: %v", err)
+	}
+	settings = load("--auto-tls", "--self-signed-cert-validity=3", "--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1",
+		"--listen-metrics-urls=https://localhost:2")
+	p, err := ForClients(settings, zap.NewNop())
+	if err != nil || !p.Serves() {
+		t.Fatal(err)
+	}
+	made, err := p.server.get()
+	if err != nil || made.Leaf.VerifyHostname("127.0.0.1") != nil || made.Leaf.VerifyHostname("localhost") != nil ||
+		made.Leaf.NotAfter.Sub(made.Leaf.NotBefore) != 3*365*24*time.Hour {
+		t.Errorf("%+v, %v", made.Leaf, err)
 	}
 }

@@ -71,8 +71,13 @@ func (p *Plane) checkRevoked(shown []*x509.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("list of revoked certificates: %w", err)
 	}
+	return list.check(shown)
+}
+
+// check refuses certificates that are on the list.
+func (r revocations) check(shown []*x509.Certificate) error {
 	for _, c := range shown {
-		if serial := c.SerialNumber.Text(16); list[serial] {
+		if serial := c.SerialNumber.Text(16); r[serial] {
 			return fmt.Errorf("transport: certificate serial %s revoked", serial)
 		}
 	}

@@ -192,8 +192,14 @@ func (m *Mux) sort(p *pending) {
 	if err == nil {
 		handed = to.put(offer{conn, func() bool { return m.claim(p) }})
 	}
-	if !handed && m.claim(p) {
+	if handed {
+		return
+	}
+	if m.claim(p) {
 		p.conn.Close()
+	}
+	if conn != nil {
+		conn.Close() // so that whoever made the handshake hears of it
 	}
 }
 
