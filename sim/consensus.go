@@ -126,7 +126,11 @@ func (c *consensus) checkSent(m *member, msg *raftpb.Message) {
 // reportEarly is the bug of a member that believes in writes before they are on disk.
 func (m *member) reportEarly(a *replica.Append) {
 	early := m.w.bug("acknowledge-before-sync") || m.w.bug("vote-before-sync") && len(a.Entries) == 0
-	if !early || len(m.appends) > 1 && !m.reported[m.appends[len(m.appends)-2]] {
+	if n := len(m.appends); n > 1 {
+		before, ok := m.appends[n-2].(*replica.Append)
+		early = early && ok && m.reported[before]
+	}
+	if !early {
 		return
 	}
 	if m.reported == nil {

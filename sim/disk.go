@@ -455,7 +455,7 @@ func (d *disk) Remove(name string) error {
 	if len(n.children) > 0 {
 		return &os.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
 	}
-	if strings.HasPrefix(name, storeDir) {
+	if inStore(name) {
 		d.postponed = append(d.postponed, name)
 		return nil
 	}
@@ -497,10 +497,14 @@ func (d *disk) Rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	if from != to {
-		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: errors.ErrUnsupported}
+	if from == to {
+		return d.do(opChange, newname, to, 1, func(int) { to.change(change{remove: oldbase, add: newbase, node: n}) })
 	}
-	return d.do(opChange, newname, to, 1, func(int) { to.change(change{remove: oldbase, add: newbase, node: n}) })
+	// Two directories change, and a crash may keep either change: worse than journals are.
+	return d.do(opChange, newname, to, 1, func(int) {
+		from.change(change{remove: oldbase})
+		to.change(change{add: newbase, node: n})
+	})
 }
 
 func (d *disk) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {

@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"keelson/raftlog"
+	"keelson/state"
 )
 
 // memberIDs are the members of a cluster, as many of them as it has.
@@ -48,6 +51,9 @@ func newHost(w *world, index int) *host {
 
 func (h *host) String() string { return fmt.Sprintf("m%d", h.index+1) }
 
+// beginning is where the log of the host's member begins.
+func (h *host) beginning() state.Position { return state.Position{Index: 1, Term: 1} }
+
 // clock is what the host's monotonic clock shows.
 func (h *host) clock() time.Duration { return h.w.now + h.w.now/1e6*time.Duration(h.drift) }
 
@@ -60,6 +66,7 @@ func (h *host) boot() {
 	w.runs++
 	h.starts++
 	m := &member{w: w, host: h, run: w.runs, disk: h.disk, proposals: map[uint64]time.Duration{}}
+	m.states = states{origin: m.newOrigin(), sending: map[uint64]bool{}, waiting: map[raftlog.Position]string{}}
 	h.member = m
 	if h.spoilt == nil && w.chance(w.faults.strikeStart) {
 		h.disk.arm(strike{dir: memberDir, after: w.rng.IntN(40), crash: true})

@@ -18,7 +18,30 @@ type ledger struct {
 	longest    uint64          // the newest entry that ever was in it
 	opened     bool            // there is a log
 	writing    []raftlog.Batch // under way: a crash keeps the first some of them
+	installing *installation   // under way: a crash keeps the old log or begins the new one; nil: none is
 }
+
+// installation is a state that takes the place of what was before.
+type installation struct {
+	at   raftlog.Position
+	hard *raftpb.HardState
+}
+
+// after is the ledger once a state is installed. Of the term and vote that come with it, a crash in between may leave those
+// of before, but for a term that the state is beyond.
+func (l ledger) after(i *installation, complete bool) *ledger {
+	hard := ledger{term: l.term, vote: l.vote}
+	if i.hard != nil && complete {
+		hard.term, hard.vote = i.hard.GetTerm(), i.hard.GetVote()
+	}
+	if hard.term < i.at.Term {
+		hard.term, hard.vote = i.at.Term, 0
+	}
+	return &ledger{base: i.at.Index, term: hard.term, vote: hard.vote, longest: i.at.Index, opened: true}
+}
+
+// installed notes that a state is installed.
+func (l *ledger) installed() { *l = *l.after(l.installing, true) }
 
 // last is the newest entry.
 func (l *ledger) last() uint64 { return l.base + uint64(len(l.terms)) }
@@ -94,6 +117,17 @@ func (l *ledger) reopen(m *member) {
 			m.w.reach("an append that never returned is there", k > 0)
 			*l = *after
 			break
+		}
+	}
+	for _, complete := range []bool{true, false} {
+		if i := l.installing; i != nil && m.machine.Applied().Index >= i.at.Index {
+			after := l.after(i, complete)
+			if why = after.differs(m.log); why == "" {
+				m.w.reach("a crash left the installed state", true)
+				m.host.applied = max(m.host.applied, i.at.Index)
+				*l = *after
+				break
+			}
 		}
 	}
 	if why != "" && l.opened {

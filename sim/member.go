@@ -15,6 +15,7 @@ import (
 	"keelson/leader"
 	"keelson/raftlog"
 	"keelson/replica"
+	"keelson/server/datadir"
 	"keelson/state"
 	"keelson/state/members"
 	"keelson/state/mvcc"
@@ -22,9 +23,10 @@ import (
 )
 
 const (
-	memberDir = "/member"
-	logDir    = "/member/log"
-	storeDir  = "/member/store"
+	dataDir   = "/data"
+	memberDir = "/data/member" // and, while it is founded, member.new
+	logDir    = "/data/member/wal"
+	storeDir  = "/data/member/state" // and, when it came as a snapshot, state-1, ...
 
 	tickInterval    = 100 * time.Millisecond
 	electionTimeout = 10 * tickInterval
@@ -32,6 +34,11 @@ const (
 )
 
 func inLog(name string) bool { return strings.HasPrefix(name, logDir) }
+
+// inStore tells files that Pebble handles beside whatever else is going on.
+func inStore(name string) bool {
+	return strings.HasPrefix(name, storeDir) || strings.HasPrefix(name, "/data/member.new/state")
+}
 
 // member is one run of a member: from the start of its process to its end. It is what package node is in production,
 // with the moves carried out one at a time, whenever the world says so.
@@ -41,13 +48,13 @@ type member struct {
 	run  int
 	disk *disk
 
-	db      *storage.DB
+	dir     *datadir.Dir
 	machine *state.Machine
 	log     *raftlog.Log
 	replica *replica.Replica
 	lessor  *leader.Lessor
 
-	appends   []*replica.Append        // handed out, not begun
+	appends   []replica.Effect         // Appends and Installs handed out, not begun
 	reported  map[*replica.Append]bool // of those: by a deliberate bug, reported done already
 	applies   []*replica.Apply
 	appending bool // an append is scheduled or under way
@@ -64,11 +71,13 @@ type member struct {
 	leading   uint64        // the term this member leads in; 0: none
 	leader    uint64        // who leads, as far as it knows; 0: nobody
 	confirm   bool          // it is asking whether it still leads
+
+	states
 }
 
 // start starts the member from what its disk holds, the way a process does.
 func (m *member) start() error {
-	steps := []func() error{m.openStore, m.openLog, m.openReplica}
+	steps := []func() error{m.openDir, m.found, m.openStore, m.openLog, m.openReplica}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -80,62 +89,56 @@ func (m *member) start() error {
 	return nil
 }
 
-func (m *member) openStore() (err error) {
-	if err := m.makeDirectories(); err != nil {
-		return err
-	}
-	m.db, err = storage.Open(storage.Options{
-		FS: m.disk, Dir: storeDir, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
-		Fatal: func(reason string) { panic("sim: the store gives up, though its disk has not failed: " + reason) },
-	})
-	if err != nil {
-		return err
-	}
-	done, err := state.Bootstrapped(m.db)
-	if err != nil {
-		return err
-	}
-	if !done {
-		if m.host.born {
-			m.w.violate("the state is gone")
-		}
-		if err := m.bootstrap(); err != nil {
-			return err
-		}
-	}
-	m.machine, err = state.Open(m.db, state.Options{NewestCacheBytes: m.w.cacheBytes})
+func (m *member) openDir() (err error) {
+	m.dir, err = datadir.Open(m.disk, dataDir)
 	return err
 }
 
-// makeDirectories makes the directories that the packages expect to exist, durably.
-//
-// A member whose founding a crash has cut short is founded again from nothing: package datadir founds under another name
-// and removes what is half made, because Pebble can't open every half-made store.
-func (m *member) makeDirectories() error {
-	if m.host.starts > 1 && !m.host.born {
-		for _, half := range []string{storeDir, logDir} {
-			if err := m.disk.RemoveAll(half); err != nil {
-				return err
-			}
-		}
+func (m *member) openDB(dir string) (*storage.DB, error) {
+	return storage.Open(storage.Options{
+		FS: m.disk, Dir: dir, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
+		Fatal: func(reason string) { panic("sim: the store gives up, though its disk has not failed: " + reason) },
+	})
+}
+
+// found writes the first files of a member without data.
+func (m *member) found() error {
+	if !m.dir.Fresh {
+		return nil
 	}
-	if err := m.disk.MkdirAll(storeDir, 0o700); err != nil {
+	if m.host.born {
+		m.w.violate("all files of %v are gone", m)
+	}
+	db, err := m.openDB(m.dir.State())
+	if err != nil {
 		return err
 	}
-	for _, parent := range []string{memberDir, "/"} {
-		dir, err := m.disk.OpenDir(parent)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-			return err
-		}
+	if err := errors.Join(m.bootstrap(db), db.Close()); err != nil {
+		return err
+	}
+	l, err := raftlog.Create(m.logOptions(), raftlog.Position(m.host.beginning()))
+	if err != nil {
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	return m.dir.Commit(datadir.Identity{ClusterID: clusterID, MemberID: m.host.id})
+}
+
+func (m *member) openStore() error {
+	db, err := m.openDB(m.dir.State())
+	if err != nil {
+		return err
+	}
+	if m.machine, err = state.Open(db, state.Options{NewestCacheBytes: m.w.cacheBytes}); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	return nil
 }
 
 // bootstrap makes the state of a new cluster.
-func (m *member) bootstrap() error {
+func (m *member) bootstrap(db *storage.DB) error {
 	id := state.Identity{ClusterID: clusterID}
 	cs := &raftpb.ConfState{}
 	for _, h := range m.w.hosts {
@@ -150,16 +153,15 @@ func (m *member) bootstrap() error {
 	if err != nil {
 		return err
 	}
-	err = state.Bootstrap(m.db, id)
-	if err != nil {
+	if err := state.Bootstrap(db, id); err != nil {
 		return err
 	}
-	return m.db.Flush()
+	return db.Flush()
 }
 
 func (m *member) logOptions() raftlog.Options {
 	return raftlog.Options{
-		FS: m.disk, Dir: logDir, ClusterID: clusterID, MemberID: m.host.id,
+		FS: m.disk, Dir: m.dir.Wal(), ClusterID: clusterID, MemberID: m.host.id,
 		SegmentBytes: m.w.segmentBytes, TailBytes: m.w.tailBytes,
 	}
 }
@@ -170,10 +172,12 @@ func (m *member) openLog() error {
 		return err
 	}
 	at := raftlog.Position(durable)
-	l, rec, err := raftlog.Open(m.logOptions(), at)
-	if errors.Is(err, raftlog.ErrNoLog) && !m.host.born {
-		l, err = raftlog.Create(m.logOptions(), at)
+	open := raftlog.Open
+	if _, ok := m.dir.Installed(); ok {
+		m.w.reach("a crash came between a state and its log", true)
+		open = raftlog.OpenInstalled
 	}
+	l, rec, err := open(m.logOptions(), at)
 	if err != nil && m.w.bug("cut-at-first-bad-checksum") {
 		l, err = m.cutAndOpen(err, at)
 	}
@@ -182,7 +186,8 @@ func (m *member) openLog() error {
 	}
 	m.log = l
 	m.w.reach("an unfinished append was cut off", rec.Cut != nil)
-	return nil
+	m.w.reach("a log was begun anew by a start", rec.Replaced)
+	return m.dir.Settle()
 }
 
 // cutAndOpen is the bug of a log that takes every damage for the end of the log.
@@ -202,22 +207,26 @@ func (m *member) cutAndOpen(err error, at raftlog.Position) (*raftlog.Log, error
 }
 
 func (m *member) openReplica() (err error) {
-	view := m.machine.View()
-	conf := new(raftpb.ConfState)
-	err = proto.Unmarshal(view.Members().ConfState(), conf)
-	view.Close()
-	if err != nil {
-		return err
-	}
 	m.lessor = leader.NewLessor(leader.LessorOptions{
 		Extension: electionTimeout, StallMax: electionTimeout, CheckpointInterval: m.w.checkpoints,
 	})
 	m.replica, err = replica.New(replica.Options{
-		ID: m.host.id, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: conf,
-		Applied: m.appliedAtStart(), MessageBytesMax: m.w.messageBytes, ApplyBytesMax: m.w.applyBytes,
-		UncommittedBytesMax: m.w.uncommittedBytes,
+		ID: m.host.id, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: m.configuration(),
+		Applied: m.appliedAtStart(), Snapshot: m.describe,
+		MessageBytesMax: m.w.messageBytes, ApplyBytesMax: m.w.applyBytes, UncommittedBytesMax: m.w.uncommittedBytes,
 	})
 	return err
+}
+
+// configuration is raft's, as the machine has it.
+func (m *member) configuration() *raftpb.ConfState {
+	view := m.machine.View()
+	defer view.Close()
+	conf := new(raftpb.ConfState)
+	if err := proto.Unmarshal(view.Members().ConfState(), conf); err != nil {
+		m.w.violate("configuration: %v", err)
+	}
+	return conf
 }
 
 // appliedAtStart is what the replica is told has been applied.
@@ -240,8 +249,9 @@ func (m *member) close() {
 	if m.log != nil {
 		_ = m.log.Close()
 	}
-	if m.db != nil {
-		_ = m.db.Close()
+	m.closeRetired()
+	if m.machine != nil {
+		_ = m.machine.Close()
 	}
 }
 
@@ -252,6 +262,8 @@ func (m *member) step(events ...replica.Event) {
 		case *replica.Append:
 			m.appends = append(m.appends, e)
 			m.reportEarly(e)
+		case *replica.Install:
+			m.appends = append(m.appends, e)
 		case *replica.Apply:
 			m.applies = append(m.applies, e)
 		case *replica.Send:
@@ -280,6 +292,10 @@ func (m *member) send(msg *raftpb.Message) {
 	m.w.checkSent(m, msg)
 	if m.w.bug("commit-by-counting") && m.leading != 0 {
 		msg = m.commitByCounting(msg)
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		m.sendState(msg)
+		return
 	}
 	m.w.network.send(m, msg)
 }
@@ -313,12 +329,23 @@ func (m *member) tell(what string, events ...replica.Event) {
 	m.w.at(m.lastTold, what, m, func() { m.step(events...) })
 }
 
-// append is the append move: one or more Appends under one sync.
+// append is the append move: one or more Appends under one sync, or an Install.
 func (m *member) append() {
-	n := 1 + m.w.rng.IntN(len(m.appends))
+	if in, ok := m.appends[0].(*replica.Install); ok {
+		m.appends = m.appends[1:]
+		m.appending = false
+		m.install(in)
+		return
+	}
+	n := slices.IndexFunc(m.appends, func(e replica.Effect) bool { _, ok := e.(*replica.Install); return ok })
+	if n < 0 {
+		n = len(m.appends)
+	}
+	n = 1 + m.w.rng.IntN(n)
 	var batches []raftlog.Batch
 	var done []replica.Event
-	for _, a := range m.appends[:n] {
+	for _, e := range m.appends[:n] {
+		a := e.(*replica.Append)
 		batches = append(batches, m.batch(a))
 		if !m.reported[a] {
 			done = append(done, replica.AppendDone{Append: a})
@@ -410,7 +437,7 @@ func (m *member) observeLeases(changes []state.LeaseChange) {
 func (m *member) flush() {
 	m.unflushed = 0
 	before := m.machine.Applied()
-	if err := m.db.Flush(); err != nil {
+	if err := m.machine.Flush(); err != nil {
 		m.w.violate("flush: %v", err)
 	}
 	if m.disk.crashed() {
@@ -433,9 +460,7 @@ func (m *member) truncate() {
 	if m.w.bug("truncate-to-applied") {
 		upTo = m.machine.Applied().Index
 	}
-	if len(m.w.hosts) > 1 {
-		upTo = min(upTo, m.w.disposable())
-	}
+	upTo = min(upTo, m.needed())
 	first, _ := m.log.FirstIndex()
 	if err := m.log.Truncate(upTo); err != nil {
 		m.host.diskFailed(err)
@@ -443,7 +468,7 @@ func (m *member) truncate() {
 	}
 	again, _ := m.log.FirstIndex()
 	m.w.reach("the log was truncated", again > first)
-	if again > upTo+1 {
+	if again > max(first, upTo+1) {
 		m.w.violate("the log begins at %d, truncated to %d", again, upTo)
 	}
 }

@@ -65,9 +65,6 @@ func (n *network) send(m *member, msg *raftpb.Message) {
 // lost drops a message; the sender sometimes gets to know.
 func (n *network) lost(m *member, msg *raftpb.Message) {
 	w := n.w
-	if msg.GetType() == raftpb.MsgSnap {
-		w.after(time.Second, "snapshot lost", m, func() { m.step(replica.SnapshotSent{ID: msg.GetTo(), Failed: true}) })
-	}
 	// What a connection that breaks makes known, it makes known once.
 	if l := &n.links[m.host.index][w.hostOf(msg.GetTo()).index]; w.now >= l.told && w.rng.IntN(3) == 0 {
 		l.told = w.now + tickInterval
@@ -192,7 +189,7 @@ func (n *network) heal(well []*host) {
 		mute := !deaf || w.rng.IntN(2) == 0
 		n.each(func(from, to int, l *link) { l.cut = l.cut || deaf && to == h.index || mute && from == h.index })
 	}
-	w.air = air{delayMax: 10 * time.Millisecond}
+	w.air = air{delayMax: 10 * time.Millisecond, stateMax: 100 * time.Millisecond}
 }
 
 func (w *world) hostOf(id uint64) *host {

@@ -10,6 +10,9 @@ type settings struct {
 	style            crashStyle
 	segmentBytes     int64
 	tailBytes        int64
+	keepAll          bool   // the log is kept as long as any member needs it; otherwise:
+	catchUp          uint64 // so many entries are kept for others,
+	keepForActive    bool   // and what those need that the leader hears of
 	cacheBytes       int64
 	messageBytes     uint64
 	applyBytes       uint64
@@ -32,6 +35,7 @@ type faults struct {
 type air struct {
 	delayMax      time.Duration
 	slowMax       time.Duration // of a link that is slow
+	stateMax      time.Duration // for a whole state
 	lossPercent   int
 	repeatPercent int
 	astray        int  // one in so many reaches another member as well; 0: none
@@ -55,6 +59,9 @@ func drawSettings(rng *rand.Rand) settings {
 		},
 		segmentBytes:     []int64{4 << 10, 16 << 10, 64 << 10}[rng.IntN(3)],
 		tailBytes:        []int64{1, 4 << 10, 1 << 20}[rng.IntN(3)],
+		keepAll:          rng.IntN(3) == 0,
+		catchUp:          []uint64{0, 3, 30}[rng.IntN(3)],
+		keepForActive:    rng.IntN(2) == 0,
 		cacheBytes:       []int64{-1, 2 << 10, 1 << 20}[rng.IntN(3)],
 		messageBytes:     []uint64{1, 1 << 10, 1 << 20}[rng.IntN(3)],
 		applyBytes:       []uint64{1, 500, 1 << 20}[rng.IntN(3)],
@@ -70,6 +77,7 @@ func drawSettings(rng *rand.Rand) settings {
 		air: air{
 			delayMax:      []time.Duration{ms, 10 * ms, 100 * ms}[rng.IntN(3)],
 			slowMax:       []time.Duration{300 * ms, 3 * time.Second}[rng.IntN(2)],
+			stateMax:      []time.Duration{10 * ms, time.Second, 5 * time.Second}[rng.IntN(3)],
 			lossPercent:   []int{0, 0, 2, 10, 30}[rng.IntN(5)],
 			repeatPercent: []int{0, 0, 2, 20}[rng.IntN(4)],
 			astray:        []int{0, 50}[rng.IntN(2)],

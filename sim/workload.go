@@ -250,6 +250,7 @@ func (m *member) compact() {
 
 // upkeep is what the log wants done now and then.
 func (m *member) upkeep() {
+	m.retireDrained()
 	var err error
 	switch m.w.rng.IntN(3) {
 	case 0:
