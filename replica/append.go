@@ -22,16 +22,17 @@ type appends struct {
 // send emits messages to other members, but not requests for votes: those it returns, for they go the way of raft's own
 // responses. They speak of a term and of entries that must be on disk first: a member that forgets in a crash that it
 // was a candidate could vote for another one in the same term, or count votes given to a longer log than it still has.
+// The same goes for what tells of a conf change that the disk does not know to be committed: see changes.
 func (r *Replica) send(ms []*raftpb.Message) (held []*raftpb.Message) {
 	for _, m := range ms {
-		if isCampaign(m) {
+		if isCampaign(m) || r.changes.tells(m) {
 			held = append(held, m)
 		}
 	}
 	if len(held) > 0 {
 		rest := make([]*raftpb.Message, 0, len(ms)-len(held))
 		for _, m := range ms {
-			if !isCampaign(m) {
+			if !isCampaign(m) && !r.changes.tells(m) {
 				rest = append(rest, m)
 			}
 		}
@@ -49,8 +50,8 @@ func isCampaign(m *raftpb.Message) bool {
 
 // queueAppend turns raft's message to the append move (nil: none), and messages held back by send, into an effect.
 //
-// A commit index alone is not worth a write: it travels with the next one, and if there is none, the next start finds
-// out again. An Append without a write remains if something is to be said after earlier ones.
+// A commit index alone is not worth a write, unless it is that of a conf change: it travels with the next one, and if there
+// is none, the next start finds out again. An Append without a write remains if something is to be said after earlier ones.
 func (r *Replica) queueAppend(rd *raft.Ready, m *raftpb.Message, held []*raftpb.Message) {
 	q := &r.appends
 	if !raft.IsEmptyHardState(rd.HardState) {
@@ -58,9 +59,10 @@ func (r *Replica) queueAppend(rd *raft.Ready, m *raftpb.Message, held []*raftpb.
 	}
 	a := &Append{Entries: m.GetEntries(), Sync: rd.MustSync, responses: append(m.GetResponses(), held...)}
 	installs := !raft.IsEmptySnap(rd.Snapshot)
-	if a.Sync || installs {
+	if a.Sync || installs || r.changes.isDue(r.status.Committed) {
 		a.Sync = true
 		a.HardState, q.hard = q.hard, nil
+		r.changes.handedOut(a.HardState.GetCommit())
 	} else if len(a.responses) == 0 {
 		return
 	}
@@ -107,6 +109,7 @@ func (r *Replica) Awaits(s *raftpb.Snapshot) bool {
 
 func (r *Replica) appendDone(a *Append) {
 	r.inOrder(a)
+	r.changes.written(a.HardState.GetCommit())
 	r.respond(a)
 }
 
@@ -118,6 +121,7 @@ func (r *Replica) installDone(in *Install) {
 	r.appends.installs--
 	r.appends.installing = nil
 	meta := in.Snapshot.GetMetadata()
+	r.changes.written(meta.GetIndex())
 	r.applies.conf = meta.GetConfState()
 	r.status.Applied = meta.GetIndex()
 	r.skipped(meta.GetTerm())

@@ -43,11 +43,15 @@ func (r *Replica) queueApply(m *raftpb.Message) {
 	}
 }
 
-// handOutApplies emits Applies up to and including the next one with a conf change.
+// handOutApplies emits Applies up to and including the next one with a conf change, which has to wait until the disk knows
+// that it is committed.
 func (r *Replica) handOutApplies() {
 	q := &r.applies
 	for len(q.waiting) > 0 && !q.changing {
 		a := q.waiting[0]
+		if a.change != nil && a.last() > r.changes.durable {
+			break
+		}
 		q.waiting[0], q.waiting = nil, q.waiting[1:]
 		q.made++
 		a.sequence = q.made

@@ -156,6 +156,9 @@ func (r *Replica) pump() (told bool) {
 		return false
 	}
 	if q.term != s.Term {
+		if fault.Mutant("propose-again-at-once") {
+			q.passed(s.Term)
+		}
 		q.term, q.last, q.sinceTicks, q.retry = s.Term, 0, 0, true
 	}
 	if q.sinceTicks >= r.o.ReadRetryTicks {
@@ -195,7 +198,7 @@ func (r *Replica) giveToOneself() (told bool) {
 // another one leads: if it were to commit that, and end before the others know, they would go on counting with its vote.
 // Of two voters the other one would be stuck for ever.
 func (r *Replica) stepProposal(from uint64, e *raftpb.Entry) error {
-	if r.removesThis(e) && !r.status.Lone {
+	if r.removesThis(e) && !r.status.Lone && !fault.Mutant("leader-commits-its-removal") {
 		r.giveAway()
 		return ErrTransferring
 	}
@@ -270,7 +273,7 @@ func (r *Replica) receiveProposal(m *raftpb.Message) {
 	if c.term != r.status.Term {
 		c.term, c.last = r.status.Term, make(map[uint64]uint64)
 	}
-	if c.last[origin]+1 != link {
+	if c.last[origin]+1 != link && !fault.Mutant("take-links-again") {
 		fault.Sometimes("a proposal comes again, or too early", true)
 		return
 	}

@@ -52,6 +52,46 @@ func TestM6TheOtherOneOfTwoGoesOn(t *testing.T) {
 	}
 }
 
+// M6, the other way round: of two, the one that follows is removed, knows it, and ends. The leader crashes, and what it knew
+// of the commitment was only in memory. It must not wait for the vote of a member that is no more.
+func TestM6TheLeaderOfTwoComesBackAlone(t *testing.T) {
+	for _, ticking := range []bool{false, true} {
+		c := newCluster(t, 2, 0, nil)
+		c.startAll()
+		l, other := c.elect(1), c.member(2)
+		l.step(replica.ProposeConfChange{ID: 1, Change: removal(2)})
+		for steps := 0; ; steps++ {
+			if steps > 1000 {
+				t.Fatal("the other one is never removed")
+			}
+			if other.settleLocally(); len(other.state.conf.GetVoters()) == 1 {
+				break
+			}
+			switch {
+			case len(c.network) > 0:
+				c.deliver(0)
+			case len(l.appends) > 0:
+				l.appendNext()
+			case ticking || steps%10 == 0:
+				l.step(replica.Tick{})
+			case len(l.applies) > 0:
+				l.applyNext()
+			}
+		}
+		other.crash(0)
+		l.crash(0)
+		c.network = nil
+		l.start()
+		for range 100 {
+			l.step(replica.Tick{})
+			c.settle()
+		}
+		if st := l.r.Status(); !st.Lone || st.Leader != l.id {
+			t.Errorf("the former leader does not lead alone: %+v", st)
+		}
+	}
+}
+
 // Who is the only voter can't give leadership to anybody: what removes it is for the machine to refuse.
 func TestTheLastVotersRemovalIsNotHeldBack(t *testing.T) {
 	c := newCluster(t, 1, 1, nil)

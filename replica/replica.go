@@ -25,6 +25,7 @@ type Replica struct {
 	chains  chains
 	appends appends
 	applies applies
+	changes changes
 
 	effects []Effect // of this Step; reused
 }
@@ -47,6 +48,10 @@ func New(o Options) (*Replica, error) {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	last, _ := o.Log.LastIndex()
+	changes, err := newChanges(o.Log, s.hard.GetCommit(), last)
+	if err != nil {
+		return nil, err
+	}
 	r := &Replica{
 		o:  o,
 		rn: rn,
@@ -61,6 +66,7 @@ func New(o Options) (*Replica, error) {
 		reads:   reads{origin: o.Origin},
 		outbox:  outbox{origin: o.Origin},
 		applies: applies{conf: o.ConfState},
+		changes: changes,
 	}
 	r.configure(o.ConfState)
 	r.campaignIfLone()
@@ -204,9 +210,13 @@ func (r *Replica) collect() {
 	if r.rn.HasReady() {
 		rd := r.rn.Ready()
 		r.observe(&rd)
+		if !raft.IsEmptySnap(rd.Snapshot) {
+			r.changes.at = nil // with the log
+		}
+		r.changes.appended(rd.Entries)
 		send, appendMsg, applyMsg := split(rd.Messages)
 		held := r.send(send)
-		if appendMsg != nil || len(held) > 0 {
+		if appendMsg != nil || len(held) > 0 || r.changes.isDue(r.status.Committed) {
 			r.queueAppend(&rd, appendMsg, held)
 		}
 		if applyMsg != nil {

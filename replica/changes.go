@@ -1,0 +1,71 @@
+package replica
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// changes knows where in the log conf changes stand that this member's disk does not know to be committed.
+//
+// Commit indexes are not worth a write of their own, but those of conf changes are: a member that was removed goes away as
+// soon as it has heard so, and takes its vote with it. Those who remain must know then, also after a crash, that they can do
+// without. So a conf change is applied only when the disk knows that it is committed, and before that a leader tells nobody
+// that it is: what it sends meanwhile waits for the disk.
+type changes struct {
+	at      []uint64 // ascending. Invariant: all are above durable
+	made    uint64   // the commit index in the newest hard state that was handed out
+	durable uint64   // the one on disk. Invariant: durable <= made
+}
+
+// newChanges looks through what was not applied of the log. Up to committed the disk knows that it is committed.
+func newChanges(log Log, committed, last uint64) (changes, error) {
+	c := changes{made: committed, durable: committed}
+	const pageBytes = 1 << 20
+	for i := committed + 1; i <= last; {
+		page, err := log.Entries(i, last+1, pageBytes)
+		if err != nil {
+			return c, fmt.Errorf("replica: look for conf changes from %d on: %w", i, err)
+		}
+		c.appended(page)
+		i += uint64(len(page))
+	}
+	return c, nil
+}
+
+// appended takes in entries that follow on the log, or replace its end.
+func (c *changes) appended(entries []*raftpb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	for n := len(c.at); n > 0 && c.at[n-1] >= entries[0].GetIndex(); n-- {
+		c.at = c.at[:n-1]
+	}
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryNormal {
+			c.at = append(c.at, e.GetIndex())
+		}
+	}
+}
+
+// isDue reports whether a commit index is worth a write.
+func (c *changes) isDue(committed uint64) bool {
+	return len(c.at) > 0 && c.at[0] <= committed && c.made < c.at[0]
+}
+
+// handedOut notes that a hard state with a commit index was handed out.
+func (c *changes) handedOut(committed uint64) { c.made = max(c.made, committed) }
+
+// written notes that a commit index is on disk.
+func (c *changes) written(committed uint64) {
+	c.durable = max(c.durable, committed)
+	for len(c.at) > 0 && c.at[0] <= c.durable {
+		c.at = c.at[1:]
+	}
+}
+
+// tells reports whether a message lets its receiver know what it must not know yet.
+func (c *changes) tells(m *raftpb.Message) bool {
+	t := m.GetType()
+	return len(c.at) > 0 && (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && m.GetCommit() >= c.at[0]
+}
