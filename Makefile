@@ -51,6 +51,14 @@ race: ## Run the tests of concurrent packages under the race detector
 sim: ## Simulate clusters of one, three and five members under faults (SEED=, SEEDS=, STEPS=)
 	go test ./sim -run 'TestSim$$' -v -count=1 -seed=$(SEED) -seeds=$(SEEDS) -steps=$(STEPS)
 
+.PHONY: sim-mutants
+sim-mutants: ## Check that the simulation finds every deliberate bug
+	go run ./sim/mutants
+
+.PHONY: soak
+soak: ## Simulate new seeds until DURATION is over
+	go test ./sim -run 'TestSim$$' -count=1 -timeout=0 -for=$(DURATION) -steps=$(STEPS)
+
 .PHONY: chaos
 chaos: ## Real clusters in trouble until one breaks a promise (DURATION=, SEED=); needs root; logs stay in bin/chaos
 	mkdir -p bin/chaos

@@ -13,35 +13,44 @@ type Bug struct {
 var Bugs = []Bug{
 	{"acknowledge-before-sync", 1, 3},    // the replica believes in writes as soon as it has handed them out
 	{"acknowledge-before-sync", 3, 1},    //
-	{"skip-log-sync", 1, 12},             // a sync of a log file does nothing
+	{"skip-log-sync", 1, 19},             // a sync of a log file does nothing
 	{"skip-log-sync", 3, 1},              //
-	{"retry-failed-sync", 1, 8},          // after a failed sync, the next one is believed
+	{"retry-failed-sync", 1, 56},         // after a failed sync, the next one is believed
 	{"skip-directory-sync", 1, 19},       // a sync of a directory does nothing
-	{"applied-index-apart", 1, 19},       // the applied index lives apart from what it stands for
-	{"truncate-to-applied", 1, 18},       // the log is cut up to what is applied, not up to what is flushed
-	{"cut-at-first-bad-checksum", 1, 17}, // all damage is taken for the end of the log
-	{"expiry-names-id-alone", 1, 41},     // an expiry ends whichever lease has the id by then
-	{"read-before-applied", 1, 10},       // a read does not wait until its index is applied
+	{"applied-index-apart", 1, 20},       // the applied index lives apart from what it stands for
+	{"truncate-to-applied", 1, 56},       // the log is cut up to what is applied, not up to what is flushed
+	{"cut-at-first-bad-checksum", 1, 24}, // all damage is taken for the end of the log
+	{"expiry-names-id-alone", 1, 66},     // an expiry ends whichever lease has the id by then
+	{"read-before-applied", 1, 23},       // a read does not wait until its index is applied
 	{"read-before-applied", 3, 1},        //
 	{"vote-before-sync", 3, 1},           // votes are given, and asked for, before the disk holds them
-	{"keep-conflicting-tail", 3, 6},      // entries that conflict with a new leader's stay in the log
-	{"commit-by-counting", 3, 2},         // entries of earlier terms are committed by counting who has them
-	{"accept-wrong-receiver", 5, 6},      // messages for another member are taken
-	{"expire-on-follower", 3, 16},        // followers count the time of leases, too
-	{"former-leader-expires", 3, 21},     // the revoke of an expired lease does not say whose term it is from
-	{"renew-before-applied", 5, 20},      // a leader renews leases without waiting for what is committed
+	{"keep-conflicting-tail", 3, 75},     // entries that conflict with a new leader's stay in the log
+	{"commit-by-counting", 3, 10},        // entries of earlier terms are committed by counting who has them
+	{"accept-wrong-receiver", 5, 22},     // messages for another member are taken
+	{"expire-on-follower", 3, 30},        // followers count the time of leases, too
+	{"former-leader-expires", 3, 34},     // the revoke of an expired lease does not say whose term it is from
+	{"renew-before-applied", 5, 110},     // a leader renews leases without waiting for what is committed
+	{"renew-while-transferring", 3, 950}, // a leader who gives leadership away renews leases without a quorum
+	{"settle-before-reset", 3, 287},      // an installation counts as complete before the log has begun anew
+	{"skip-state-sync", 3, 34},           // the files of a received state are not synced
+	{"change-though-refused", 3, 108},    // raft carries out what the state has refused
+	{"publish-twice", 1, 1},              // watchers get an event twice
+	{"install-tells-no-watcher", 3, 10},  // watchers do not hear of an installation
+	{"forget-configuration", 3, 22},      // a start goes by the members that the cluster was founded with
 }
 
 // RareStates are the states that simulations must get into now and then. There are more marks than these.
 var RareStates = []string{
+	"a bit of a state that was coming in was flipped",
+	"a change of members was refused",
 	"a client gave up",
 	"a compaction took several steps",
 	"a conflicting tail was replaced",
+	"a crash came between a state and its log",
+	"a crash left the installed state",
 	"a crash with an append under way",
 	"a crash with applies under way",
 	"a crash within a flush",
-	"a crash came between a state and its log",
-	"a crash left the installed state",
 	"a crash within a start",
 	"a crash within an installation",
 	"a flipped bit was refused",
@@ -50,25 +59,37 @@ var RareStates = []string{
 	"a hash was made again",
 	"a leader asks whether it still leads",
 	"a leader crashed",
+	"a leader is to remove itself",
 	"a leader was paused for longer than an election",
 	"a leader was replaced",
 	"a lease ran out",
 	"a lease was renewed",
+	"a log was begun anew by a start",
+	"a member that was removed has ended",
+	"a member took the place of another one at its address",
+	"a member was told that it is removed",
 	"a message came twice",
 	"a message went astray",
-	"a log was begun anew by a start",
+	"a renewal waits for a quorum",
 	"a replaced state was removed",
 	"a state was installed",
 	"a state was not wanted",
 	"a state was received",
 	"a state was received in part",
 	"a state was resumed",
+	"a wall clock jumped",
+	"a watcher fell behind a compaction",
+	"a watcher waits for the future",
+	"a watcher was told of progress",
+	"a watcher was told of several revisions at once",
+	"a watcher went on elsewhere",
 	"a write was acknowledged in a later term",
 	"an append that never returned is there",
 	"an append was lost in a crash",
 	"an append while an apply is under way",
 	"an entry was applied again",
 	"an entry was committed by one of a later term",
+	"an entry was committed by the voters before a change",
 	"an expiry met a later lease of the same id",
 	"an old view was read",
 	"an unfinished append was cut off",
@@ -79,6 +100,7 @@ var RareStates = []string{
 	"reads were dropped",
 	"several appends under one sync",
 	"several applies at once",
+	"the disk of a leader stood still",
 	"the log was truncated",
 	"the log's disk failed",
 	"the state on disk is behind",

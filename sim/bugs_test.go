@@ -14,7 +14,7 @@ import (
 //
 // With the build tag sim there are more bugs, which live in the code under test: go run ./sim/mutants runs them all.
 func TestBugsAreFound(t *testing.T) {
-	const most, steps = 200, 1500
+	const most, steps = 500, 1500
 	for _, bug := range sim.Bugs {
 		t.Run(fmt.Sprintf("%s/%d", bug.Name, bug.Members), func(t *testing.T) {
 			for seed := bug.Seed; seed < bug.Seed+most; seed++ {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"hash/crc64"
 	"maps"
+	"slices"
+	"time"
 
 	"keelson/command"
 	"keelson/replica"
@@ -45,6 +47,10 @@ type record struct {
 	floor     mvcc.Revision
 	leases    map[int64]modelLease
 	hash      uint64 // of the state; 0: not seen
+	roster    *roster
+	// before are the voters before the last change, which was made at a time.
+	before  []uint64
+	changed time.Duration
 }
 
 type hashedAt struct{ revision, floor mvcc.Revision }
@@ -52,7 +58,7 @@ type hashedAt struct{ revision, floor mvcc.Revision }
 func newChecker(w *world) *checker {
 	c := &checker{
 		w:         w,
-		model:     newModel(),
+		model:     newModel(w.founders()),
 		consensus: newConsensus(w),
 		lifetimes: newLifetimes(w),
 		ackedBy:   map[uint64]int{},
@@ -62,9 +68,11 @@ func newChecker(w *world) *checker {
 		events:    map[mvcc.Revision][]mvcc.Event{},
 		hashes:    map[hashedAt]uint32{},
 	}
-	// The entry that a bootstrap stands for.
-	c.records = make([]record, 2)
-	c.records[1] = record{term: 1, revision: 1, floor: -1, leases: map[int64]modelLease{}}
+	// What a member has that waits to be given a state, and the entry that a bootstrap stands for.
+	c.records = []record{
+		{revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: newRoster(nil, nil)},
+		{term: 1, revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: c.model.roster},
+	}
 	return c
 }
 
@@ -123,12 +131,17 @@ func (c *checker) applyToModel(e *state.Entry) {
 	if e.Index != c.last()+1 {
 		c.w.violate("entry %d is applied after %d", e.Index, c.last())
 	}
-	before := c.records[c.last()].leases
+	last := &c.records[c.last()]
+	before := last.leases
 	c.once(e)
 	results, events := c.model.apply(e.Index, e.Term, e.Data)
 	rec := record{
 		term: e.Term, committed: c.newest, data: checksum(e.Data), results: renderResults(results), events: renderEvents(events),
 		revision: c.model.revision, floor: c.model.floor, leases: before,
+		roster: c.model.roster, before: last.before, changed: last.changed,
+	}
+	if !slices.Equal(rec.roster.voters, last.roster.voters) {
+		rec.before, rec.changed = last.roster.voters, c.w.now
 	}
 	if !maps.Equal(before, c.model.leases) {
 		rec.leases = maps.Clone(c.model.leases)
@@ -232,7 +245,8 @@ func (c *checker) checkStarted(m *member) {
 	w.reach("the state on disk is behind", at.Index < m.host.applied)
 	for i := first; i <= m.host.applied; i++ {
 		es, err := m.log.Entries(i, i+1, 1<<30)
-		if err != nil || len(es) != 1 || es[0].GetTerm() != c.records[i].term || checksum(es[0].GetData()) != c.records[i].data {
+		if err != nil || len(es) != 1 || es[0].GetTerm() != c.records[i].term ||
+			checksum(state.AppendEntries(nil, es, nil)[0].Data) != c.records[i].data {
 			w.violate("entry %d of the log is not what was applied: %v", i, err)
 		}
 	}
@@ -272,6 +286,9 @@ func (c *checker) checkDump(m *member) {
 	})
 	if err != nil || !maps.Equal(got, rec.leases) {
 		w.violate("leases at entry %d: %v, want %v: %v", index, got, rec.leases, err)
+	}
+	if why := rec.roster.differs(view); why != "" {
+		w.violate("members at entry %d: %s", index, why)
 	}
 	if n := int64(len(c.model.selected([]byte{0}, []byte{0}, rec.revision))); m.machine.LiveKeys() != n {
 		w.violate("%d live keys at entry %d, want %d", m.machine.LiveKeys(), index, n)

@@ -20,6 +20,9 @@ func (m *member) tick() {
 	m.tickLater()
 	m.step(replica.Tick{})
 	m.giveUp()
+	if m.leading != 0 && !m.w.load.quiet && m.w.network.isAlone(m.host) {
+		m.renewal(leaseID(m.w.rng)) // its clients believe in it
+	}
 	now := m.host.clock()
 	switch {
 	case m.w.bug("expire-on-follower") && m.leading == 0 && m.leader != 0:
@@ -45,7 +48,7 @@ func (m *member) tick() {
 		case m.w.bug("former-leader-expires"):
 			r.Term = 0
 		}
-		if m.w.air.splits && !m.w.healing && m.w.rng.IntN(4) == 0 {
+		if m.w.air.splits && m.w.rng.IntN(4) == 0 {
 			m.w.network.isolate(m.host) // the next leader must not end the lease in its name
 			m.w.after(3*time.Second, "", nil, m.w.network.clear)
 		}
@@ -107,6 +110,15 @@ func (m *member) renew(id int64, known uint64) {
 		m.w.after(time.Millisecond, "renewal waits", m, func() { m.renew(id, known) })
 		return
 	}
+	if m.lessor.InDoubt(m.host.clock()) {
+		m.w.reach("a renewal waits for a quorum", true)
+		m.read(func() { m.renewNow(id, known) })
+		return
+	}
+	m.renewNow(id, known)
+}
+
+func (m *member) renewNow(id int64, known uint64) {
 	ttl, status := m.lessor.Renew(id, m.host.clock())
 	switch status {
 	case leader.Renewed:

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -42,7 +44,7 @@ func (c *consensus) proposed(id command.BatchID, term uint64) { c.terms[id] = te
 func (c *consensus) checkElected(m *member) {
 	w, term := c.w, m.leading
 	if other, ok := c.leaders[term]; ok && other != m.host.id {
-		w.violate("%v leads in term %d, and so does %v", m, term, w.hostOf(other))
+		w.violate("%v leads in term %d, and so does %x", m, term, other)
 	}
 	w.reach("a leader was replaced", c.newest > 0 && c.leaders[c.newest] != m.host.id)
 	c.leaders[term] = m.host.id
@@ -54,41 +56,70 @@ func (c *consensus) checkElected(m *member) {
 	}
 }
 
+// patience is how long a leader may go by the configuration before the last change, because it applies slowly.
+const patience = 30 * time.Second
+
 // checkCommitted checks that an entry that is applied for the first time was committed by the rules: it, or one behind it,
 // is on the disks of a quorum who wrote it in its own term. Entries of earlier terms are not counted, only carried along.
 func (c *consensus) checkCommitted(e *state.Entry) {
 	w := c.w
+	last := &w.records[e.Index-1]
+	why := c.uncommitted(e, last.roster.voters)
+	if why != "" && last.before != nil && w.now-last.changed < patience {
+		w.reach("an entry was committed by the voters before a change", true)
+		why = c.uncommitted(e, last.before)
+	}
+	if why != "" {
+		w.violate("entry %d of term %d is applied, but %s", e.Index, e.Term, why)
+	}
+}
+
+// uncommitted says why some voters can't have committed an entry; empty: they may have.
+func (c *consensus) uncommitted(e *state.Entry, voters []uint64) string {
+	w := c.w
 	last, holders := uint64(0), 0
-	for _, h := range w.hosts {
-		last = max(last, h.ledger.last())
-		if h.ledger.has(e.Index, e.Term) {
+	for _, id := range voters {
+		l := w.ledgerOf(id)
+		last = max(last, l.last())
+		if l.has(e.Index, e.Term) {
 			holders++
 		}
 	}
-	w.reach("not all members had an entry when it was applied", holders < len(w.hosts))
-	if holders < w.quorum() {
-		w.violate("entry %d of term %d is applied, but only %d members have it on disk", e.Index, e.Term, holders)
+	w.reach("not all members had an entry when it was applied", holders < len(voters))
+	if quorum := len(voters)/2 + 1; holders < quorum {
+		return fmt.Sprintf("only %d members have it on disk", holders)
 	}
 	for i := e.Index; i <= last; i++ {
-		if w.counted(i) >= w.quorum() {
+		if w.counted(i, voters) > len(voters)/2 {
 			w.reach("an entry was committed by one of a later term", i > e.Index)
-			return
+			return ""
 		}
 	}
-	w.violate("entry %d of term %d is applied, but no quorum was ever counted for it, or for a later one", e.Index, e.Term)
+	return "no quorum was ever counted for it, or for a later one"
 }
 
-// counted is how many members have written the same entry at an index in its own term.
-func (w *world) counted(index uint64) (most int) {
+// counted is how many voters have written the same entry at an index in its own term.
+func (w *world) counted(index uint64, voters []uint64) (most int) {
 	count := map[uint64]int{}
-	for _, h := range w.hosts {
-		l := &h.ledger
+	for _, id := range voters {
+		l := w.ledgerOf(id)
 		if t := l.termOf(index); t != 0 && l.termWrittenIn(index) == t {
 			count[t]++
 			most = max(most, count[t])
 		}
 	}
 	return most
+}
+
+// ledgerOf is what the log of a member must hold, or held when it was removed.
+func (w *world) ledgerOf(id uint64) *ledger {
+	if h := w.hostOf(id); h != nil {
+		return &h.ledger
+	}
+	if l := w.former[id]; l != nil {
+		return l
+	}
+	return &ledger{}
 }
 
 // checkAppended checks that logs match: what is equal in index and term is the same entry, behind the same one.

@@ -1,7 +1,7 @@
-// Package sim simulates a cluster of one to five members and its clients on one goroutine, from one seed.
+// Package sim simulates a cluster of one to seven members and its clients on one goroutine, from one seed.
 //
 // The members are the real ones, from the replica down to the bytes of their files: replica, raftlog, state.Machine over
-// storage and Pebble, leader.Lessor. What package node does with goroutines, member does one move at a time, in whatever
+// storage and Pebble, leader.Lessor, watch.Hub, and for whole states snapshot and server/datadir. What package node does with goroutines, member does one move at a time, in whatever
 // legal order the seed asks for: appends and applies overlap, completions arrive late, several appends share a sync, an
 // Apply is cut up. Only the doors are false: the clock, which is the bubble's of testing/synctest, the disks, and the
 // network.
@@ -11,17 +11,21 @@
 //	world     the calendar of events; the end of the faults
 //	host      what lasts from one run of a member to the next: its disk, its clock; starts, ends, pauses
 //	member    one run of a member: its moves; reads and chores beside it
+//	states    whole states that members give each other: checkpoints, transfers that break, installations
+//	operator  members that are added, promoted, removed, replaced at their address; leaders that are moved
 //	workload  what clients ask for, of any member
+//	watchers  clients that watch, on one member after the other
 //	network   messages: delayed, lost, repeated, out of order, astray; links cut in one direction or both, slow links
 //	disk      files in memory; a crash keeps any part of what was not synced; operations fail when struck
 //	model     what the state should be, in the plainest form
 //	checker   what must be true, after every event and after every start
 //	consensus the same for raft's promises; ledger: what each log must hold
-//	lifetimes the same for leases
+//	lifetimes the same for leases; roster: for members
 //
 // A member's process is killed between two events, or in the middle of any operation on the disk, also while it starts,
 // flushes or truncates. Then the disk is what a crash leaves of it. Operations on the log fail; the process has to end. It
-// stands still for a while, and what it was sent waits for it. Clocks run fast or slow. Bits of the log flip while it is
+// stands still for a while, and what it was sent waits for it; or its disk does, and the rest goes on. Clocks run fast or
+// slow, and wall clocks jump. Bits of the log flip while it is
 // down; it has to refuse, or it did no harm. Failures of the store's files are not told apart from a crash: the store must
 // end the process at once, and here it does.
 //
@@ -40,15 +44,18 @@
 //   - Views, histories and hashes of pairs stay right while compactions remove what they can.
 //   - A lease does not run out early, by the fastest clock there is, nor for a leader of an earlier term; once nobody renews
 //     it, it does. What a leader says to a renewal agrees with what was known when it was asked for.
+//   - Watchers see what concerns them in order, whole revisions at a time, nothing twice and nothing left out, whichever
+//     member they are on and whatever is installed there; no progress is told before the events that it speaks of; and who
+//     is cancelled for a compaction had fallen behind it.
+//   - Members are those that the changes lead to, and their configuration is the one that decides. Who was removed stays
+//     away, and nobody takes what was meant for a former member at its address.
 //   - When the faults end for some quorum, it comes back by itself, settles everything that was proposed, and each member of
 //     it answers. The rest stays broken.
-//
-// The logs are cut only up to what every member has applied: snapshots, and changes of members, are not simulated.
 //
 // # Same seed, same trace
 //
 // After every event the world waits until Pebble's goroutines have come to rest. Flushes happen when the world says so,
-// compactions of Pebble's own not at all. The trace is a hash of all events, state hashes and crash images; it is the
+// compactions of Pebble's own not at all. The tasks of hubs are carried out like everything else. The trace is a hash of all events, state hashes and crash images; it is the
 // same for every run of a seed, also under the race detector. A test runs some seeds twice.
 //
 // The package is used by its own tests alone. Deliberate bugs (Bugs) show that it sees something.

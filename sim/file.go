@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -73,6 +74,8 @@ func (f *file) Sync() error {
 	case f.n.dir && f.d.bug == "skip-directory-sync":
 		return nil
 	case !f.n.dir && f.d.bug == "skip-log-sync" && inLog(f.name):
+		return nil
+	case !f.n.dir && f.d.bug == "skip-state-sync" && strings.HasPrefix(f.name, memberDir+"/incoming"):
 		return nil
 	}
 	return f.d.do(opSync, f.name, f.n, 1, func(int) { f.n.sync() })

@@ -10,7 +10,16 @@ import (
 
 // These bugs live in the code under test.
 func init() {
-	Bugs = append(Bugs, Bug{"read-before-commit-in-term", 1, 39}) // a new leader answers reads at once
+	Bugs = append(Bugs, []Bug{
+		{"read-before-commit-in-term", 1, 48},  // a new leader answers reads at once
+		{"propose-again-at-once", 3, 5},        // a proposal goes to the next leader before the fate of the first try is known
+		{"take-links-again", 3, 3},             // a leader takes a forwarded proposal as often as it comes
+		{"leader-commits-its-removal", 3, 371}, // a leader does not hand over before it removes itself
+		{"progress-overtakes-events", 1, 6},    // progress is told before the events that it speaks of
+		{"forget-what-was-lost", 3, 10},        // watchers are not told of what a state brought
+		{"drop-changes-at-floor", 1, 7},        // a compaction removes the changes at the floor itself
+		{"remove-what-views-read", 1, 7},       // a compaction does not wait for those who still read
+	}...)
 }
 
 // installHooks takes the hooks in the code under test into the simulation: faults strike at their places, rare paths are

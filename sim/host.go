@@ -20,7 +20,7 @@ const clusterID = 0xcdf818194e3a8c32
 type host struct {
 	w     *world
 	index int
-	id    uint64
+	id    uint64        // of the member here; 0: none yet
 	slow  time.Duration // its disk takes so many times as long
 	drift int64         // its clock runs fast, in millionths
 
@@ -31,13 +31,23 @@ type host struct {
 	born   bool // a start has succeeded: from now on state and log exist
 	ledger ledger
 
-	pausedUntil time.Duration
-	applied     uint64 // the newest entry that any run of it has applied; 1 stands for what it began with
-	abandoned   bool   // it need not come back
+	pausedUntil  time.Duration
+	stalledUntil time.Duration // the disk of the log does not answer
+	wall         time.Duration // how far the wall clock is ahead
+	applied      uint64        // the newest entry that any run of it has applied; 1 stands for what it began with
+	abandoned    bool          // it need not come back
+	joins        bool          // its member was added to a running cluster: it begins with nothing
+	gone         bool          // its member was removed and has ended
+	generation   int           // of members here
+	silenced     time.Duration // what was sent before, and has not arrived, never will
 }
 
 func newHost(w *world, index int) *host {
-	h := &host{w: w, index: index, id: memberIDs[index], slow: 1, applied: 1}
+	h := &host{w: w, index: index, slow: 1}
+	if index < w.o.Members {
+		h.id, h.applied = memberIDs[index], 1
+		w.addresses[h.id] = h
+	}
 	if w.o.Members > 1 && w.rng.IntN(5) == 0 {
 		h.slow = 3
 	}
@@ -52,7 +62,22 @@ func newHost(w *world, index int) *host {
 func (h *host) String() string { return fmt.Sprintf("m%d", h.index+1) }
 
 // beginning is where the log of the host's member begins.
-func (h *host) beginning() state.Position { return state.Position{Index: 1, Term: 1} }
+func (h *host) beginning() state.Position {
+	if h.joins {
+		return state.Position{}
+	}
+	return state.Position{Index: 1, Term: 1}
+}
+
+// starter is an event that starts the member which is here now, unless something else has happened meanwhile.
+func (h *host) starter() func() {
+	generation := h.generation
+	return func() {
+		if h.generation == generation && h.member == nil && !h.gone {
+			h.boot()
+		}
+	}
+}
 
 // clock is what the host's monotonic clock shows.
 func (h *host) clock() time.Duration { return h.w.now + h.w.now/1e6*time.Duration(h.drift) }
@@ -85,7 +110,7 @@ func (h *host) boot() {
 		m.close()
 		w.settle()
 		h.member, h.disk, h.spoilt = nil, h.spoilt, nil
-		w.after(time.Second, "start", nil, h.boot)
+		w.after(time.Second, "start", nil, h.starter())
 		return
 	case err != nil:
 		w.violate("%v does not start: %v", h, err)
@@ -103,6 +128,7 @@ func (h *host) boot() {
 	w.every(700*time.Millisecond, "upkeep", m, m.upkeep)
 	w.every(100*time.Millisecond*n, "fault", m, h.misfortune)
 	m.step()
+	m.checkBelongs()
 }
 
 // die ends the run, with the disk as a crash leaves it, and plans the next one.
@@ -112,6 +138,9 @@ func (h *host) die(why string) {
 	w.reach("a crash with applies under way", len(m.applies) > 0)
 	w.reach("a leader crashed", m.leading != 0 && len(w.hosts) > 1)
 	image := m.disk.crash()
+	if w.chance(2) {
+		h.silenced = w.now
+	}
 	m.close()
 	w.settle()
 	h.member, h.disk, h.pausedUntil = nil, image, 0
@@ -123,14 +152,14 @@ func (h *host) die(why string) {
 			h.spoilt = before
 		}
 	}
-	if h.abandoned {
+	if h.abandoned || h.gone {
 		return
 	}
 	d := h.delay()
 	if w.chance(4) && !w.healing {
 		d += time.Duration(w.rng.Int64N(int64(5 * time.Second)))
 	}
-	w.after(d, "start", nil, h.boot)
+	w.after(d, "start", nil, h.starter())
 }
 
 // putAway ends everything at the end of a simulation.
@@ -170,6 +199,13 @@ func (h *host) misfortune() {
 		d.arm(strike{dir: logDir, after: w.rng.IntN(30), errno: errno})
 	case w.chance(f.pause / 10):
 		h.pause()
+	case w.chance(f.stall / 10):
+		h.stalledUntil = w.now + time.Duration(w.rng.Int64N(int64(4*electionTimeout)))
+		w.reach("the disk of a leader stood still", h.member.leading != 0)
+		w.tracef("the disk of %v stands still", h)
+	case w.chance(f.jump / 10):
+		h.wall += time.Duration(w.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
+		w.reach("a wall clock jumped", true)
 	}
 }
 
@@ -184,7 +220,7 @@ func (h *host) pause() {
 
 // heal ends the faults of a member that has to work from now on.
 func (h *host) heal() {
-	h.slow = 1
+	h.slow, h.stalledUntil = 1, 0
 	h.disk.disarm()
 	if h.spoilt != nil && h.member == nil {
 		h.disk, h.spoilt = h.spoilt, nil

@@ -14,11 +14,14 @@ type lifetimes struct {
 	changed   map[int64]uint64           // the entry that granted or revoked a lease last
 	expiring  map[command.BatchID]uint64 // batches that end leases whose time is up, and the term of the leader who says so
 	promoted  uint64                     // the newest term in which a leader counts time
+	// proposedAt is when batches were proposed. What their commands say is what a wall clock showed.
+	proposedAt map[command.BatchID]time.Duration
 }
 
 func newLifetimes(w *world) *lifetimes {
 	return &lifetimes{
 		w: w, deadlines: map[int64]time.Duration{}, changed: map[int64]uint64{}, expiring: map[command.BatchID]uint64{},
+		proposedAt: map[command.BatchID]time.Duration{},
 	}
 }
 
@@ -62,7 +65,7 @@ func (l *lifetimes) observe(e *state.Entry, results []state.Result) {
 			if expiry && term < e.Term {
 				l.w.violate("entry %d of term %d ends lease %d, for a leader of term %d", e.Index, e.Term, o.ID, term)
 			}
-			if early := l.deadlines[o.ID] - time.Duration(cmd.Time); expiry && early > 0 {
+			if early := l.deadlines[o.ID] - l.proposedAt[b.ID]; expiry && early > 0 {
 				l.w.violate("lease %d runs out %v early", o.ID, early)
 			}
 			l.changed[o.ID] = e.Index
@@ -80,7 +83,7 @@ func (l *lifetimes) renewed(m *member, id int64, known uint64, ttl time.Duration
 	if !alive && l.changed[id] <= known && m.leading >= w.newest {
 		w.violate("%v renews lease %d, which entry %d has ended, as was known", m, id, l.changed[id])
 	}
-	if alive && m.leading >= l.promoted && m.machine.Applied().Index >= l.changed[id] {
+	if alive && m.machine.Applied().Index >= l.changed[id] {
 		l.deadlines[id] = max(l.deadlines[id], l.from(ttl))
 	}
 }

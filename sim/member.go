@@ -20,6 +20,7 @@ import (
 	"keelson/state/members"
 	"keelson/state/mvcc"
 	"keelson/storage"
+	"keelson/watch"
 )
 
 const (
@@ -53,6 +54,8 @@ type member struct {
 	log     *raftlog.Log
 	replica *replica.Replica
 	lessor  *leader.Lessor
+	hub     *watch.Hub
+	tasks   []func() // of the hub, to be carried out
 
 	appends   []replica.Effect         // Appends and Installs handed out, not begun
 	reported  map[*replica.Append]bool // of those: by a deliberate bug, reported done already
@@ -71,6 +74,7 @@ type member struct {
 	leading   uint64        // the term this member leads in; 0: none
 	leader    uint64        // who leads, as far as it knows; 0: nobody
 	confirm   bool          // it is asking whether it still leads
+	leaving   bool          // it knows that it was removed
 
 	states
 }
@@ -137,14 +141,20 @@ func (m *member) openStore() error {
 	return nil
 }
 
-// bootstrap makes the state of a new cluster.
+// bootstrap makes the state of a new cluster, or of a member that waits to be given one.
 func (m *member) bootstrap(db *storage.DB) error {
+	if m.host.joins {
+		if err := state.BootstrapEmpty(db, clusterID); err != nil {
+			return err
+		}
+		return db.Flush()
+	}
 	id := state.Identity{ClusterID: clusterID}
 	cs := &raftpb.ConfState{}
-	for _, h := range m.w.hosts {
-		cs.Voters = append(cs.Voters, h.id)
+	for i, founder := range memberIDs[:m.w.o.Members] {
+		cs.Voters = append(cs.Voters, founder)
 		id.Members = append(id.Members, members.Member{
-			ID: h.id, Name: h.String(), PeerURLs: []string{fmt.Sprintf("http://127.0.0.%d:2380", h.index+1)},
+			ID: founder, Name: fmt.Sprint(i), PeerURLs: []string{m.w.hosts[i].url(0)},
 		})
 	}
 	slices.Sort(cs.Voters)
@@ -215,6 +225,7 @@ func (m *member) openReplica() (err error) {
 		Applied: m.appliedAtStart(), Snapshot: m.describe,
 		MessageBytesMax: m.w.messageBytes, ApplyBytesMax: m.w.applyBytes, UncommittedBytesMax: m.w.uncommittedBytes,
 	})
+	m.openHub()
 	return err
 }
 
@@ -225,6 +236,9 @@ func (m *member) configuration() *raftpb.ConfState {
 	conf := new(raftpb.ConfState)
 	if err := proto.Unmarshal(view.Members().ConfState(), conf); err != nil {
 		m.w.violate("configuration: %v", err)
+	}
+	if m.w.bug("forget-configuration") && !m.host.joins {
+		return &raftpb.ConfState{Voters: slices.Clone(memberIDs[:m.w.o.Members])}
 	}
 	return conf
 }
@@ -246,6 +260,7 @@ func (m *member) close() {
 		v.view.Close()
 	}
 	m.views = nil
+	m.closeHub()
 	if m.log != nil {
 		_ = m.log.Close()
 	}
@@ -257,7 +272,11 @@ func (m *member) close() {
 
 // step gives the replica events and queues what it wants.
 func (m *member) step(events ...replica.Event) {
-	for _, e := range m.replica.Step(events...) {
+	effects := m.replica.Step(events...)
+	if m.replica.Status().Transfer != 0 && !m.w.bug("renew-while-transferring") {
+		m.lessor.Transferring(m.host.clock())
+	}
+	for _, e := range effects {
 		switch e := e.(type) {
 		case *replica.Append:
 			m.appends = append(m.appends, e)
@@ -315,7 +334,7 @@ func (m *member) leaderChanged(e *replica.LeaderChanged) {
 func (m *member) schedule() {
 	if !m.appending && len(m.appends) > 0 {
 		m.appending = true
-		m.w.after(m.host.delay(), "append", m, m.append)
+		m.w.at(max(m.w.now+m.host.delay(), m.host.stalledUntil), "append", m, m.append)
 	}
 	if !m.applying && len(m.applies) > 0 {
 		m.applying = true
@@ -385,12 +404,13 @@ func (m *member) batch(a *replica.Append) raftlog.Batch {
 func (m *member) apply() {
 	n := 1 + m.w.rng.IntN(len(m.applies))
 	var entries []state.Entry
-	var done []replica.Event
+	var done []replica.ApplyDone
 	for _, a := range m.applies[:n] {
+		from := len(entries)
+		entries = state.AppendEntries(entries, a.Entries, a.ConfState)
 		var settled []uint64
-		for _, e := range a.Entries {
-			entries = append(entries, state.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
-			if id := batchID(e.GetData()); id.Origin == uint64(m.run) {
+		for _, e := range entries[from:] {
+			if id := batchID(e.Data); id.Origin == uint64(m.run) {
 				settled = append(settled, id.Sequence)
 			}
 		}
@@ -399,6 +419,7 @@ func (m *member) apply() {
 	m.applies = m.applies[n:]
 	m.applying = false
 	m.w.reach("several applies at once", n > 1)
+	members := false
 	for len(entries) > 0 {
 		k := 1 + m.w.rng.IntN(len(entries))
 		out, err := m.machine.Apply(entries[:k])
@@ -406,13 +427,33 @@ func (m *member) apply() {
 			m.w.violate("apply: %v", err)
 		}
 		m.w.applied(m, entries[:k], &out)
+		m.publish(&out)
 		entries = entries[k:]
+		members = members || out.Members
+		done[len(done)-1].Refused = out.ConfRefused && !m.w.bug("change-though-refused")
+		m.w.reach("a change of members was refused", out.ConfRefused)
 	}
-	m.tell("apply done", done...)
+	events := make([]replica.Event, len(done))
+	for i, d := range done {
+		events[i] = d
+	}
+	m.tell("apply done", events...)
 	m.schedule()
 	m.serveReads()
+	if members {
+		m.checkBelongs()
+	}
 	if m.unflushed > 100<<10 {
 		m.flush()
+	}
+}
+
+// checkBelongs looks whether this member was removed.
+func (m *member) checkBelongs() {
+	view := m.machine.View()
+	defer view.Close()
+	if view.Members().Removed(m.host.id) {
+		m.leaveLater()
 	}
 }
 
@@ -475,15 +516,22 @@ func (m *member) truncate() {
 
 // propose proposes a batch of commands that clients wait for.
 func (m *member) propose(ops ...command.Op) {
+	data := m.beginBatch(ops...)
+	m.step(replica.Propose{ID: m.sequence, Data: data})
+}
+
+// beginBatch makes a batch of commands that clients wait for, to be proposed at once.
+func (m *member) beginBatch(ops ...command.Op) []byte {
 	m.sequence++
 	m.proposals[m.sequence] = m.w.now
 	data := command.BeginBatch(nil, m.batchID(m.sequence))
 	for _, op := range ops {
-		c := command.Command{Time: int64(m.w.now), Op: op}
+		c := command.Command{Time: int64(m.w.now + m.host.wall), Op: op}
 		data = command.AppendTo(data, c.Append(nil))
 	}
 	m.w.proposed(m.batchID(m.sequence), m.replica.Status().Term)
-	m.step(replica.Propose{ID: m.sequence, Data: data})
+	m.w.proposedAt[m.batchID(m.sequence)] = m.w.now
+	return data
 }
 
 // nextBatchID is the name of the batch that is proposed next.

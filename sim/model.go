@@ -19,6 +19,7 @@ type model struct {
 	floor    mvcc.Revision
 	keys     map[string][]version // oldest first
 	leases   map[int64]modelLease
+	roster   *roster
 
 	place   lease.Grant // of the command under way
 	changed bool        // it has changed a pair
@@ -37,8 +38,8 @@ type modelLease struct {
 	checkpoint     uint64 // entry of the newest one
 }
 
-func newModel() *model {
-	return &model{revision: 1, floor: -1, keys: map[string][]version{}, leases: map[int64]modelLease{}}
+func newModel(founders *roster) *model {
+	return &model{revision: 1, floor: -1, keys: map[string][]version{}, leases: map[int64]modelLease{}, roster: founders}
 }
 
 // current is the revision that a read within the command under way is at.
@@ -180,6 +181,12 @@ func (m *model) execute(term uint64, op command.Op, r *state.Result) error {
 				m.leases[c.ID] = l
 			}
 		}
+	case *command.MemberAdd, *command.MemberRemove, *command.MemberPromote, *command.MemberUpdate:
+		next, err := m.roster.after(o)
+		if err != nil {
+			return err
+		}
+		m.roster = next
 	case *command.Noop:
 	case *command.TreePut, *command.TreeDelete, *command.TreeExpire, *command.TreeUser, *command.TreeRole, *command.TreeAccess:
 		// The v2 tree has nothing to do with pairs and leases. That all members make the same of it, however often, is in the

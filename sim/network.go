@@ -36,7 +36,7 @@ func newNetwork(w *world) *network {
 // send takes a message from a member. From now on it shares nothing with the sender.
 func (n *network) send(m *member, msg *raftpb.Message) {
 	w := n.w
-	to := w.hostOf(msg.GetTo())
+	to := w.addresses[msg.GetTo()]
 	if to == nil {
 		w.violate("%v sends a message to a stranger: %s", m, raft.DescribeMessage(msg, nil))
 	}
@@ -53,10 +53,6 @@ func (n *network) send(m *member, msg *raftpb.Message) {
 	if w.chance(w.air.astray) {
 		if other := w.hosts[w.rng.IntN(len(w.hosts))]; other != to && other != m.host {
 			w.reach("a message went astray", true)
-			if w.bug("accept-wrong-receiver") {
-				msg = proto.Clone(msg).(*raftpb.Message)
-				msg.To = new(other.id)
-			}
 			n.transmit(m.host, other, msg)
 		}
 	}
@@ -66,7 +62,7 @@ func (n *network) send(m *member, msg *raftpb.Message) {
 func (n *network) lost(m *member, msg *raftpb.Message) {
 	w := n.w
 	// What a connection that breaks makes known, it makes known once.
-	if l := &n.links[m.host.index][w.hostOf(msg.GetTo()).index]; w.now >= l.told && w.rng.IntN(3) == 0 {
+	if l := &n.links[m.host.index][w.addresses[msg.GetTo()].index]; w.now >= l.told && w.rng.IntN(3) == 0 {
 		l.told = w.now + tickInterval
 		w.after(time.Millisecond, "unreachable", m, func() { m.step(replica.Unreachable{ID: msg.GetTo()}) })
 	}
@@ -84,14 +80,50 @@ func (n *network) transmit(from, to *host, msg *raftpb.Message) {
 		l.last = at
 	}
 	msg = proto.Clone(msg).(*raftpb.Message)
+	sent := w.now
 	what := fmt.Sprintf("from %v: %v term %d index %d", from, msg.GetType(), msg.GetTerm(), msg.GetIndex())
 	w.enter(event{at: at, what: what, h: to, f: func() {
-		if to.member == nil || l.cut {
+		if to.member == nil || l.cut || sent < from.silenced {
 			w.tracef("lost on the way")
 			return
 		}
+		if w.removed(to.member, from, msg.GetFrom()) {
+			return
+		}
+		w.reach("a message came to the successor at its receiver's address", to.id != msg.GetTo() && w.addresses[msg.GetTo()] == to)
+		if w.bug("accept-wrong-receiver") {
+			msg.To = new(to.id)
+		}
 		to.member.step(replica.Message{Message: msg})
+		if msg.GetType() == raftpb.MsgTimeoutNow && w.air.splits && w.rng.IntN(2) == 0 {
+			n.isolate(from) // it does not hear that leadership was taken
+			w.after(3*time.Second, "", nil, n.clear)
+		}
 	}})
+}
+
+// isAlone reports whether nobody hears a host.
+func (n *network) isAlone(h *host) bool {
+	for to, l := range n.links[h.index] {
+		if to != h.index && !l.cut {
+			return false
+		}
+	}
+	return len(n.links) > 1
+}
+
+// removed tells a sender that it was removed, if the receiver knows so much.
+func (w *world) removed(to *member, from *host, sender uint64) bool {
+	view := to.machine.View()
+	defer view.Close()
+	if !view.Members().Removed(sender) {
+		return false
+	}
+	if from.id == sender && from.member != nil {
+		w.reach("a member was told that it is removed", !from.member.leaving)
+		from.member.leaveLater()
+	}
+	return true
 }
 
 // call carries a request that is no message of raft's.
@@ -156,8 +188,11 @@ func (n *network) clear() {
 	}
 }
 
-// isolate cuts a host off from everybody.
+// isolate cuts a host off from everybody, unless links have to work from now on.
 func (n *network) isolate(h *host) {
+	if n.w.healing {
+		return
+	}
 	n.each(func(from, to int, l *link) { l.cut = l.cut || from == h.index || to == h.index })
 	n.w.tracef("%v is cut off", h)
 }
@@ -180,7 +215,7 @@ func (n *network) heal(well []*host) {
 	for _, h := range well {
 		isWell[h.index] = true
 	}
-	n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
+	n.calm()
 	for _, h := range w.hosts {
 		if isWell[h.index] {
 			continue
@@ -189,14 +224,18 @@ func (n *network) heal(well []*host) {
 		mute := !deaf || w.rng.IntN(2) == 0
 		n.each(func(from, to int, l *link) { l.cut = l.cut || deaf && to == h.index || mute && from == h.index })
 	}
-	w.air = air{delayMax: 10 * time.Millisecond, stateMax: 100 * time.Millisecond}
 }
 
+// calm makes all links work, and well.
+func (n *network) calm() {
+	n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
+	n.w.air = air{delayMax: 10 * time.Millisecond, stateMax: 100 * time.Millisecond}
+}
+
+// hostOf is where a member is; nil: nowhere, or nowhere any more.
 func (w *world) hostOf(id uint64) *host {
-	for _, h := range w.hosts {
-		if h.id == id {
-			return h
-		}
+	if h := w.addresses[id]; h != nil && h.id == id {
+		return h
 	}
 	return nil
 }

@@ -18,8 +18,16 @@ type settings struct {
 	applyBytes       uint64
 	uncommittedBytes uint64
 	checkpoints      time.Duration
+	ringBytes        int // of recent events
+	responseBytes    int
+	watchers         int
+	taskMax          time.Duration // until a task of the hub is carried out
 	delayMax         time.Duration
 	pace             time.Duration // between two requests of clients
+	changes          bool          // of members
+	votersMin        int           // that operators leave
+	moves            bool          // of the leader
+	operations       time.Duration // between two things that operators do
 	clockDrift       int64         // how far clocks run fast or slow at most, in millionths
 	faults           faults
 	air              air
@@ -28,7 +36,7 @@ type settings struct {
 
 // faults are what may happen to a member, each as often as every so many events; 0: never.
 type faults struct {
-	kill, strikeLog, strikeStore, failLog, strikeStart, flip, pause int
+	kill, strikeLog, strikeStore, failLog, strikeStart, flip, pause, stall, jump int
 }
 
 // air is what may happen to messages.
@@ -67,12 +75,20 @@ func drawSettings(rng *rand.Rand) settings {
 		applyBytes:       []uint64{1, 500, 1 << 20}[rng.IntN(3)],
 		uncommittedBytes: []uint64{2 << 10, 1 << 20}[rng.IntN(2)],
 		checkpoints:      []time.Duration{0, 3 * time.Second}[rng.IntN(2)],
+		ringBytes:        []int{1, 4 << 10, 1 << 20}[rng.IntN(3)],
+		responseBytes:    []int{1, 500, 1 << 20}[rng.IntN(3)],
+		watchers:         rng.IntN(5),
+		taskMax:          []time.Duration{ms, 30 * ms, time.Second}[rng.IntN(3)],
 		delayMax:         []time.Duration{ms, 20 * ms, 200 * ms}[rng.IntN(3)],
 		pace:             []time.Duration{3 * ms, 30 * ms}[rng.IntN(2)],
+		changes:          rng.IntN(2) == 0,
+		votersMin:        1 + rng.IntN(3),
+		moves:            rng.IntN(2) == 0,
+		operations:       []time.Duration{300 * ms, 2 * time.Second}[rng.IntN(2)],
 		clockDrift:       []int64{0, 20_000}[rng.IntN(2)],
 		faults: faults{
 			kill: often(400), strikeLog: often(150), strikeStore: often(150), failLog: often(400), strikeStart: often(10),
-			flip: often(4), pause: often(300),
+			flip: often(4), pause: often(300), stall: often(300), jump: often(500),
 		},
 		air: air{
 			delayMax:      []time.Duration{ms, 10 * ms, 100 * ms}[rng.IntN(3)],

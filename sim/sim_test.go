@@ -18,6 +18,7 @@ var (
 	seedsFlag   = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
 	stepsFlag   = flag.Int("steps", 1000, "events per seed and member before the faults end")
 	membersFlag = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3 and 5")
+	forFlag     = flag.Duration("for", 0, "go on with further seeds for so long")
 	bugFlag     = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
 	eventsFlag  = flag.Bool("events", false, "print every event")
 )
@@ -50,9 +51,10 @@ func TestSim(t *testing.T) {
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())
 	}
-	for i := range *seedsFlag {
+	begun := time.Now()
+	for i := uint64(0); i < uint64(*seedsFlag) || time.Since(begun) < *forFlag; i++ {
 		for _, members := range sizes() {
-			o := sim.Options{Seed: first + uint64(i), Members: members, Steps: *stepsFlag, Bug: *bugFlag}
+			o := sim.Options{Seed: first + i, Members: members, Steps: *stepsFlag, Bug: *bugFlag}
 			t.Run(fmt.Sprintf("%d/%d", o.Seed, members), func(t *testing.T) {
 				if *eventsFlag {
 					o.Log = func(line string) { fmt.Println(o.Seed, line) }

@@ -86,7 +86,7 @@ func (m *member) checkpoint(msg *raftpb.Message) {
 	}
 	msg = proto.Clone(msg).(*raftpb.Message)
 	msg.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: conf, Index: &at.Index, Term: &at.Term}}
-	to := w.hostOf(msg.GetTo())
+	to := w.addresses[msg.GetTo()]
 	d := time.Duration(w.rng.Int64N(int64(w.air.stateMax)))
 	w.enter(event{at: w.now + d, what: fmt.Sprintf("a state from %v", m.host), h: to, f: func() { m.transfer(to, dir, msg) }})
 }
@@ -129,6 +129,10 @@ func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
 	left := 1 << 30
 	if w.air.splits && !w.healing && w.rng.IntN(3) == 0 {
 		left = w.rng.IntN(40 << 10)
+	}
+	if w.chance(w.faults.flip) { // of what an earlier attempt has left
+		where := to.disk.flip(to.dir.Incoming(), w.rng)
+		w.reach("a bit of a state that was coming in was flipped", where != "")
 	}
 	a, b := newStream(left)
 	sent := make(chan error, 1)
@@ -229,6 +233,10 @@ func (m *member) install(in *replica.Install) {
 	}
 	w.checkHash(m)
 	w.checkDump(m)
+	if !w.bug("install-tells-no-watcher") {
+		m.hub.Reset(m.machine.Revision())
+	}
+	m.checkBelongs()
 	if len(in.Entries) > 0 {
 		w.reach("entries came with a state", true)
 		batches := []raftlog.Batch{{Entries: in.Entries}}
@@ -254,11 +262,6 @@ func (m *member) installStore(dir string, at raftlog.Position, hs *raftpb.HardSt
 	if err != nil {
 		return err
 	}
-	if m.w.bug("reset-log-before-switch") {
-		if err := m.log.Reset(at, hs); err != nil {
-			return errors.Join(err, db.Close())
-		}
-	}
 	old, err := m.dir.Activate(dir, datadir.Position(at))
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -268,10 +271,8 @@ func (m *member) installStore(dir string, at raftlog.Position, hs *raftpb.HardSt
 			return errors.Join(err, db.Close())
 		}
 	}
-	if !m.w.bug("reset-log-before-switch") {
-		if err := m.log.Reset(at, hs); err != nil {
-			return errors.Join(err, db.Close())
-		}
+	if err := m.log.Reset(at, hs); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	r, err := m.machine.Install(db)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"testing/synctest"
 	"time"
 
@@ -50,11 +51,15 @@ type world struct {
 	calendar calendar
 	sequence uint64
 
-	hosts   []*host
-	network *network
-	runs    int // of all hosts
-	healing bool
-	floor   struct { // of what every member has applied
+	hosts     []*host
+	addresses map[uint64]*host   // of all members that there ever were
+	former    map[uint64]*ledger // of members that are gone, when another one has their host
+	network   *network
+	clients   []*watchClient
+	broken    error // a promise that was broken where nobody could stop for it
+	runs      int   // of all hosts
+	healing   bool
+	floor     struct { // of what every member has applied
 		index, before uint64 // now and then; before that
 		next          time.Duration
 	}
@@ -94,6 +99,7 @@ func (w *world) bug(name string) bool { return w.o.Bug == name }
 // Run simulates a cluster and its clients. It must be called within a synctest bubble, and raft's source of chance must
 // be seeded: see TestSim.
 func Run(o Options) (r Report) {
+	o.Members = max(o.Members, 1)
 	w := newWorld(o)
 	defer func() {
 		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now}
@@ -110,8 +116,14 @@ func Run(o Options) (r Report) {
 		w.settle()
 	}()
 	w.installHooks()
-	for _, h := range w.hosts {
+	for _, h := range w.hosts[:o.Members] {
 		h.boot()
+	}
+	w.every(w.operations, "operator", nil, w.operate)
+	for i := range w.watchers {
+		c := newWatchClient(w, i)
+		w.clients = append(w.clients, c)
+		w.every(20*w.pace, "watcher", nil, c.act)
 	}
 	w.every(time.Second, "weather", nil, w.network.change)
 	for range w.o.Steps * w.o.Members {
@@ -122,43 +134,58 @@ func Run(o Options) (r Report) {
 }
 
 func newWorld(o Options) *world {
-	o.Members = max(o.Members, 1)
 	w := &world{
+		addresses: map[uint64]*host{},
+		former:    map[uint64]*ledger{},
+
 		o:       o,
 		rng:     rand.New(rand.NewPCG(o.Seed, 0x6b65656c)),
 		trace:   xxhash.New(),
 		reached: map[string]int{},
 	}
 	w.settings = drawSettings(w.rng)
-	if o.Members == 1 {
+	if o.Members == 1 && !w.changes {
 		w.clockDrift = 0 // nothing to compare it with
 	}
-	w.checker = newChecker(w)
-	for i := range o.Members {
+	hosts := o.Members
+	if w.changes {
+		hosts += spareHosts
+	}
+	for i := range hosts {
 		w.hosts = append(w.hosts, newHost(w, i))
 	}
+	w.checker = newChecker(w)
 	w.network = newNetwork(w)
 	return w
+}
+
+// spareHosts are for members that are added.
+const spareHosts = 2
+
+// founders are the members that the cluster begins with.
+func (w *world) founders() *roster {
+	list := map[uint64]rosterMember{}
+	for i, id := range memberIDs[:w.o.Members] {
+		list[id] = rosterMember{urls: joinURLs([]string{w.hosts[i].url(0)})}
+	}
+	return newRoster(list, map[uint64]bool{})
 }
 
 // messageAgeMax is longer than a message can be under way, to a member that stands still.
 const messageAgeMax = 12 * time.Second
 
-// disposable is up to where nobody needs the log any more: what every member had applied some time ago. A leader can't send
-// a snapshot here, and it asks for one if an old message says that somebody has less than it has by now.
+// disposable is up to where nobody needs the log any more: what every member had applied some time ago, so that an old
+// message, which says that somebody has less than it has by now, asks for nothing that is gone.
 func (w *world) disposable() uint64 {
 	if f := &w.floor; w.now >= f.next {
 		f.next = w.now + messageAgeMax
-		f.before, f.index = f.index, w.hosts[0].applied
-		for _, h := range w.hosts {
-			f.index = min(f.index, h.applied)
+		f.before, f.index = f.index, w.last()
+		for id := range w.model.roster.list {
+			f.index = min(f.index, w.addresses[id].applied)
 		}
 	}
 	return max(w.floor.before, 1)
 }
-
-// quorum is how many members decide.
-func (w *world) quorum() int { return len(w.hosts)/2 + 1 }
 
 // delay is how long a move takes.
 func (w *world) delay() time.Duration { return time.Duration(w.rng.Int64N(int64(w.delayMax))) }
@@ -239,6 +266,9 @@ func (w *world) settle() {
 }
 
 func (w *world) afterEvent() {
+	if w.broken != nil {
+		panic(violation{w.broken})
+	}
 	for _, h := range w.hosts {
 		switch m := h.member; {
 		case m == nil:
@@ -253,15 +283,21 @@ func (w *world) afterEvent() {
 // chance is true once in so many times; never for 0.
 func (w *world) chance(oneIn int) bool { return oneIn > 0 && w.rng.IntN(oneIn) == 0 }
 
-// heal ends all faults and requests on some quorum and the links within it, for good; the others stay cut off, or down,
-// or are heard and hear nothing. The quorum has to come up and work, and all leases have to run out.
+// heal ends all faults and requests. Where members change, all come back first, until no change is under way. Then some
+// quorum and the links within it stay well, for good; the others stay cut off, or down, or are heard and hear nothing. The
+// quorum has to come up and work, and all leases have to run out.
 func (w *world) heal() {
 	w.healing = true
 	w.load.quiet = true
 	w.faults = faults{}
+	w.delayMax = min(w.delayMax, 20*time.Millisecond)
+	if w.changes {
+		w.settleMembers()
+	}
 	var well, rest []*host
-	for i, k := range w.rng.Perm(len(w.hosts)) {
-		if h := w.hosts[k]; i < w.quorum() {
+	voters := w.model.roster.voters
+	for i, k := range w.rng.Perm(len(voters)) {
+		if h := w.hostOf(voters[k]); i <= len(voters)/2 {
 			well = append(well, h)
 			h.heal()
 		} else {
@@ -272,14 +308,7 @@ func (w *world) heal() {
 	w.network.heal(well)
 	w.tracef("heal: %v work, %v do not", well, rest)
 	all := func(so func(h *host) bool) func() bool {
-		return func() bool {
-			for _, h := range well {
-				if !so(h) {
-					return false
-				}
-			}
-			return true
-		}
+		return func() bool { return !slices.ContainsFunc(well, func(h *host) bool { return !so(h) }) }
 	}
 	w.until("all that was proposed is settled", all(func(h *host) bool { return h.member != nil && len(h.member.proposals) == 0 }))
 	w.until("leases that nobody renews have run out", func() bool { return len(w.model.leases) == 0 })
@@ -292,6 +321,37 @@ func (w *world) heal() {
 	for _, h := range well {
 		w.checkDump(h.member)
 	}
+	for _, c := range w.clients {
+		c.moveTo(well[w.rng.IntN(len(well))].member)
+	}
+	w.until("watchers have seen everything", func() bool {
+		return !slices.ContainsFunc(w.clients, func(c *watchClient) bool { return !c.hasAll() })
+	})
+}
+
+// settleMembers lets all members come back, until everybody agrees on who they are, and nobody's log holds a change that may
+// come to pass or not.
+func (w *world) settleMembers() {
+	for _, h := range w.hosts {
+		h.heal()
+	}
+	w.network.calm()
+	w.tracef("all work")
+	all := func(so func(h *host) bool) func() bool {
+		return func() bool {
+			for id := range w.model.roster.list {
+				if h := w.hostOf(id); h == nil || !so(h) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	w.until("all that was proposed is settled", all(func(h *host) bool { return h.member != nil && len(h.member.proposals) == 0 }))
+	w.until("all logs are alike", all(func(h *host) bool {
+		return h.member != nil && h.member.machine.Applied().Index == w.last() && h.ledger.last() == w.last() &&
+			len(h.member.appends) == 0
+	}))
 }
 
 // answers checks that a healthy member answers a write and a read.
@@ -310,7 +370,7 @@ func (w *world) answers(h *host) {
 }
 
 // until goes on until something is so. It has to be so within five minutes: a lot, because some seeds apply one entry at
-// a time on a slow disk.
+// a time.
 func (w *world) until(what string, so func() bool) {
 	for end := w.now + 5*time.Minute; !so(); w.next() {
 		if w.now > end {

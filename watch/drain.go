@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"keelson/internal/fault"
 	"keelson/state/mvcc"
 )
 
@@ -96,7 +97,7 @@ func (s *Stream) next(j *job) {
 func (s *Stream) nextReply() job {
 	for s.control.len() > 0 {
 		c := s.control.front()
-		if c.progress && !c.void {
+		if c.progress && !c.void && !fault.Mutant("progress-overtakes-events") {
 			if need := max(c.response.Revision, s.sent); !c.armed && s.hub.dispatched() < need {
 				if s.awaiting {
 					return job{}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"keelson/internal/fault"
 	"keelson/state/mvcc"
 )
 
@@ -201,7 +202,9 @@ func (h *Hub) dispatch(c *chunk) {
 func (h *Hub) lose(last mvcc.Revision) {
 	first := h.newest.Load() + 1
 	h.ring.clear(last + 1)
-	h.index.all(func(g *group) { h.wake(g, g.lose(first, last)) })
+	if !fault.Mutant("forget-what-was-lost") {
+		h.index.all(func(g *group) { h.wake(g, g.lose(first, last)) })
+	}
 	h.newest.Store(last)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 
+	"keelson/internal/fault"
 	"keelson/storage"
 )
 
@@ -59,7 +60,7 @@ func (s *Store) CompactStep(maxRecords int) (removed int, more bool, err error) 
 			return 0, false, nil
 		}
 	}
-	if !s.viewsLeft(w.target, floor) {
+	if !s.viewsLeft(w.target, floor) && !fault.Mutant("remove-what-views-read") {
 		return 0, true, nil
 	}
 	b := s.db.NewBatch()
@@ -114,7 +115,11 @@ func (s *Store) walk(b *storage.Batch, w *removal, maxRecords int) (removed int,
 		return 0, err
 	}
 	if !ok {
-		b.DeleteRange(storage.Changes, nil, appendChangeKey(nil, storage.Version{Main: w.target}))
+		upTo := w.target
+		if fault.Mutant("drop-changes-at-floor") {
+			upTo++
+		}
+		b.DeleteRange(storage.Changes, nil, appendChangeKey(nil, storage.Version{Main: upTo}))
 		*w = removal{done: w.target}
 	}
 	return removed, nil
