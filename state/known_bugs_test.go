@@ -519,3 +519,37 @@ func TestA1NothingIsCommittedBesideTheBatch(t *testing.T) {
 		after.db.Close()
 	}
 }
+
+// A2, A6, A7: changes of users and roles that were applied are there after a restart and after an install, once each, with the
+// revision that everybody else has.
+func TestUsersOverRestartsAndInstalls(t *testing.T) {
+	a := newMember(t)
+	a.do(everybodyNamed...)
+	want := a.m.Users()
+	a.flush()
+	a.reopen()
+	if s := a.m.Users(); s.Revision() != want.Revision() || !s.Enabled() || len(s.Users()) != len(want.Users()) || len(s.Roles()) != len(want.Roles()) {
+		t.Errorf("after a restart: revision %d, want %d", s.Revision(), want.Revision())
+	}
+	read := &command.Range{Key: []byte("k")}
+	may := func(x *member) error {
+		v := x.m.View()
+		defer v.Close()
+		return v.Authorize(auth.Caller{User: "ann", Revision: v.Users().Revision()}, read)
+	}
+	if err := may(a); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	b := joiner(t)
+	if err := may(b); err != nil {
+		t.Errorf("nobody has to say who he is on a member without a state: %v", err)
+	}
+	a.do(&command.UserRevokeRole{Name: "ann", Role: "reader"}, &command.UserRevokeRole{Name: "ann", Role: "writer"})
+	b.install(a.checkpoint("snapshot"))
+	if s := b.m.Users(); s.Revision() != a.m.Users().Revision() || !s.Enabled() {
+		t.Errorf("after an install: revision %d, want %d", s.Revision(), a.m.Users().Revision())
+	}
+	if err := may(b); err != auth.ErrDenied {
+		t.Errorf("after an install: %v", err)
+	}
+}

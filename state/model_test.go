@@ -455,6 +455,15 @@ func TestApplyAgainstModel(t *testing.T) {
 		x, m := newMember(t), newModel()
 		g := commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Users: round%2 == 1}
 		term := uint64(1)
+		if g.Users {
+			for i, op := range everybodyNamed {
+				e := entryAfter(x.m.Applied(), op)
+				x.apply(e)
+				if want := m.apply(&command.Command{Op: op}, e.Index, term, 0); want.Refusal != nil {
+					t.Fatalf("op %d to begin with: %v", i, want.Refusal)
+				}
+			}
+		}
 		for range 60 {
 			if r.IntN(10) == 0 {
 				term++
