@@ -648,3 +648,40 @@ func TestRevocationEndsConnections(t *testing.T) {
 		t.Errorf("another client: %v", err)
 	}
 }
+
+// TestPeerOfAnotherName: a member whose certificate has a name that is not allowed stays out, and both sides say why.
+func TestPeerOfAnotherName(t *testing.T) {
+	who := newPeople(t)
+	member := who.ca.Issue("member", testkit.Subject{CommonName: "member", Hosts: []string{"127.0.0.1", "member.example"}})
+	stranger := who.ca.Issue("stranger", testkit.Subject{CommonName: "stranger", Hosts: []string{"127.0.0.1", "stranger.example"}})
+	for _, allowed := range []string{"--peer-cert-allowed-cn=member", "--peer-cert-allowed-hostname=member.example"} {
+		c := testkit.NewCluster(t, 3, testkit.FastArgs...)
+		secure(c)
+		for i, m := range c.Members {
+			if i < 2 {
+				m.ExtraArgs = append(m.ExtraArgs, who.peerArgs(member, allowed)...)
+			} else { // it takes everybody, but is taken by nobody
+				m.ExtraArgs = append(m.ExtraArgs, who.peerArgs(stranger)...)
+			}
+		}
+		for _, m := range c.Members {
+			if err := m.Begin(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, m := range c.Members[:2] {
+			if err := m.AwaitReady(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !c.Members[2].Says("remote error: tls: bad certificate") {
+			t.Errorf("%s: the stranger is not told that its certificate is bad", allowed)
+		}
+		if !c.Members[0].Says("client certificate authentication failed") || !c.Members[0].Says("rejected connection on peer endpoint") {
+			t.Errorf("%s: a member does not say whom it has refused", allowed)
+		}
+		for _, m := range c.Members {
+			m.Kill()
+		}
+	}
+}
