@@ -127,7 +127,7 @@ type Limits struct {
 
 // RPC is how calls are served.
 type RPC struct {
-	Server string `flag:"rpc-server" default:"grpc-go" one:"keelson,grpc-go" help:"gRPC server: keelson (our own) or grpc-go."`
+	Server string `flag:"rpc-server" default:"keelson" one:"keelson,grpc-go" help:"gRPC server: keelson (our own) or grpc-go."`
 }
 
 // Choices of RPC.Server.

@@ -137,7 +137,7 @@ var specified = []struct{ name, initial, key, fate string }{
 	// Ours: the API that etcd removed with its flag.
 	{"enable-v2", "true", "", works},
 	// Ours: there is a choice.
-	{"rpc-server", "grpc-go", "", works},
+	{"rpc-server", "keelson", "", works},
 }
 
 func TestEveryFlagOfTheSpecification(t *testing.T) {
