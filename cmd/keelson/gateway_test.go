@@ -61,7 +61,7 @@ func TestCurl(t *testing.T) {
 		{"/readyz/linearizable_read", ``, "200", "ok\n"},
 		{"/version", ``, "200", `\{"etcdserver":"3\.7\.1","etcdcluster":"3\.7\.0","storage":"3\.7\.0"\}`},
 		{"/metrics", ``, "200", `(?s).*etcd_server_has_leader 1\n.*etcd_server_version\{server_version="3\.7\.1"\} 1\n.*`},
-		{"/v2/keys", ``, "404", `(?s).*`},
+		{"/v2/keys", ``, "200", `\{"action":"get","node":\{"dir":true\}\}\n`},
 	} {
 		var args []string
 		if c.data != "" {
