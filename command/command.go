@@ -167,6 +167,10 @@ type MemberPromote struct{ ID uint64 }
 // ClusterVersion sets the version that all members agree to behave as, as "major.minor.patch".
 type ClusterVersion struct{ Version string }
 
+// Downgrade says that the cluster is on its way to an earlier version, "major.minor.patch", which its members are about to
+// be replaced by; an empty Target that it is not any more.
+type Downgrade struct{ Target string }
+
 // HashCheck asks every member to compare its state hash at an index with the proposer's.
 type HashCheck struct {
 	Index uint64
@@ -205,6 +209,7 @@ const (
 	kindMemberRemove    kind = 15
 	kindMemberUpdate    kind = 16
 	kindMemberPromote   kind = 17
+	kindDowngrade       kind = 18
 )
 
 func (*Range) kind() kind           { return kindRange }
@@ -217,6 +222,7 @@ func (*LeaseRevoke) kind() kind     { return kindLeaseRevoke }
 func (*LeaseCheckpoint) kind() kind { return kindLeaseCheckpoint }
 func (*MemberPublish) kind() kind   { return kindMemberPublish }
 func (*ClusterVersion) kind() kind  { return kindClusterVersion }
+func (*Downgrade) kind() kind       { return kindDowngrade }
 func (*HashCheck) kind() kind       { return kindHashCheck }
 func (*Alarm) kind() kind           { return kindAlarm }
 func (*Noop) kind() kind            { return kindNoop }

@@ -75,6 +75,11 @@ func expiries() []command.Command {
 	}
 }
 
+// downgrades are kept apart from the ops that were there before them.
+func downgrades() []command.Command {
+	return []command.Command{{Op: &command.Downgrade{Target: "3.6.0"}}, {Op: &command.Downgrade{}}}
+}
+
 // membership are the changes of who belongs.
 func membership() []command.Command {
 	return []command.Command{
@@ -153,7 +158,7 @@ func treeAccess() []command.Command {
 
 // all is every command that a golden file holds.
 func all() []command.Command {
-	return slices.Concat(everyOp(), expiries(), membership(), checkpoints(), trees(), treeAccess(), users())
+	return slices.Concat(everyOp(), expiries(), membership(), downgrades(), checkpoints(), trees(), treeAccess(), users())
 }
 
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
@@ -225,7 +230,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"no op":                          {0x08, 0x01},
 		"two ops":                        {0xea, 0x01, 0x00, 0xea, 0x01, 0x00},
 		"an op as a number":              {0xe8, 0x01, 0x00},
-		"an op of the future":            {0x92, 0x02, 0x00},
+		"an op of the future":            {0xfa, 0x02, 0x00},
 		"op 0":                           {0x82, 0x01, 0x00},
 		"op 256 + put":                   {0x92, 0x11, 0x00},
 		"a gap in the envelope":          {0x20, 0x01, 0xea, 0x01, 0x00},
@@ -292,6 +297,7 @@ func TestNumbersOutOfRangeStayUnknown(t *testing.T) {
 func TestGoldenBatch(t *testing.T)       { testGolden(t, "batch.v1.hex", everyOp()) }
 func TestGoldenExpiries(t *testing.T)    { testGolden(t, "expiries.v1.hex", expiries()) }
 func TestGoldenMembership(t *testing.T)  { testGolden(t, "membership.v1.hex", membership()) }
+func TestGoldenDowngrades(t *testing.T)  { testGolden(t, "downgrades.v1.hex", downgrades()) }
 func TestGoldenTrees(t *testing.T)       { testGolden(t, "tree.v1.hex", trees()) }
 func TestGoldenTreeAccess(t *testing.T)  { testGolden(t, "treeaccess.v1.hex", treeAccess()) }
 func TestGoldenCheckpoints(t *testing.T) { testGolden(t, "checkpoints.v1.hex", checkpoints()) }

@@ -93,6 +93,8 @@ func decodeOp(k protowire.Number, f *fields, depth int) (Op, error) {
 		return decodeMemberUpdate(b)
 	case protowire.Number(kindMemberPromote):
 		return decodeMemberPromote(b)
+	case protowire.Number(kindDowngrade):
+		return decodeDowngrade(b)
 	}
 	if k <= math.MaxUint8 {
 		if op, known, err := decodeAuth(kind(k), b); known {
@@ -420,6 +422,20 @@ func decodeClusterVersion(b []byte) (*ClusterVersion, error) {
 		switch f.n {
 		case 1:
 			o.Version = f.asString()
+		default:
+			f.unknown()
+		}
+	}
+	return o, f.err
+}
+
+func decodeDowngrade(b []byte) (*Downgrade, error) {
+	o := &Downgrade{}
+	f := fields{rest: b, what: "downgrade"}
+	for f.next() {
+		switch f.n {
+		case 1:
+			o.Target = f.asString()
 		default:
 			f.unknown()
 		}

@@ -113,6 +113,8 @@ func appendFields(dst []byte, op Op) []byte {
 		dst = appendInt(dst, 1, int64(o.ID))
 	case *ClusterVersion:
 		dst = appendString(dst, 1, o.Version)
+	case *Downgrade:
+		dst = appendString(dst, 1, o.Target)
 	case *HashCheck:
 		dst = appendInt(dst, 1, int64(o.Index))
 		dst = appendInt(dst, 2, int64(o.Hash))

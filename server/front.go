@@ -15,6 +15,7 @@ import (
 
 	"keelson/api/gateway"
 	"keelson/api/ops"
+	"keelson/api/v3"
 	"keelson/config"
 	"keelson/server/certs"
 	"keelson/server/mux"
@@ -161,7 +162,7 @@ func (f *front) newHTTP(h http.Handler, l config.Limits) *http.Server {
 func (s *Server) versions() ops.Versions {
 	view := s.engine.machine.View()
 	defer view.Close()
-	return ops.Versions{Server: version.Version, Cluster: view.Members().Version(), Storage: storageVersion}
+	return ops.Versions{Server: version.Version, Cluster: view.Members().Version(), Storage: v3.StorageVersion(view.Members())}
 }
 
 // announce says that clients are served.

@@ -12,6 +12,7 @@ import (
 	"keelson/command"
 	"keelson/config"
 	"keelson/leader"
+	"keelson/server/bootstrap"
 	"keelson/state/alarm"
 )
 
@@ -43,6 +44,10 @@ func (s *Server) startChecks(ctx context.Context) error {
 	}
 	ctx, s.checks.cancel = context.WithCancel(context.Background())
 	s.checks.running.Go(func() { checker.Run(ctx) })
+	s.checks.running.Go(func() { s.watchVersions(ctx, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers)) })
+	if !s.config.Limits.QuotaEnforced {
+		s.checks.running.Go(func() { s.keepRoom(ctx, s.room, s.alarm) })
+	}
 	s.checks.running.Go(func() {
 		select {
 		case <-s.corrupt.happened:

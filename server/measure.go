@@ -105,6 +105,13 @@ func (m *measures) noteCompacting(revision int64) {
 	}
 }
 
+// noteRoundTrip is told how long another member took to answer.
+func (m *measures) noteRoundTrip(peer uint64, took time.Duration) {
+	if metrics := m.metrics.Load(); metrics != nil {
+		metrics.RoundTrip(peer).Observe(took.Seconds())
+	}
+}
+
 func (m *measures) noteExpired(leases int) { m.expired.Add(uint64(leases)) }
 
 // noteSync is told of each sync of the raft log.
@@ -141,6 +148,13 @@ func (s *Server) readings() ops.Readings {
 		Alarms:          alarmNames(machine),
 	}
 	r.SizeBytes, r.SizeInUseBytes = s.sizes()
+	r.QuotaBytes = s.quotaBytes()
+	for _, p := range s.peers.transport.Stats() {
+		r.Peers = append(r.Peers, ops.PeerReading{
+			ID: p.ID, Active: p.Live, SentBytes: p.SentBytes, ReceivedBytes: p.ReceivedBytes, SendFailures: p.SendFailures,
+			ReceiveFailures: p.ReceiveFailures, Disconnects: p.Disconnects, QueuedBytes: p.QueuedBytes,
+		})
+	}
 	view := machine.View()
 	r.ClusterVersion = majorMinor(view.Members().Version())
 	view.Close()

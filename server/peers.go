@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -123,8 +124,11 @@ func (p *peers) connect() error {
 		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
 		Handler: inbound{p}, Dial: s.toPeers.Dial, TLS: security, IsRemoved: s.engine.isRemoved,
 		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
-		RoundTrip: s.treeStats.NoteRoundTrip,
-		Version:   config.Version, Logger: s.logger,
+		RoundTrip: func(id uint64, took time.Duration) {
+			s.treeStats.NoteRoundTrip(id, took)
+			s.measures.noteRoundTrip(id, took)
+		},
+		Version: config.Version, Logger: s.logger,
 	})
 	return nil
 }
@@ -143,7 +147,9 @@ func (p *peers) ready() {
 		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: s.engine.machine, Caller: s.identity.Caller,
 		Versions: func() peer.Versions {
 			v := s.versions()
-			return peer.Versions{Server: v.Server, Cluster: v.Cluster, Storage: v.Storage}
+			view := s.engine.machine.View()
+			defer view.Close()
+			return peer.Versions{Server: v.Server, Cluster: v.Cluster, Storage: v.Storage, Downgrading: view.Members().Downgrade() != ""}
 		},
 		Log: s.logger,
 	}))

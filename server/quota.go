@@ -30,12 +30,14 @@ type quota struct {
 	since  atomic.Int64 // bytes admitted after it
 }
 
-// newQuota makes the quota that was asked for by a flag; without one there is none.
-func newQuota(l config.Limits, s *Server) v3.Quota {
-	if !l.QuotaEnforced {
-		return nil
-	}
+// newQuota makes what decides whether there is room: the quota that was asked for by a flag, or else the disk.
+func (s *Server) newQuota(l config.Limits) v3.Quota {
 	a := &spaceAlarm{s: s}
+	s.alarm = a
+	s.room = newRoom(s.engine.fs, s.config.Member.DataDir, s.clock.Monotonic, a.raise)
+	if !l.QuotaEnforced {
+		return s.room
+	}
 	size := func() int64 { total, _ := s.sizes(); return total }
 	q := &quota{limitBytes: l.QuotaBytes, size: size, now: s.clock.Monotonic, over: a.raise}
 	q.look()
@@ -107,6 +109,15 @@ func (a *spaceAlarm) isRaised() bool {
 	return slices.Contains(view.Alarms().List(noSpace), alarm.Alarm{Member: a.id(), Type: noSpace})
 }
 
+// quotaBytes is the size at which the store must stop growing, as clients are told.
+func (s *Server) quotaBytes() int64 {
+	if l := s.config.Limits; l.QuotaEnforced || l.QuotaBytes < 0 {
+		return l.QuotaBytes
+	}
+	total, _ := s.sizes()
+	return s.room.quotaBytes(total)
+}
+
 // try puts the alarm into the log and waits until it is applied here.
 func (a *spaceAlarm) try() {
 	defer func() {
@@ -122,5 +133,5 @@ func (a *spaceAlarm) try() {
 		return
 	}
 	a.s.logger.Warn("alarm raised", hexID("alarm-member-id", a.id()), zap.String("alarm", "NOSPACE"),
-		zap.Int64("quota-size-bytes", a.s.config.Limits.QuotaBytes))
+		zap.Int64("quota-size-bytes", a.s.quotaBytes()))
 }

@@ -30,7 +30,6 @@ import (
 // Versions that clients see: the level of the API, not ours.
 const (
 	clusterVersion = "3.7.0" // what a cluster of such members agrees on
-	storageVersion = "3.7.0"
 )
 
 // Server is one running member with everything around it. Start it, Stop it once.
@@ -54,7 +53,9 @@ type Server struct {
 	hub       *watch.Hub
 	tree      *v2.Hub
 	treeStats *v2.Stats
-	quota     v3.Quota // nil: none
+	quota     v3.Quota
+	room      *room
+	alarm     *spaceAlarm
 	metrics   *ops.Metrics
 	services  *v3.Services
 	identity  *identity.Identifier
@@ -202,7 +203,7 @@ func (s *Server) startNode() error {
 	s.tree = v2.NewHub(s.engine.machine)
 	s.metrics = ops.NewMetrics(c.Ops, ops.Identity{
 		MemberID: s.engine.dir.Identity.MemberID, Version: version.Version, Own: config.Version,
-		QuotaBytes: c.Limits.QuotaBytes, Gates: gateStates(c),
+		Gates: gateStates(c),
 	}, s.readings)
 	s.measures.metrics.Store(s.metrics)
 	auto := c.Compaction.Auto()
@@ -260,17 +261,17 @@ func (s *Server) observer() node.Observer {
 
 func (s *Server) buildServices() {
 	c := s.config
-	s.quota = newQuota(c.Limits, s)
+	s.quota = s.newQuota(c.Limits)
 	s.services = v3.New(v3.Options{
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
-		Identity: s.identity, Images: newImages(s),
+		Identity: s.identity, Images: newImages(s), Shrink: s.shrink,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Corrupt: s.node.Corrupt,
 		Quota:   s.quota, Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
 		MaxLearners:        c.Cluster.MaxLearners,
-		ElectionTimeout:    c.Member.Election(), QuotaBytes: c.Limits.QuotaBytes,
+		ElectionTimeout:    c.Member.Election(), QuotaBytes: s.quotaBytes,
 	})
 }
 

@@ -272,6 +272,8 @@ func (r *run) execute(c *command.Command, res *Result) error {
 		return r.members.Promote(o.ID, r.confState)
 	case *command.ClusterVersion:
 		r.members.SetVersion(o.Version)
+	case *command.Downgrade:
+		return r.members.SetDowngrade(o.Target)
 	case *command.HashCheck:
 		r.applyHashCheck(o)
 	case *command.Alarm:

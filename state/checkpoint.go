@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"fmt"
 
 	"keelson/storage"
@@ -49,6 +50,13 @@ func (m *Machine) Flush() error {
 	v := m.View() // keeps the database open
 	defer v.Close()
 	return v.store.db.Flush()
+}
+
+// Shrink gives back the space of what has been deleted or replaced; see storage.DB.Shrink. Any goroutine may call it.
+func (m *Machine) Shrink(ctx context.Context) error {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	return v.store.db.Shrink(ctx)
 }
 
 // Sizes tells how much the database holds. Any goroutine may call it.

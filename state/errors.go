@@ -48,7 +48,9 @@ var refusals = []error{
 	15: members.ErrLastVoter,
 	16: members.ErrConfiguration,
 	17: ErrMisplaced,
-	// 18 to 31 are not about users.
+	18: members.ErrDowngrading,
+	19: members.ErrNotDowngrading,
+	// 20 to 31 are not about users.
 	32: auth.ErrNoRoot,
 	33: auth.ErrNoRootRole,
 	34: auth.ErrUserExists,

@@ -124,7 +124,7 @@ func TestExportImport(t *testing.T) {
 // voidOnlyInOne tells ops that name places in a log, or members: an import keeps neither.
 func voidOnlyInOne(op command.Op) bool {
 	switch op.(type) {
-	case *command.LeaseRevoke, *command.LeaseCheckpoint, *command.HashCheck, *command.MemberUpdate, *command.MemberPublish:
+	case *command.LeaseRevoke, *command.LeaseCheckpoint, *command.HashCheck, *command.MemberUpdate, *command.MemberPublish, *command.Downgrade:
 		return true
 	}
 	return false

@@ -104,7 +104,7 @@ func TestDamagedEntry(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"not a batch":           []byte("damage"),
 		"a command cut off":     good.Data[:len(good.Data)-1],
-		"an op from the future": append(append([]byte(nil), good.Data...), 3, 0x92, 0x02, 0x00),
+		"an op from the future": append(append([]byte(nil), good.Data...), 3, 0xfa, 0x02, 0x00),
 	} {
 		x := newMember(t)
 		before := x.dump()

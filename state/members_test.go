@@ -79,6 +79,7 @@ type memberModel struct {
 	list    map[uint64]members.Member
 	removed map[uint64]bool
 	version string
+	target  string // of a downgrade
 }
 
 func newMemberModel() *memberModel {
@@ -145,6 +146,14 @@ func (m *memberModel) plain(op command.Op) (refusal error, ok bool) {
 		m.list[o.ID] = x
 	case *command.ClusterVersion:
 		m.version = o.Version
+	case *command.Downgrade:
+		switch {
+		case o.Target != "" && m.target != "":
+			return members.ErrDowngrading, true
+		case o.Target == "" && m.target == "":
+			return members.ErrNotDowngrading, true
+		}
+		m.target = o.Target
 	default:
 		return nil, false
 	}
@@ -153,7 +162,7 @@ func (m *memberModel) plain(op command.Op) (refusal error, ok bool) {
 
 // change applies what stands in a change of the configuration that leads to conf.
 func (m *memberModel) change(op command.Op, conf []byte) error {
-	next := &memberModel{list: maps.Clone(m.list), removed: maps.Clone(m.removed), version: m.version}
+	next := &memberModel{list: maps.Clone(m.list), removed: maps.Clone(m.removed), version: m.version, target: m.target}
 	if err := next.carryOut(op); err != nil {
 		return err
 	}

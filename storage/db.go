@@ -94,6 +94,19 @@ func (db *DB) Flush() error {
 	return nil
 }
 
+// Shrink flushes, and rewrites all tables without what has been deleted or replaced. Everything else goes on meanwhile. It
+// takes as long as reading and writing all that is stored.
+func (db *DB) Shrink(ctx context.Context) error {
+	if err := db.Flush(); err != nil {
+		return err
+	}
+	// A physical key ends with the length of its suffix: these are below and above all spaces.
+	if err := db.p.Compact(ctx, []byte{0, 0}, []byte{0xff, 0}, true); err != nil {
+		return fmt.Errorf("storage: shrink: %w", err)
+	}
+	return nil
+}
+
 // Sizes tells how much the database holds.
 type Sizes struct {
 	DiskBytes     uint64 // tables, obsolete ones included

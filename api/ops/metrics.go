@@ -2,6 +2,7 @@ package ops
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,10 +21,13 @@ type Metrics struct {
 	ReadIndexFailed   prometheus.Counter
 	HeartbeatFailures prometheus.Counter
 
+	Defragmenting prometheus.Gauge // defragmentations under way
+
 	// Seconds, except where the name says otherwise.
 	LogFsync, LogWrite     prometheus.Observer // raft log: syncing, and writing with syncing
 	Commit                 prometheus.Observer // applying and writing one storage batch
 	Snapshot               prometheus.Observer // making a whole snapshot
+	Defragment             prometheus.Observer // giving back disk space when asked to
 	Hash, HashRevision     prometheus.Observer // computing Hash and HashKV
 	LeaseTTL               prometheus.Observer // granted TTLs
 	CompactionTotalMillis  prometheus.Observer // one compaction, from floor to last removal
@@ -32,6 +36,7 @@ type Metrics struct {
 	WatchSendPerEvent      prometheus.Observer // the same, divided by the events
 	WatchControl           prometheus.Observer // sending one answer to a control request
 	WatchProgress          prometheus.Observer // sending one progress notification
+	roundTrips             *prometheus.HistogramVec
 	applies, ranges        resultTimers
 	requests               map[string]resultTimers
 	clientRequests         *prometheus.CounterVec
@@ -77,6 +82,11 @@ func (m *Metrics) Request(kind string, success bool) prometheus.Observer {
 
 // Apply times the application of one run of entries, in seconds.
 func (m *Metrics) Apply(success bool) prometheus.Observer { return m.applies.of(success) }
+
+// RoundTrip times the answers of one other member, in seconds.
+func (m *Metrics) RoundTrip(peer uint64) prometheus.Observer {
+	return m.roundTrips.WithLabelValues(strconv.FormatUint(peer, 16))
+}
 
 // Range times one range, in seconds.
 func (m *Metrics) Range(success bool) prometheus.Observer { return m.ranges.of(success) }
@@ -177,6 +187,9 @@ func (b builder) storage(m *Metrics) {
 	m.LogWrite = b.times("etcd_disk_wal_write_duration_seconds", "Time to write and sync the log.", 0.001, 14)
 	m.Commit = b.times("etcd_disk_backend_commit_duration_seconds", "Time to apply and write a batch.", 0.001, 14)
 	m.Snapshot = b.times("etcd_disk_backend_snapshot_duration_seconds", "Time to make a snapshot.", 0.01, 17)
+	m.Defragment = b.times("etcd_disk_backend_defrag_duration_seconds", "Time to give back disk space when asked to.", 0.1, 13)
+	m.Defragmenting = prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_disk_defrag_inflight", Help: "Defragmentations under way."})
+	b.registry.MustRegister(m.Defragmenting)
 	m.Hash = b.times("etcd_mvcc_hash_duration_seconds", "Time to hash the store.", 0.01, 15)
 	m.HashRevision = b.times("etcd_mvcc_hash_rev_duration_seconds", "Time to hash the store at a revision.", 0.01, 15)
 	m.CompactionTotalMillis = b.times("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Time of a compaction.", 100, 14)
@@ -184,6 +197,7 @@ func (b builder) storage(m *Metrics) {
 }
 
 func (b builder) others(m *Metrics) {
+	m.roundTrips = b.timesBy("etcd_network_peer_round_trip_time_seconds", "Time until other members answer.", 0.0001, 16, "To")
 	m.LeaseTTL = b.times("etcd_debugging_lease_ttl_total", "Granted lease TTLs.", 1, 24)
 	const send = "etcd_debugging_server_watch_send_loop_"
 	m.WatchSend = b.times(send+"watch_stream_duration_seconds", "Time to send a run of events.", 0.001, 14)
@@ -197,7 +211,7 @@ func (b builder) others(m *Metrics) {
 func (b builder) foreign() {
 	const help = "Always 0: there is no such thing here."
 	for _, name := range []string{
-		"etcd_disk_defrag_inflight", "etcd_debugging_store_watchers", "etcd_grpc_proxy_cache_hits_total",
+		"etcd_debugging_store_watchers", "etcd_grpc_proxy_cache_hits_total",
 		"etcd_grpc_proxy_cache_misses_total", "etcd_grpc_proxy_cache_keys_total", "etcd_grpc_proxy_watchers_coalescing_total",
 	} {
 		b.gauge(name, help)
@@ -212,7 +226,6 @@ func (b builder) foreign() {
 		start float64
 		n     int
 	}{
-		{"etcd_disk_backend_defrag_duration_seconds", 0.1, 13},
 		{"etcd_snap_fsync_duration_seconds", 0.001, 14},
 		{"etcd_snap_db_fsync_duration_seconds", 0.001, 14},
 		{"etcd_snap_db_save_total_duration_seconds", 0.1, 10},

@@ -115,9 +115,9 @@ func TestTypesAndBuckets(t *testing.T) {
 
 // The lines, and their order, that the metrics test of etcd's suite waits for.
 func TestReadingsAreShown(t *testing.T) {
-	m := NewMetrics(Options{}, Identity{MemberID: 0x8e9e05c52164694d, Version: "3.7.1", QuotaBytes: -1,
+	m := NewMetrics(Options{}, Identity{MemberID: 0x8e9e05c52164694d, Version: "3.7.1",
 		Gates: []GateState{{"PriorityRequest", "ALPHA", true}}}, func() Readings {
-		return Readings{ClusterVersion: "3.7", HasLeader: true, Puts: 2, Keys: 1, Deletes: 3, Alarms: []string{"NOSPACE"}, CompactRevision: -1}
+		return Readings{ClusterVersion: "3.7", QuotaBytes: -1, HasLeader: true, Puts: 2, Keys: 1, Deletes: 3, Alarms: []string{"NOSPACE"}, CompactRevision: -1}
 	})
 	server := newSurface(&member{}, Options{}, false)
 	server.metrics = m

@@ -24,6 +24,7 @@ type Readings struct {
 	CompactRevision int64 // -1: never compacted
 	SizeBytes       int64 // on disk
 	SizeInUseBytes  int64 // without what compaction will free
+	QuotaBytes      int64 // at which writes are refused; below 0: never, shown as 0
 	OpenViews       int64
 
 	Puts, Deletes, Ranges, Txns uint64 // operations applied or answered; Deletes counts keys
@@ -43,6 +44,18 @@ type Readings struct {
 	AuthRevision uint64 // of users and roles
 
 	Alarms []string // names of raised alarms
+	Peers  []PeerReading
+}
+
+// PeerReading is how it goes with one other member.
+type PeerReading struct {
+	ID uint64
+	// Active: all connections with it are up.
+	Active bool
+	// Counted since the peer is known.
+	SentBytes, ReceivedBytes, SendFailures, ReceiveFailures, Disconnects uint64
+	// QueuedBytes wait to be sent.
+	QueuedBytes int
 }
 
 // reading is one metric made of a Reading.
@@ -112,11 +125,10 @@ func number(b bool) float64 {
 
 // Identity is what stays the same for the life of a member, shown as labels and gauges.
 type Identity struct {
-	MemberID   uint64
-	Version    string // API level
-	Own        string // our own version
-	QuotaBytes int64  // at which writes are refused; below 0: never, shown as 0
-	Gates      []GateState
+	MemberID uint64
+	Version  string // API level
+	Own      string // our own version
+	Gates    []GateState
 }
 
 // GateState is one feature gate as it was switched.
@@ -132,6 +144,8 @@ type readingsCollector struct {
 	descs    []*prometheus.Desc
 
 	clusterVersion, serverVersion, goVersion, ownVersion, serverID, quota, gate, knownPeers, alarm *prometheus.Desc
+
+	activePeers, disconnected, sent, received, sendFailures, receiveFailures, queued *prometheus.Desc
 }
 
 func newReadingsCollector(identity Identity, read func() Readings) *readingsCollector {
@@ -147,6 +161,15 @@ func newReadingsCollector(identity Identity, read func() Readings) *readingsColl
 		knownPeers:     prometheus.NewDesc("etcd_network_known_peers", "Members known, this one included.", []string{"Local", "Remote"}, nil),
 		alarm:          prometheus.NewDesc("etcd_debugging_server_alarms", "Alarms that are raised.", []string{"server_id", "alarm_type"}, nil),
 	}
+	const network = "etcd_network_"
+	ends := []string{"Local", "Remote"}
+	c.activePeers = prometheus.NewDesc(network+"active_peers", "Members that this one is connected with: 1 or 0.", ends, nil)
+	c.disconnected = prometheus.NewDesc(network+"disconnected_peers_total", "Times that a member ceased to be connected.", ends, nil)
+	c.sent = prometheus.NewDesc(network+"peer_sent_bytes_total", "Bytes sent to other members.", []string{"To"}, nil)
+	c.received = prometheus.NewDesc(network+"peer_received_bytes_total", "Bytes received from other members.", []string{"From"}, nil)
+	c.sendFailures = prometheus.NewDesc(network+"peer_sent_failures_total", "Messages to other members that were dropped.", []string{"To"}, nil)
+	c.receiveFailures = prometheus.NewDesc(network+"peer_received_failures_total", "Messages from other members that broke off.", []string{"From"}, nil)
+	c.queued = prometheus.NewDesc("keelson_peer_queued_bytes", "Bytes waiting to be sent to other members.", []string{"To"}, nil)
 	for _, r := range readings {
 		c.descs = append(c.descs, prometheus.NewDesc(r.name, r.help, nil, nil))
 	}
@@ -159,7 +182,7 @@ func (c *readingsCollector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	for _, d := range []*prometheus.Desc{c.clusterVersion, c.serverVersion, c.goVersion, c.ownVersion, c.serverID,
-		c.quota, c.gate, c.knownPeers, c.alarm} {
+		c.quota, c.gate, c.knownPeers, c.alarm, c.activePeers, c.disconnected, c.sent, c.received, c.sendFailures, c.receiveFailures, c.queued} {
 		ch <- d
 	}
 }
@@ -181,12 +204,26 @@ func (c *readingsCollector) Collect(ch chan<- prometheus.Metric) {
 	set(c.goVersion, 1, runtime.Version())
 	set(c.ownVersion, 1, c.identity.Own)
 	set(c.serverID, 1, id)
-	set(c.quota, float64(max(c.identity.QuotaBytes, 0)))
+	set(c.quota, float64(max(r.QuotaBytes, 0)))
 	set(c.knownPeers, 1, id, id)
 	for _, g := range c.identity.Gates {
 		set(c.gate, number(g.On), g.Name, g.Stage)
 	}
 	for _, alarm := range r.Alarms {
 		set(c.alarm, 1, id, alarm)
+	}
+	count := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	for _, p := range r.Peers {
+		peer := strconv.FormatUint(p.ID, 16)
+		set(c.knownPeers, 1, id, peer)
+		set(c.activePeers, number(p.Active), id, peer)
+		count(c.disconnected, p.Disconnects, id, peer)
+		count(c.sent, p.SentBytes, peer)
+		count(c.received, p.ReceivedBytes, peer)
+		count(c.sendFailures, p.SendFailures, peer)
+		count(c.receiveFailures, p.ReceiveFailures, peer)
+		set(c.queued, float64(p.QueuedBytes), peer)
 	}
 }

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -31,6 +32,8 @@ type Versions struct {
 	Server  string // our API level, such as 3.7.1
 	Cluster string // empty: not decided yet
 	Storage string // empty: not known yet
+	// Downgrading: the cluster is on its way to an earlier version.
+	Downgrading bool
 }
 
 // Handler answers other members on the peer port.
@@ -138,11 +141,11 @@ func (h *Handler) version(w http.ResponseWriter, _ *http.Request) {
 		Server  string `json:"etcdserver"`
 		Cluster string `json:"etcdcluster"`
 		Storage string `json:"storage"`
-	}(v))
+	}{v.Server, v.Cluster, v.Storage})
 }
 
-// downgradeEnabled says whether the cluster is on its way to an earlier version, which this one has no way to.
+// downgradeEnabled says whether the cluster is on its way to an earlier version.
 func (h *Handler) downgradeEnabled(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Write([]byte("false"))
+	fmt.Fprint(w, h.o.Versions().Downgrading)
 }

@@ -10,12 +10,25 @@ import (
 
 	"keelson/command"
 	"keelson/state/alarm"
+	"keelson/state/members"
 )
 
 // storageVersion is the level of etcd's storage format that clients are told of.
 const storageVersion = "3.7.0"
 
-// maintenance is the service Maintenance. Downgrade is not served yet.
+// StorageVersion is the level of etcd's storage format that clients are told of: on the way to an earlier version it is that
+// one's, because that is what operators wait for before they replace members. Empty while the cluster has no version.
+func StorageVersion(set *members.Set) string {
+	switch {
+	case set.Version() == "":
+		return ""
+	case set.Downgrade() != "":
+		return set.Downgrade()
+	}
+	return storageVersion
+}
+
+// maintenance is the service Maintenance.
 type maintenance struct {
 	pb.UnimplementedMaintenanceServer
 	s *Services
@@ -32,16 +45,17 @@ func (m *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		Version:          version.Version,
 		DbSize:           total,
 		DbSizeInUse:      inUse,
-		DbSizeQuota:      m.s.o.QuotaBytes,
+		DbSizeQuota:      m.s.o.QuotaBytes(),
 		Leader:           st.Leader,
 		RaftIndex:        st.Committed,
 		RaftAppliedIndex: st.Applied,
 		RaftTerm:         st.Term,
 		IsLearner:        st.Learner,
 		DowngradeInfo:    &pb.DowngradeInfo{},
+		StorageVersion:   StorageVersion(v.Members()),
 	}
-	if v.Members().Version() != "" {
-		reply.StorageVersion = storageVersion
+	if target := v.Members().Downgrade(); target != "" {
+		reply.DowngradeInfo = &pb.DowngradeInfo{Enabled: true, TargetVersion: target}
 	}
 	if st.Leader == 0 {
 		reply.Errors = append(reply.Errors, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoLeader))
@@ -61,8 +75,13 @@ func alarmText(a alarm.Alarm) string {
 	return text
 }
 
-// Defragment answers at once: the storage needs no defragmentation.
-func (m *maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+// Defragment gives back space on disk. Nobody has to ask for it, and nothing waits for it.
+func (m *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if m.s.o.Shrink != nil {
+		if err := m.s.o.Shrink(ctx); err != nil {
+			return nil, wireError(err)
+		}
+	}
 	return &pb.DefragmentResponse{}, nil
 }
 

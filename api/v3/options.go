@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"context"
 	"time"
 
 	"keelson/env"
@@ -17,7 +18,10 @@ type Options struct {
 	Identity Identity
 	Images   Images
 	// Sizes are the bytes of the store on disk and how many of them are in use. Invariant: inUse <= total.
-	Sizes  func() (total, inUse int64)
+	Sizes func() (total, inUse int64)
+	// Shrink gives back the disk space of what has been deleted or replaced, as far as that is worth its price. Nothing waits
+	// for it. Nil: there is nothing to give back.
+	Shrink func(ctx context.Context) error
 	Hub    *watch.Hub
 	Clock  env.Clock
 	Chance env.Chance
@@ -44,8 +48,8 @@ type Options struct {
 	MaxLearners int
 	// ElectionTimeout is the period in which the presence of a leader is looked at. 0: 1 s.
 	ElectionTimeout time.Duration
-	// QuotaBytes is reported by Status; it is not what Quota decides by. 0: 2 GiB.
-	QuotaBytes int64
+	// QuotaBytes is reported by Status; it is not what Quota decides by. Nil: 2 GiB.
+	QuotaBytes func() int64
 }
 
 const (
@@ -66,7 +70,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LeaseTTLMinSeconds, leaseTTLMinSecondsDefault)
 	setDefault(&o.MaxLearners, maxLearnersDefault)
 	setDefault(&o.ElectionTimeout, electionTimeoutDefault)
-	setDefault(&o.QuotaBytes, quotaBytesDefault)
+	if o.QuotaBytes == nil {
+		o.QuotaBytes = func() int64 { return quotaBytesDefault }
+	}
 	return o
 }
 

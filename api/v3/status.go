@@ -52,6 +52,8 @@ var statuses = []struct{ err, wire error }{
 	{members.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{members.ErrLastVoter, errNotEnoughStarted}, // what the strict checks say of it
 	{members.ErrConfiguration, errConfiguration},
+	{members.ErrDowngrading, rpctypes.ErrGRPCDowngradeInProcess},
+	{members.ErrNotDowngrading, rpctypes.ErrGRPCNoInflightDowngrade},
 	{state.ErrMisplaced, errMisplaced},
 	{auth.ErrNoRoot, rpctypes.ErrGRPCRootUserNotExist},
 	{auth.ErrNoRootRole, rpctypes.ErrGRPCRootRoleNotExist},

@@ -76,6 +76,9 @@ func (g *Generator) Op() command.Op {
 	case n < 92:
 		return &command.MemberUpdate{ID: g.member(), PeerURLs: g.peerURLs()}
 	case n < 93:
+		if g.chance(2) {
+			return &command.Downgrade{Target: []string{"", "3.6.0", "3.5.0"}[g.R.IntN(3)]}
+		}
 		return &command.ClusterVersion{Version: "3.7.0"}
 	case n < 94:
 		return &command.HashCheck{Index: g.R.Uint64N(100), Hash: g.R.Uint64(), From: 1}

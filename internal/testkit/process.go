@@ -123,6 +123,14 @@ func Need(t testing.TB, program string) {
 	}
 }
 
+// NeedRoot skips the test if it may not change the machine it runs on.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
 // Ports are given out below those that systems use for outgoing connections: what is free while its member is down must
 // still be free when the member comes back.
 const portMin, portMax = 10000, 30000

@@ -37,7 +37,7 @@ func (s *Set) Authorize(who Caller, request Request, leases Leases) error {
 			return s.admin(who)
 		}
 		return nil
-	case Administration, *command.Compact, *command.Alarm,
+	case Administration, *command.Compact, *command.Alarm, *command.Downgrade,
 		*command.MemberAdd, *command.MemberRemove, *command.MemberUpdate, *command.MemberPromote,
 		*command.AuthEnable, *command.AuthDisable,
 		*command.UserAdd, *command.UserDelete, *command.UserChangePassword, *command.UserGrantRole, *command.UserRevokeRole,

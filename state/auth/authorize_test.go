@@ -370,6 +370,7 @@ func TestPermissionTable(t *testing.T) {
 		{"another", UserLookup{Root}, ErrDenied},
 		{"own role", RoleLookup{"r"}, nil},
 		{"another role", RoleLookup{"other"}, ErrDenied},
+		{"downgrade", &command.Downgrade{}, ErrDenied},
 		{"what only members say: publish", &command.MemberPublish{}, ErrDenied},
 		{"what only members say: version", &command.ClusterVersion{}, ErrDenied},
 		{"what only members say: hash", &command.HashCheck{}, ErrDenied},

@@ -14,6 +14,7 @@ import (
 type Set struct {
 	clusterID uint64
 	version   string
+	downgrade string
 	confState []byte
 	list      []Member // by id
 	removed   []uint64 // ascending
@@ -24,6 +25,9 @@ func (s *Set) ClusterID() uint64 { return s.clusterID }
 
 // Version is the version that all members agree to behave as, "major.minor.patch"; empty: not agreed yet.
 func (s *Set) Version() string { return s.version }
+
+// Downgrade is the earlier version that the cluster is on its way to, "major.minor.patch"; empty: to none.
+func (s *Set) Downgrade() string { return s.downgrade }
 
 // ConfState is raft's configuration, encoded (raftpb.ConfState); empty if there are no members.
 func (s *Set) ConfState() []byte { return s.confState }
@@ -79,6 +83,9 @@ func (s *Set) AppendTo(dst []byte) []byte {
 	for _, id := range s.removed {
 		dst = appendID(dst, id)
 	}
+	if s.downgrade != "" {
+		dst = appendString(dst, s.downgrade)
+	}
 	return dst
 }
 
@@ -111,10 +118,11 @@ type Identity struct {
 }
 
 // Names in storage.Meta. Cluster is version(1) = 1 | cluster id(8, little endian) and the mark of a database that holds
-// a state; the other two hold the bytes themselves after a version byte.
+// a state; the others hold the bytes themselves after a version byte.
 var (
 	metaCluster   = []byte("cluster")
 	metaVersion   = []byte("cluster-version")
+	metaDowngrade = []byte("downgrade")
 	metaConfState = []byte("conf-state")
 )
 
@@ -141,6 +149,11 @@ func Load(r storage.Reader) (*Set, error) {
 		return nil, err
 	}
 	s.version = string(version)
+	downgrade, err := meta(r, metaDowngrade)
+	if err != nil {
+		return nil, err
+	}
+	s.downgrade = string(downgrade)
 	if s.confState, err = meta(r, metaConfState); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ var (
 	ErrNotLearner = errors.New("can only promote a learner member")
 	// ErrLastVoter refuses to remove the only voter: nobody would be left to agree on anything.
 	ErrLastVoter = errors.New("the last voting member can't be removed")
+	// ErrDowngrading refuses to begin a downgrade while one is under way, ErrNotDowngrading to end one while none is.
+	ErrDowngrading    = errors.New("cluster has a downgrade job in progress")
+	ErrNotDowngrading = errors.New("no inflight downgrade job")
 )
 
 // Tx writes to one batch. It belongs to the goroutine that applies.
@@ -174,6 +177,26 @@ func (tx *Tx) SetVersion(version string) {
 	tx.set = tx.copy()
 	tx.set.version = version
 	tx.b.Set(storage.Meta, metaVersion, append([]byte{metaRecordVersion}, version...))
+}
+
+// SetDowngrade records the earlier version that the cluster is on its way to; empty: to none any more.
+//
+// Refusals: ErrDowngrading if it is on its way already, ErrNotDowngrading if it is not.
+func (tx *Tx) SetDowngrade(target string) error {
+	switch isUnderWay := tx.set.downgrade != ""; {
+	case target != "" && isUnderWay:
+		return ErrDowngrading
+	case target == "" && !isUnderWay:
+		return ErrNotDowngrading
+	}
+	tx.set = tx.copy()
+	tx.set.downgrade = target
+	if target == "" {
+		tx.b.Delete(storage.Meta, metaDowngrade)
+	} else {
+		tx.b.Set(storage.Meta, metaDowngrade, append([]byte{metaRecordVersion}, target...))
+	}
+	return nil
 }
 
 func (tx *Tx) store(m *Member) {
