@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,59 @@ func TestV2Cluster(t *testing.T) {
 	}
 	sameV2(t, clients, fmt.Sprintf("/n?recursive=true&wait=true&waitIndex=%d", last-10))
 	c.Agree()
+	removeV2(t, c, clients)
+}
+
+// removeV2 removes a member that does not lead, through another; removed twice it is gone for good.
+func removeV2(t *testing.T, c *testkit.Cluster, clients []*v2Client) {
+	t.Helper()
+	var list struct {
+		Members []struct{ ID, Name string }
+	}
+	leader := c.Leader()
+	asked := clients[slices.Index(c.Members, leader)]
+	if err := json.Unmarshal([]byte(asked.do("GET", "/v2/members", "").body), &list); err != nil || len(list.Members) != 3 {
+		t.Fatalf("members: %+v, %v", list, err)
+	}
+	i := slices.IndexFunc(list.Members, func(m struct{ ID, Name string }) bool { return m.Name != leader.Name })
+	path := "/v2/members/" + list.Members[i].ID
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		status := asked.do("DELETE", path, "").status
+		if status == 204 {
+			break
+		}
+		if status != 500 || time.Now().After(deadline) { // for a while the members have not known each other long enough
+			t.Fatalf("remove: %d", status)
+		}
+	}
+	if again := asked.do("DELETE", path, ""); again.status != 410 || again.body != `{"message":"Member permanently removed: `+list.Members[i].ID+`"}` {
+		t.Errorf("removed again: %d %s", again.status, again.body)
+	}
+	if err := json.Unmarshal([]byte(asked.do("GET", "/v2/members", "").body), &list); err != nil || len(list.Members) != 2 {
+		t.Errorf("members after the removal: %+v, %v", list, err)
+	}
+}
+
+// TestV2Switch: it is on unless it is switched off, and on every address for clients, such as the old port.
+func TestV2Switch(t *testing.T) {
+	p := testkit.NewProcess(t, "--enable-v2=false")
+	p.Start()
+	if got := newV2Client(t, p).keys("GET", "/", ""); got.status != 404 {
+		t.Errorf("switched off: %d %s", got.status, got.body)
+	}
+	old := testkit.FreeAddress(t)
+	q := testkit.NewProcess(t)
+	q.ClientURL = "http://" + q.Endpoint + ",http://" + old
+	q.Start()
+	if !q.Says("etcdserver: published") {
+		t.Error("harnesses of v2 clients wait for words that are not in the log")
+	}
+	c := newV2Client(t, q)
+	c.must("PUT", "/a", "value=1", 0)
+	c.base = "http://" + old
+	if e := c.must("GET", "/a", "", 0); e.Node.value() != "1" {
+		t.Errorf("on the other address: %+v", e.Node)
+	}
 }
 
 // awaitV2 waits until a key is answered with an error code by everybody.
