@@ -11,7 +11,7 @@ import (
 // Commit indexes are not worth a write of their own, but those of conf changes are: a member that was removed goes away as
 // soon as it has heard so, and takes its vote with it. Those who remain must know then, also after a crash, that they can do
 // without. So a conf change is applied only when the disk knows that it is committed, and before that a leader tells nobody
-// that it is: what it sends meanwhile waits for the disk.
+// that it is: what it sends meanwhile waits for the disk. See docs/decisions/removals.md.
 type changes struct {
 	at      []uint64 // ascending. Invariant: all are above durable
 	made    uint64   // the commit index in the newest hard state that was handed out
