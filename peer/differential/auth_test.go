@@ -77,6 +77,21 @@ func (r *authRun) keys() (key, end []byte) {
 	return key, nil
 }
 
+// granted is a range selector for a permission: each key has one end. (A role of etcd's may have the same permission twice if
+// it has another one that begins with the same key.)
+func (r *authRun) granted() (key, end []byte) {
+	key = r.key()
+	switch key[0] {
+	case 'a':
+		return key, []byte("c")
+	case 'c':
+		return key, []byte("e")
+	case 'e':
+		return key, []byte{0}
+	}
+	return key, nil
+}
+
 func (r *authRun) lease() int64 { return int64(1 + r.rng.IntN(4)) }
 
 // op makes a request and says which method it is for.
@@ -140,6 +155,7 @@ func (r *authRun) op() (method string, request, reply proto.Message) {
 	case n < 83:
 		return "Auth/RoleList", &pb.AuthRoleListRequest{}, &pb.AuthRoleListResponse{}
 	case n < 92:
+		key, end = r.granted()
 		p := &authpb.Permission{PermType: authpb.Permission_Type(r.rng.IntN(3)), Key: key, RangeEnd: end}
 		if r.chance(15) {
 			p = nil
@@ -150,6 +166,9 @@ func (r *authRun) op() (method string, request, reply proto.Message) {
 		}
 		return "Auth/RoleGrantPermission", &pb.AuthRoleGrantPermissionRequest{Name: r.role(), Perm: p}, &pb.AuthRoleGrantPermissionResponse{}
 	case n < 94:
+		if r.chance(2) {
+			key, end = r.granted()
+		}
 		return "Auth/RoleRevokePermission", &pb.AuthRoleRevokePermissionRequest{Role: r.role(), Key: key, RangeEnd: end}, &pb.AuthRoleRevokePermissionResponse{}
 	case n < 95:
 		return "KV/Compact", &pb.CompactionRequest{Revision: int64(1 + r.rng.IntN(3))}, &pb.CompactionResponse{}
