@@ -28,6 +28,12 @@ build: ## Build bin/keelson, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/keelson ./cmd/keelson
 	ln -sf keelson bin/etcd
 	ln -sf keelson bin/etcdctl
+	ln -sf keelson bin/etcdutl
+
+.PHONY: docs
+docs: build ## Write docs/cli.md and the man pages from the commands
+	rm -rf docs/man
+	bin/keelson document docs
 
 .PHONY: run
 run: build ## Run one member on 127.0.0.1:2379, data in DATA_DIR

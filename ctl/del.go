@@ -11,7 +11,7 @@ import (
 	"keelson/internal/cli"
 )
 
-type delOptions struct{ prefix, fromKey, prevKV, ranged, dryRun bool }
+type delOptions struct{ prefix, fromKey, prevKV, ranged, dryRun, yes bool }
 
 // delPause is how long somebody who may have mistaken a second key for a range's end can think again.
 const delPause = 2 * time.Second
@@ -29,6 +29,7 @@ func (s *session) delCommand() (*cobra.Command, *delOptions) {
 	f.BoolVar(&o.ranged, "range", false, "delete range of keys")
 	if !s.plain {
 		f.BoolVar(&o.dryRun, "dry-run", false, "say which keys would be deleted, and delete none")
+		f.BoolVar(&o.yes, "yes", false, "do not ask on a terminal before ranges are deleted")
 	}
 	return cmd, o
 }
@@ -41,6 +42,14 @@ func (s *session) del(o *delOptions, args []string) error {
 	return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
 		if o.dryRun {
 			return s.wouldDelete(ctx, c, o, args)
+		}
+		if !s.plain && (o.prefix || o.fromKey || len(args) > 1) {
+			if err := s.confirmDeletion(ctx, c, o, args); err != nil {
+				return err
+			}
+			var cancel context.CancelFunc // the question took its time
+			ctx, cancel = s.short()
+			defer cancel()
 		}
 		r, err := c.Delete(ctx, key, opts...)
 		if err != nil {
@@ -61,7 +70,7 @@ func (s *session) delOp(o *delOptions, args []string) (key string, opts []client
 	if opts, err = spanOptions(args, o.prefix, o.fromKey); err != nil {
 		return "", nil, err
 	}
-	if len(args) == 2 && !o.ranged && !o.dryRun {
+	if len(args) == 2 && !o.ranged && !o.dryRun && s.plain {
 		fmt.Fprintf(s.err, "Warning: Keys between %q and %q will be deleted. Please interrupt the command within next 2 seconds to cancel. "+
 			"You can provide `--range` flag to avoid the delay.\n", args[0], args[1])
 		time.Sleep(delPause)
@@ -87,4 +96,17 @@ func (s *session) wouldDelete(ctx context.Context, c *clientv3.Client, o *delOpt
 	}
 	fmt.Fprintf(s.out, "%d keys would be deleted; nothing was changed\n", len(r.Kvs))
 	return nil
+}
+
+// confirmDeletion counts what would go.
+func (s *session) confirmDeletion(ctx context.Context, c *clientv3.Client, o *delOptions, args []string) error {
+	opts, err := spanOptions(args, o.prefix, o.fromKey)
+	if err != nil {
+		return err
+	}
+	r, err := c.Get(ctx, args[0], append(opts, clientv3.WithCountOnly())...)
+	if err != nil {
+		return err
+	}
+	return s.confirm(fmt.Sprintf("%d keys will be deleted, from %q on.", r.Count, args[0]), o.yes)
 }

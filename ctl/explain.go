@@ -1,7 +1,68 @@
 package ctl
 
-// explain adds what to do next to an error, in keelson's manner. etcdctl's errors stay as they are.
-func (s *session) explain(err error) error { return err }
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 
-// applyContext takes settings from the context that is in use; etcdctl has none.
-func (s *session) applyContext() error { return nil }
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"keelson/internal/cli"
+)
+
+// explain adds to an error what was tried and what to do next, in keelson's manner. etcdctl's errors stay as they are.
+func (s *session) explain(err error) error {
+	var exit *cli.Exit
+	if s.plain || errors.As(err, &exit) && (exit.Err == nil || exit.Code == cli.ExitBadArgs) {
+		return err
+	}
+	next := advice(err)
+	if next == "" {
+		return err
+	}
+	code := cli.ExitError
+	if exit != nil {
+		code = exit.Code
+	}
+	where := strings.Join(s.flags.endpoints, ",")
+	if s.contextOf != "" {
+		where += ", of context " + s.contextOf
+	}
+	return &cli.Exit{Code: code, Err: fmt.Errorf("%w\n  tried: %s, at %s\n  next:  %s", err, s.tried, where, next)}
+}
+
+// remedies say what helps against the errors that people meet.
+var remedies = []struct {
+	err  error
+	next string
+}{
+	{context.DeadlineExceeded, "nobody answered in time. See whether the endpoints are right and members run (keelson status); with TLS, use https:// endpoints and --cacert; " +
+		"if the cluster is only slow, give more --command-timeout"},
+	{rpctypes.ErrNoLeader, "the members cannot elect a leader: more than half of them must run and reach each other. keelson status shows who does"},
+	{rpctypes.ErrCompacted, "history before the compacted revision is gone; ask for a newer revision (keelson get KEY without --rev shows the present)"},
+	{rpctypes.ErrFutureRev, "this revision does not exist yet; keelson endpoint status -w json shows the newest"},
+	{rpctypes.ErrNoSpace, "the quota is used up. Compact (keelson compaction REVISION), see keelson du for what takes the room, then keelson alarm disarm"},
+	{rpctypes.ErrPermissionDenied, "the user may not do this. keelson user get USER --detail shows what is permitted; root can grant more with keelson role grant-permission"},
+	{rpctypes.ErrUserEmpty, "authentication is on: say who you are with --user NAME, or keep the name in a context"},
+	{rpctypes.ErrAuthFailed, "the name or the password is wrong; root can set a new one with keelson user passwd NAME"},
+	{rpctypes.ErrRootUserNotExist, "make the user root first: keelson user add root"},
+	{rpctypes.ErrRequestTooLarge, "values may be 1.5 MiB unless the server's --max-request-bytes says otherwise; split the value or the transaction"},
+	{rpctypes.ErrUnhealthy, "a change of members now could cost the quorum; bring the members that are down back first (keelson status)"},
+	{rpctypes.ErrMemberLearnerNotReady, "the learner is still catching up; try again when its lag in keelson status is small"},
+	{rpctypes.ErrMemberNotFound, "keelson member list shows the members and their ids"},
+	{rpctypes.ErrLeaseNotFound, "the lease has expired or was revoked; make a new one with keelson lease grant TTL"},
+	{rpctypes.ErrTooManyOps, "split the transaction, or raise the server's --max-txn-ops"},
+	{rpctypes.ErrTooManyRequests, "the members are overloaded; slow down, then try again. keelson top shows who writes so much"},
+	{rpctypes.ErrTimeout, "the write may have happened or not: read before you repeat it"},
+	{rpctypes.ErrCorrupt, "a member's data differs from the others'. Do not write; keelson status names the member; remove it and add a fresh one"},
+}
+
+func advice(err error) string {
+	for _, r := range remedies {
+		if errors.Is(err, r.err) || strings.Contains(err.Error(), r.err.Error()) {
+			return r.next
+		}
+	}
+	return ""
+}

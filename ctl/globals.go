@@ -93,16 +93,18 @@ func (s *session) applyEnvironment() error {
 	var conflict string
 	s.flags.set.VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
-		value := environment[name]
-		if value == "" || s.flags.set.Lookup(f.Name).Annotations[notInEnvironment] != nil {
-			return
-		}
-		known[name] = true
-		if f.Changed {
+		value, isSet := environment[name]
+		switch {
+		case !isSet || f.Annotations[notInEnvironment] != nil:
+		case f.Changed:
 			conflict = name
-			return
+		case value != "":
+			known[name] = true
+			before := f.Value.String()
+			if s.flags.set.Set(f.Name, value) != nil { // a value that means nothing is ignored, as in etcdctl
+				f.Value.Set(before)
+			}
 		}
-		s.flags.set.Set(f.Name, value) // a value that means nothing is ignored, as in etcdctl
 	})
 	if conflict != "" {
 		s.log("fatal", "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))",

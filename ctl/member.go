@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/internal/cli"
@@ -89,12 +90,18 @@ func memberID(args []string) (uint64, error) {
 }
 
 func (s *session) memberRemoveCommand() *cobra.Command {
-	return &cobra.Command{Use: "remove <memberID>", Short: "Removes a member from the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+	var dryRun, yes bool
+	cmd := &cobra.Command{Use: "remove <memberID>", Short: "Removes a member from the cluster", RunE: func(cmd *cobra.Command, args []string) error {
 		id, err := memberID(args)
 		if err != nil {
 			return err
 		}
 		return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+			if !s.plain {
+				if stop, err := s.beforeRemoval(ctx, c, id, dryRun, yes); stop || err != nil {
+					return err
+				}
+			}
 			r, err := c.MemberRemove(ctx, id)
 			if err != nil {
 				return err
@@ -102,6 +109,44 @@ func (s *session) memberRemoveCommand() *cobra.Command {
 			return s.print.memberRemove(id, r)
 		})
 	}}
+	if !s.plain {
+		cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen, and change nothing")
+		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask on a terminal")
+	}
+	return cmd
+}
+
+// beforeRemoval says which member goes and what that does to the quorum. stop: no more than that was asked for.
+func (s *session) beforeRemoval(ctx context.Context, c *clientv3.Client, id uint64, dryRun, yes bool) (stop bool, err error) {
+	r, err := c.MemberList(ctx)
+	if err != nil {
+		return false, err
+	}
+	voters, removesVoter := 0, false
+	what := ""
+	for _, m := range r.Members {
+		if !m.IsLearner {
+			voters++
+		}
+		if m.ID == id {
+			what = fmt.Sprintf("Member %x (%s, %s) leaves the cluster for good: its id cannot come back.", id, orDash(m.Name), strings.Join(m.PeerURLs, ","))
+			removesVoter = !m.IsLearner
+		}
+	}
+	if what == "" {
+		return false, rpctypes.ErrMemberNotFound
+	}
+	switch left := voters - 1; {
+	case removesVoter && left == 0:
+		what += " It is the only voter, so the cluster will refuse."
+	case removesVoter:
+		what += fmt.Sprintf(" Of the %d voters that are left %d must work.", left, left/2+1)
+	}
+	if dryRun {
+		fmt.Fprintln(s.out, what+" Nothing was changed.")
+		return true, nil
+	}
+	return false, s.confirm(what, yes)
 }
 
 func (s *session) memberUpdateCommand() *cobra.Command {

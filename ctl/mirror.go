@@ -127,7 +127,6 @@ func (s *session) copyTo(ctx context.Context, from, to *clientv3.Client, o *mirr
 }
 
 func reportTotal(ctx context.Context, report func()) {
-	report()
 	for {
 		select {
 		case <-time.After(mirrorReport):

@@ -28,7 +28,8 @@ type session struct {
 	print     printer // set by configure
 	paint     cli.Palette
 	root      *cobra.Command
-	contextOf string // where the connection's settings came from, for error texts
+	contextOf string // the context that the connection's settings came from, for error texts
+	tried     string // the command, for error texts
 }
 
 // Streams are what a program reads and writes.
@@ -63,6 +64,7 @@ func (s *session) run(root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{c, err} })
 	cmd, err := root.ExecuteC()
+	s.tried = cmd.CommandPath()
 	return s.report(cmd, err)
 }
 

@@ -2,8 +2,13 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"keelson/ctl"
+	"keelson/inspect"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -12,11 +17,13 @@ func TestCommandLine(t *testing.T) {
 		code           int
 		stdout, stderr string // how they begin
 	}{
-		{"keelson", 2, "", "Keelson is"},
+		{"keelson", 0, "Keelson is", ""},
 		{"keelson help", 0, "Keelson is", ""},
 		{"/usr/bin/keelson --help", 0, "Keelson is", ""},
 		{"keelson --version", 0, "keelson Version: ", ""},
-		{"keelson nothing", 2, "", `unknown command "nothing"`},
+		{"keelson version", 0, "keelson Version: ", ""},
+		{"etcdctl version", 0, "etcdctl version: 3.7.1", ""},
+		{"keelson nothing", 1, "", `Error: unknown command "nothing" for "keelson"`},
 	}
 	for _, c := range cases {
 		var stdout, stderr bytes.Buffer
@@ -28,10 +35,30 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-func TestUsageNamesEveryCommand(t *testing.T) {
-	for _, c := range commands {
-		if !strings.Contains(usage(), "keelson "+c.name+" ") || c.help == "" {
-			t.Errorf("%s is missing in the usage", c.name)
+func TestHelpNamesEveryProgram(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	run([]string{"keelson", "help"}, &stdout, &stderr)
+	for _, p := range programs {
+		if !strings.Contains(stdout.String(), "\n  "+p.Name+" ") || p.Short == "" {
+			t.Errorf("%s is missing in the help", p.Name)
 		}
+	}
+}
+
+// TestDocumentsAreCurrent compares docs/cli.md and the man pages with the commands; make docs writes them.
+func TestDocumentsAreCurrent(t *testing.T) {
+	pages := ctl.Documents(programs, inspect.Commands())
+	if len(pages) < 30 {
+		t.Fatalf("only %d pages", len(pages))
+	}
+	for name, want := range pages {
+		got, err := os.ReadFile(filepath.Join("../../docs", name))
+		if err != nil || string(got) != want {
+			t.Errorf("docs/%s is not what the commands say (%v): run make docs", name, err)
+		}
+	}
+	present, err := filepath.Glob("../../docs/man/*")
+	if err != nil || len(present) != len(pages)-1 {
+		t.Errorf("docs/man has %d pages, want %d: remove what no command stands for (%v)", len(present), len(pages)-1, err)
 	}
 }

@@ -12,13 +12,13 @@ import (
 // layer do not know each other. A name with a star stands for every package below it.
 var layers = [][]string{
 	{"cmd/*"},
-	{"dev", "join", "proxy"},
+	{"dev", "join", "proxy", "inspect"},
 	{"server"},
 	{"sim/*"},
 	{"sim"},
 	{"server/*"},
 	{"config"},
-	{"inspect", "ctl", "bench"},
+	{"ctl", "bench"},
 	{"api/gateway", "api/v3", "api/v2", "api/ops", "api/peer"},
 	{"rpc", "api/identity", "api/v3lockpb", "api/v3electionpb"},
 	{"node"},
