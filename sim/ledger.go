@@ -171,7 +171,7 @@ func (l *ledger) promises(msg *raftpb.Message, sender uint64) string {
 		if l.term < msg.GetTerm() || l.vote != sender {
 			return "candidacy"
 		}
-		if l.last() < msg.GetIndex() {
+		if l.longest < msg.GetIndex() { // what it had may have been replaced under the same sync, by the leader of that term
 			return "log it boasts of"
 		}
 	case t == raftpb.MsgVoteResp:
