@@ -60,6 +60,7 @@ type Server struct {
 	services  *v3.Services
 	identity  *identity.Identifier
 	front     *front
+	caughtUp  *door // open when this member has applied again what it had applied before it was started
 
 	failed   failure
 	removed  failure // the cluster has removed this member
@@ -115,7 +116,7 @@ func newServer(c *config.Config, logger *zap.Logger) *Server {
 	return &Server{
 		config: c, logger: logger, clock: env.SystemClock(), chance: env.SystemChance(),
 		failed: failure{happened: make(chan struct{})}, removed: failure{happened: make(chan struct{})},
-		corrupt: failure{happened: make(chan struct{})},
+		corrupt: failure{happened: make(chan struct{})}, caughtUp: newDoor(),
 	}
 }
 
@@ -156,6 +157,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.peers.ready()
+	s.caughtUp.within(catchUpPatience)
 	s.buildServices()
 	if err := s.startChecks(ctx); err != nil {
 		return err
@@ -166,6 +168,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.publish(ctx); err != nil {
 		return err
 	}
+	s.caughtUp.open()                 // everything before its name in the log is applied
 	if err := ctx.Err(); err != nil { // published in time, or just not: either way nobody waits for this member any more
 		return err
 	}
@@ -266,8 +269,8 @@ func (s *Server) buildServices() {
 		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
 		Identity: s.identity, Images: newImages(s), Shrink: s.shrink,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
-		Corrupt: s.node.Corrupt,
-		Quota:   s.quota, Requests: requests{s.metrics},
+		Corrupt: s.node.Corrupt, CaughtUp: s.caughtUp.opened,
+		Quota: s.quota, Requests: requests{s.metrics},
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
 		MaxLearners:        c.Cluster.MaxLearners,

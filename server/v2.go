@@ -16,12 +16,12 @@ func (s *Server) v2Handler() http.Handler {
 	if !s.config.V2.Enabled {
 		return nil
 	}
-	return v2.NewHandler(v2.Options{
+	return s.caughtUp.before(v2.NewHandler(v2.Options{
 		Member: s.node, Cluster: s.node, Hub: s.tree, Clock: s.clock, Stats: s.treeStats,
 		ClusterID: s.engine.dir.Identity.ClusterID,
 		Access:    v2.NewAccess(s.node, salt(s.chance), s.config.ClientTLS.ClientCertAuth),
 		Quota:     s.quota, Corrupt: s.node.Corrupt,
-	})
+	}))
 }
 
 // salt is 16 bytes that nobody knows.

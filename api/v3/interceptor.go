@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"keelson/node"
 )
@@ -19,7 +20,7 @@ func (s *Services) Unary() grpc.UnaryServerInterceptor {
 		st := s.o.Member.Status()
 		_, err := s.admit(ctx, st, "unary", !st.Learner || servedByLearner(req))
 		if err == nil {
-			err = s.admitState(info.FullMethod)
+			err = s.admitState(ctx, info.FullMethod)
 		}
 		if err == nil {
 			ctx, err = s.authorize(ctx, info.FullMethod, req)
@@ -38,7 +39,7 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 		served := !st.Learner || info.FullMethod == pb.Maintenance_Snapshot_FullMethodName
 		needsLeader, err := s.admit(stream.Context(), st, "stream", served)
 		if err == nil {
-			err = s.admitState(info.FullMethod)
+			err = s.admitState(stream.Context(), info.FullMethod)
 		}
 		if err != nil {
 			return err
@@ -52,17 +53,43 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 // ofState are the services that answer from the state.
 var ofState = []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", "/v3lockpb.", "/v3electionpb."}
 
-// admitState refuses what a member with a wrong state would answer wrongly.
-func (s *Services) admitState(method string) error {
-	if s.o.Corrupt == nil || !s.o.Corrupt() {
+// admitState refuses what a member with a wrong state would answer wrongly, and holds back what one would answer from a state
+// that is older than what it has answered from before.
+func (s *Services) admitState(ctx context.Context, method string) error {
+	corrupt := s.o.Corrupt != nil && s.o.Corrupt()
+	if !corrupt && s.caughtUp() || !isOfState(method) {
 		return nil
 	}
+	if corrupt {
+		return rpctypes.ErrGRPCCorrupt
+	}
+	select {
+	case <-s.o.CaughtUp:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(context.Cause(ctx)).Err()
+	}
+}
+
+func (s *Services) caughtUp() bool {
+	if s.o.CaughtUp == nil {
+		return true
+	}
+	select {
+	case <-s.o.CaughtUp:
+		return true
+	default:
+		return false
+	}
+}
+
+func isOfState(method string) bool {
 	for _, prefix := range ofState {
 		if strings.HasPrefix(method, prefix) {
-			return rpctypes.ErrGRPCCorrupt
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // EndCorrupt ends all streams under way, and calls that wait for others: what they tell may be wrong.

@@ -31,6 +31,9 @@ type Options struct {
 	// Corrupt reports whether this member's state is known to differ from that of the others: then it answers nothing about
 	// pairs and leases. Nil: it never is.
 	Corrupt func() bool
+	// CaughtUp is closed when this member has applied again whatever it had answered from before it was started. Until then,
+	// calls about pairs and leases wait: what they are told must not go back. Nil: it has.
+	CaughtUp <-chan struct{}
 	// Quota may be nil: there is always room.
 	Quota Quota
 	// Requests may be nil: nobody counts.
