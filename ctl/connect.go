@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -27,7 +26,7 @@ func (s *session) configure() (*clientv3.ConfigSpec, error) {
 		return nil, err
 	}
 	if s.flags.debug {
-		clientv3.SetLogger(grpclog.NewLoggerV2WithVerbosity(s.err, s.err, s.err, 4))
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(s.err, s.err, s.err, 4))
 		s.dumpEnvironment()
 	}
 	var err error
@@ -186,9 +185,6 @@ func (s *session) withClient(f func(ctx context.Context, c *clientv3.Client) err
 	defer cancel()
 	return f(ctx, c)
 }
-
-// errInterrupted ends a command that waited for a signal.
-var errInterrupted = errors.New("interrupted")
 
 // closeSoon gives the far side a moment to hear that we leave, even if the caller's context has ended.
 func closeSoon() (context.Context, context.CancelFunc) {

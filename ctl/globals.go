@@ -3,7 +3,6 @@ package ctl
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -165,13 +164,4 @@ func (s *session) dumpEnvironment() {
 	for _, line := range lines {
 		fmt.Fprintln(s.err, line)
 	}
-}
-
-// homeDirectory is the user's, or empty.
-func homeDirectory() string {
-	dir, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return dir
 }

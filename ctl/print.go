@@ -1,12 +1,9 @@
 package ctl
 
 import (
-	"time"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/cli"
 )
@@ -145,7 +142,4 @@ func (u unsupported) authStatus(*clientv3.AuthStatusResponse) error             
 type (
 	header   = pb.ResponseHeader
 	keyValue = mvccpb.KeyValue
-	message  = proto.Message
 )
-
-func took(d time.Duration) string { return d.String() }

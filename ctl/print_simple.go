@@ -17,7 +17,6 @@ type simplePrinter struct {
 	w         io.Writer
 	hex       bool
 	valueOnly bool
-	keysOnly  bool
 }
 
 // text is bytes as the format shows them.
