@@ -66,6 +66,12 @@ func (q *quota) look() {
 	q.known.Store(q.size())
 }
 
+// ampleBytes of a quota that are left are ample.
+const ampleBytes = 16 << 20
+
+// Ample implements v3.Quota.
+func (q *quota) Ample() bool { return q.known.Load()+q.since.Load()+ampleBytes < q.limitBytes }
+
 func (q *quota) fits(costBytes int64) bool {
 	if q.known.Load()+q.since.Load()+costBytes >= q.limitBytes {
 		return false

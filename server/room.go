@@ -79,6 +79,9 @@ func (r *room) Admit(ctx context.Context, costBytes int64) bool {
 	return false
 }
 
+// Ample implements v3.Quota.
+func (r *room) Ample() bool { return r.total.Load() == 0 || r.isBack() }
+
 // quotaBytes is the size that the store can grow to, for those who ask for a quota.
 func (r *room) quotaBytes(sizeBytes int64) int64 {
 	if sizeBytes < quotaShownMin/2 || r.total.Load() == 0 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // disk is a disk as a test wants it.
@@ -88,5 +90,31 @@ func TestQuotaShown(t *testing.T) {
 	r.look()
 	if got := r.quotaBytes(20 << 30); got != 20<<30 {
 		t.Errorf("on a full disk: %d", got)
+	}
+}
+
+// TestAmpleRoom: as long as there is ample room, writes are answered by whoever has their outcome. A member without flags has.
+func TestAmpleRoom(t *testing.T) {
+	s, err := Start(context.Background(), load(t), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	if !s.services.MayDefer() {
+		t.Errorf("not deferred with %d bytes free of %d", s.room.free.Load(), s.room.total.Load())
+	}
+	r := &room{}
+	r.total.Store(1 << 40)
+	r.free.Store(r.reserve())
+	if r.Ample() {
+		t.Error("just the reserve is called ample")
+	}
+	q := &quota{limitBytes: 1 << 30}
+	if !q.Ample() {
+		t.Error("an empty store has no room")
+	}
+	q.since.Store(1<<30 - ampleBytes)
+	if q.Ample() {
+		t.Error("room where nearly all is taken")
 	}
 }

@@ -417,6 +417,8 @@ func TestRequestSizes(t *testing.T) {
 
 type quota struct{ left int64 }
 
+func (q *quota) Ample() bool { return q.left > 1<<20 }
+
 func (q *quota) Admit(_ context.Context, cost int64) bool {
 	if cost >= q.left {
 		return false
@@ -668,9 +670,17 @@ func TestLargeRanges(t *testing.T) {
 	}
 }
 
-// On a server that can, changes are answered by whoever has their outcome; reads within transactions are not changes.
+// On a server that can, changes are answered by whoever has their outcome; reads within transactions are not changes. What may
+// have to wait for room is not deferred.
 func TestChangesAreDeferred(t *testing.T) {
-	s := serve(t, nil)
+	testDeferred(t, nil, 3)
+	testDeferred(t, &quota{left: 1 << 30}, 3)
+	testDeferred(t, &quota{left: 1 << 20}, 0)
+}
+
+func testDeferred(t *testing.T, room Quota, want int64) {
+	t.Helper()
+	s := serve(t, func(o *Options) { o.Quota = room })
 	s.put(t, "k", "v")
 	if _, err := s.kv.DeleteRange(ctx(t), &pb.DeleteRangeRequest{Key: []byte("x")}); err != nil {
 		t.Fatal(err)
@@ -683,9 +693,8 @@ func TestChangesAreDeferred(t *testing.T) {
 	if r, err := s.kv.Txn(ctx(t), read); err != nil || len(r.Responses[0].GetResponseRange().Kvs) != 1 {
 		t.Fatalf("%v, %v", r, err)
 	}
-	want := int64(0)
-	if transportName == "keelson" {
-		want = 3
+	if transportName != "keelson" {
+		want = 0
 	}
 	if got := s.later.Load(); got != want {
 		t.Errorf("%d changes were deferred, want %d", got, want)

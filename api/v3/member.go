@@ -106,6 +106,8 @@ type Quota interface {
 	// Admit reports whether a request of this estimated cost in bytes may be proposed. If not, the alarm is raised when
 	// Admit returns, unless that could not be done before ctx ended or the request timeout was over.
 	Admit(ctx context.Context, costBytes int64) bool
+	// Ample reports whether there is so much room that Admit will let the next small requests in without waiting.
+	Ample() bool
 }
 
 // Requests counts requests by the API version that clients say they speak.
