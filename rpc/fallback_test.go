@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	pb "google.golang.org/grpc/interop/grpc_testing"
@@ -30,7 +29,8 @@ func newHTTPKit(t *testing.T, h http.Handler) (*kit, *http.Client, grpc.DialOpti
 	pb.RegisterTestServiceServer(k.server, nullService{})
 	k.serve()
 	ours := &tls.Config{RootCAs: pool, ServerName: "localhost"}
-	transport := &http2.Transport{TLSClientConfig: ours.Clone()}
+	transport := &http.Transport{TLSClientConfig: ours.Clone(), Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return k, &http.Client{Transport: transport, Timeout: 20 * time.Second}, grpc.WithTransportCredentials(credentials.NewTLS(ours))
 }

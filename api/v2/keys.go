@@ -231,7 +231,6 @@ type reply struct {
 	head bool // only the length is wanted
 	buf  []byte
 
-	sent    int
 	pieces  *http.ResponseController // nil: none has been sent
 	counted int                      // of a HEAD
 }
