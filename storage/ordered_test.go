@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,12 +13,16 @@ import (
 // not synced, each on its own.
 type crashes struct {
 	vfs.FS
-	disk   *vfs.MemFS
+	disk *vfs.MemFS
+
+	mu     sync.Mutex // Pebble changes directories from several goroutines
 	rng    *rand.Rand
 	images []*vfs.MemFS
 }
 
 func (c *crashes) take() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, percent := range []int{30, 70} {
 		c.images = append(c.images, c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng}))
 	}
