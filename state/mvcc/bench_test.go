@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"syscall"
@@ -119,8 +120,60 @@ func benchList(b *testing.B, m *machine, q Query) {
 	stop(int(keys))
 }
 
-func BenchmarkList(b *testing.B)      { benchList(b, benchStore(b, Options{}), Query{}) }
-func BenchmarkListCount(b *testing.B) { benchList(b, benchStore(b, Options{}), Query{CountOnly: true}) }
+func BenchmarkList(b *testing.B) { benchList(b, benchStore(b, Options{}), Query{}) }
+
+// BenchmarkCount counts half of the keys with the help of fences, and without.
+func BenchmarkCount(b *testing.B) {
+	m := benchStore(b, Options{})
+	v := m.s.View()
+	defer v.Close()
+	from := benchKey(51)
+	from = from[:bytes.LastIndexByte(from, '/')]
+	b.Run("fences", func(b *testing.B) {
+		defer measure(b)(b.N)
+		for range b.N {
+			if _, err := v.Range(Query{Key: from, End: []byte{0}, CountOnly: true}, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("scan", func(b *testing.B) {
+		defer measure(b)(b.N)
+		for range b.N {
+			if _, err := rangeAll(m.db, v.at.revision, &Query{Key: from, End: []byte{0}, CountOnly: true}, countAll, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkPage reads a page of 500 keys at a pinned revision, with the count of the rest.
+func BenchmarkPage(b *testing.B) {
+	m := benchStore(b, Options{})
+	pinned := m.s.Revision()
+	benchPut(b, m, *benchKeys/10, func(i int) int { return *benchKeys + i })
+	v := m.s.View()
+	defer v.Close()
+	defer measure(b)(b.N)
+	for i := range b.N {
+		q := Query{Key: benchKey(i * 7919 % *benchKeys), End: []byte{0}, Limit: 500, Revision: pinned}
+		if _, err := v.Range(q, func(*KeyValue) bool { return true }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPutNewCounted puts new keys into a store whose keys are counted.
+func BenchmarkPutNewCounted(b *testing.B) {
+	m := benchStore(b, Options{})
+	v := m.s.View()
+	if _, err := v.Range(Query{Key: []byte{0}, End: []byte{0}, CountOnly: true}, nil); err != nil {
+		b.Fatal(err)
+	}
+	v.Close()
+	defer measure(b)(b.N)
+	benchPut(b, m, b.N, func(i int) int { return *benchKeys + i*7919%1_000_003 })
+}
 
 // BenchmarkListVersions lists keys that have several versions each, at the newest revision and at one in the middle.
 func BenchmarkListVersions(b *testing.B) {

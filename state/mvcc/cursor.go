@@ -51,14 +51,15 @@ func (c *Cursor) Next(limit int64, yield func(*KeyValue) bool) (done bool, err e
 	}
 	given, full := int64(0), false
 	c.done = true
-	err = c.scan(func(kv *KeyValue) bool {
-		if full || limit > 0 && given == limit {
-			c.done, c.next = false, append(c.next[:0], kv.Key...)
-			return false
+	err = c.scan(func(s *scan) {
+		for ok := s.first(c.next); ok; ok = s.next() {
+			if full || limit > 0 && given == limit {
+				c.done, c.next = false, append(c.next[:0], s.kv.Key...)
+				return
+			}
+			given++
+			full = !give(&s.kv, &c.shape, yield)
 		}
-		given++
-		full = !give(kv, &c.shape, yield)
-		return true
 	})
 	if err != nil {
 		c.done = false
@@ -73,15 +74,12 @@ func (c *Cursor) Rest() (count int64, err error) {
 	if c.done {
 		return 0, nil
 	}
-	err = c.scan(func(*KeyValue) bool {
-		count++
-		return true
-	})
+	err = c.scan(func(s *scan) { count = readCount(s, c.next, c.s.count).Count })
 	return count, err
 }
 
 // scan goes over what is left, in a view of its own.
-func (c *Cursor) scan(f func(*KeyValue) bool) error {
+func (c *Cursor) scan(f func(*scan)) error {
 	v := c.s.viewOfNewest()
 	defer v.Close()
 	c.s = v.s
@@ -92,9 +90,8 @@ func (c *Cursor) scan(f func(*KeyValue) bool) error {
 	if err != nil {
 		return fmt.Errorf("mvcc: cursor: %w", err)
 	}
-	s := &scan{it: it, rev: c.rev}
-	for ok := s.first(c.next); ok && f(&s.kv); ok = s.next() {
-	}
+	s := &scan{it: it, rev: c.rev, upper: c.upper}
+	f(s)
 	if err := s.close(); err != nil {
 		return fmt.Errorf("mvcc: cursor: %w", err)
 	}

@@ -6,7 +6,8 @@
 //	changes    revision, sub-revision    -> key, put or delete, the live version it replaced
 //
 // There is no index of keys in memory: a list is a scan of versions, history and compaction are scans of changes. What
-// is in memory is a bounded cache of newest versions, for the read before every put and for hot gets.
+// is in memory is a bounded cache of newest versions, for the read before every put and for hot gets, and a bounded
+// number of fences between which keys are counted.
 //
 // It knows nothing of leases but their ids, of users, of the log, of watchers. Package state joins it with those.
 //

@@ -4,6 +4,9 @@ package mvcc
 type Options struct {
 	// NewestCacheBytes bounds the memory of the cache of newest versions. 0: 128 MiB. Negative: no cache.
 	NewestCacheBytes int64
+
+	fenceSpacing int // 0: fenceSpacing. Tests use small numbers
+	birthsKept   int // 0: birthsKept
 }
 
 const newestCacheBytesDefault = 128 << 20

@@ -28,13 +28,27 @@ func readOne(kv *KeyValue, q *Query, yield func(*KeyValue) bool) Summary {
 	return Summary{Count: 1}
 }
 
-// read answers q from a scan of its range, which begins at lower.
-func read(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) Summary {
+// counter returns how many pairs there are from lower to the end of c's range.
+type counter func(c *scan, lower []byte) (int64, error)
+
+// countAll is the counter that looks at all of them.
+func countAll(c *scan, lower []byte) (n int64, err error) {
+	for ok := c.first(lower); ok; ok = c.next() {
+		n++
+	}
+	return n, c.err
+}
+
+// read answers q from a scan of its range, which begins at lower. What it need not look at it leaves to count. Errors of the
+// scan stay in c.
+func read(c *scan, lower []byte, q *Query, count counter, yield func(*KeyValue) bool) Summary {
 	byKey := q.SortTarget < sortByVersion || q.SortTarget > sortByValue
 	filtered := q.ModRevisionMin|q.ModRevisionMax|q.CreateRevisionMin|q.CreateRevisionMax != 0
 	switch {
 	case q.CountOnly:
-		return readCount(c, lower)
+		return readCount(c, lower, count)
+	case byKey && q.SortOrder != sortDescend && q.Limit > 0 && !filtered:
+		return readPage(c, lower, q, count, yield)
 	case byKey && q.SortOrder != sortDescend:
 		return readInOrder(c, lower, q, yield)
 	case q.SortOrder == sortNone && !filtered:
@@ -43,9 +57,24 @@ func read(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) Summary {
 	return readSorted(c, lower, q, yield)
 }
 
-func readCount(c *scan, lower []byte) (sum Summary) {
+func readCount(c *scan, lower []byte, count counter) Summary {
+	n, err := count(c, lower)
+	c.fail(err)
+	return Summary{Count: n}
+}
+
+// readPage gives the first pairs and counts the others.
+func readPage(c *scan, lower []byte, q *Query, count counter, yield func(*KeyValue) bool) (sum Summary) {
 	for ok := c.first(lower); ok; ok = c.next() {
+		if sum.Count == q.Limit {
+			rest, err := count(c, bytes.Clone(c.kv.Key))
+			c.fail(err)
+			return Summary{Count: sum.Count + rest, More: true}
+		}
 		sum.Count++
+		if !give(&c.kv, q, yield) {
+			return sum
+		}
 	}
 	return sum
 }

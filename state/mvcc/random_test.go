@@ -50,6 +50,9 @@ func TestRandom(t *testing.T) {
 			Manual:        r.IntN(3) == 0,
 		}
 		mo := Options{NewestCacheBytes: []int64{-1, 0, 64 * 600, 64 * 2000}[r.IntN(4)]}
+		if r.IntN(4) > 0 {
+			mo.fenceSpacing, mo.birthsKept = 1+r.IntN(4), 1+r.IntN(40)
+		}
 		tr := &trial{t: t, r: r, m: newMachine(t, so, mo), model: newModel()}
 		for range 120 {
 			tr.step()

@@ -12,8 +12,9 @@ import (
 // The table holds the newest version of each key first, so that a scan at the newest revision looks at one record per
 // key; at an older one it steps over newer versions, and seeks where there are many of them.
 type scan struct {
-	it  *storage.Iter
-	rev Revision
+	it    *storage.Iter
+	rev   Revision
+	upper []byte // the end of the range; nil: none
 	// kv is the pair the scan stands on. Its bytes are valid until the next move.
 	kv  KeyValue
 	sub uint32
@@ -37,6 +38,13 @@ func (c *scan) close() error {
 		return c.err
 	}
 	return err
+}
+
+// fail ends the scan with an error, unless err is nil or another one has ended it.
+func (c *scan) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
 }
 
 // settle goes from the newest version of a key to the first pair that is there at or after it.
@@ -138,7 +146,7 @@ func rangeOne(r pointReader, rev Revision, q *Query, yield func(*KeyValue) bool)
 }
 
 // rangeAll reads a range of keys.
-func rangeAll(r storage.Reader, rev Revision, q *Query, yield func(*KeyValue) bool) (Summary, error) {
+func rangeAll(r storage.Reader, rev Revision, q *Query, count counter, yield func(*KeyValue) bool) (Summary, error) {
 	lower, upper, ok := Selector{q.Key, q.End}.Bounds()
 	if !ok {
 		return Summary{}, nil
@@ -147,8 +155,8 @@ func rangeAll(r storage.Reader, rev Revision, q *Query, yield func(*KeyValue) bo
 	if err != nil {
 		return Summary{}, fmt.Errorf("mvcc: range: %w", err)
 	}
-	c := &scan{it: it, rev: rev}
-	sum := read(c, lower, q, yield)
+	c := &scan{it: it, rev: rev, upper: upper}
+	sum := read(c, lower, q, count, yield)
 	if err := c.close(); err != nil {
 		return Summary{}, fmt.Errorf("mvcc: range: %w", err)
 	}

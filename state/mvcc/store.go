@@ -13,6 +13,7 @@ import (
 type Store struct {
 	db     *storage.DB
 	newest *newest
+	fences *fences
 	shared atomic.Pointer[publication]
 	gate   gate // open views
 	tx     Tx   // the one transaction there is at a time
@@ -56,6 +57,7 @@ func Open(db *storage.DB, o Options) (*Store, error) {
 	}
 	p.revision = max(p.revision, p.floor)
 	s.newest = newNewest(o.newestCacheBytes(), p.revision)
+	s.fences = newFences(o, p.revision)
 	s.shared.Store(&p)
 	s.removal.removal = removal{done: floorNone}
 	b, ok, err = db.Get(storage.Meta, removalKey)
@@ -85,7 +87,9 @@ func (s *Store) Publish(tx *Tx) {
 	for i := range tx.touched {
 		s.newest.put(tx.touched[i].rec)
 	}
-	// The cache goes first: a reader that sees the new revision must not find a version that it replaced.
+	// The cache goes first: a reader that sees the new revision must not find a version that it replaced. Nor must it find
+	// that the fences know nothing of the revision yet.
+	s.fences.note(tx)
 	p := tx.now
 	s.shared.Store(&p)
 	tx.reset()

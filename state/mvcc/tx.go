@@ -120,7 +120,7 @@ func (t *Tx) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 		return Summary{}, err
 	}
 	if len(q.End) != 0 {
-		return rangeAll(t.batch, rev, &q, yield)
+		return rangeAll(t.batch, rev, &q, countAll, yield)
 	}
 	if rev != at.revision {
 		return rangeOne(t.batch, rev, &q, yield)

@@ -102,5 +102,5 @@ func (v *View) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 		}
 		return rangeOne(v.s.db, rev, &q, yield)
 	}
-	return rangeAll(v.s.db, rev, &q, yield)
+	return rangeAll(v.s.db, rev, &q, v.s.count, yield)
 }
