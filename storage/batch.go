@@ -16,15 +16,17 @@ type Batch struct {
 }
 
 // Get implements Reader.
-func (b *Batch) Get(s Space, key []byte) ([]byte, bool, error) { return get(b.indexed(), s, key) }
+func (b *Batch) Get(s Space, key []byte) ([]byte, bool, error) {
+	return b.db.get(b.indexed(), s, key)
+}
 
 // Iter implements Reader. It sees the batch as it is at this moment.
 func (b *Batch) Iter(s Space, lower, upper []byte) (*Iter, error) {
-	return newIter(b.indexed(), s, lower, upper, pebble.IterOptions{})
+	return b.db.newIter(b.indexed(), s, lower, upper, pebble.IterOptions{})
 }
 
 // PointIter is DB.PointIter with the batch as it is at this moment on top.
-func (b *Batch) PointIter(s Space) (*Iter, error) { return newPointIter(b.indexed(), s, false) }
+func (b *Batch) PointIter(s Space) (*Iter, error) { return b.db.newPointIter(b.indexed(), s, false) }
 
 // indexed is the batch in a form that can be read through.
 func (b *Batch) indexed() *pebble.Batch {

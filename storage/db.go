@@ -47,19 +47,19 @@ func Open(o Options) (*DB, error) {
 func (db *DB) Flushes() uint64 { return db.flushes.Load() }
 
 // Get implements Reader.
-func (db *DB) Get(s Space, key []byte) ([]byte, bool, error) { return get(db.p, s, key) }
+func (db *DB) Get(s Space, key []byte) ([]byte, bool, error) { return db.get(db.p, s, key) }
 
 // Iter implements Reader.
 func (db *DB) Iter(s Space, lower, upper []byte) (*Iter, error) {
-	return newIter(db.p, s, lower, upper, pebble.IterOptions{})
+	return db.newIter(db.p, s, lower, upper, pebble.IterOptions{})
 }
 
 // PointIter is an iterator for SeekVersionOf alone. It asks the bloom filters of every level, the last one too: a key
 // that is not there seldom costs a block.
-func (db *DB) PointIter(s Space) (*Iter, error) { return newPointIter(db.p, s, false) }
+func (db *DB) PointIter(s Space) (*Iter, error) { return db.newPointIter(db.p, s, false) }
 
 // FlushedPointIter is PointIter over what has been flushed to tables alone: it spares the search of the memtables.
-func (db *DB) FlushedPointIter(s Space) (*Iter, error) { return newPointIter(db.p, s, true) }
+func (db *DB) FlushedPointIter(s Space) (*Iter, error) { return db.newPointIter(db.p, s, true) }
 
 // Durable reads only what no crash can take away any more: what has been flushed to tables.
 func (db *DB) Durable() Reader { return durable{db} }
@@ -67,7 +67,7 @@ func (db *DB) Durable() Reader { return durable{db} }
 type durable struct{ db *DB }
 
 func (d durable) Iter(s Space, lower, upper []byte) (*Iter, error) {
-	return newIter(d.db.p, s, lower, upper, pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+	return d.db.newIter(d.db.p, s, lower, upper, pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 }
 
 func (d durable) Get(s Space, key []byte) ([]byte, bool, error) {
@@ -134,14 +134,23 @@ func (db *DB) Close() error {
 	return nil
 }
 
-func get(r pebble.Reader, s Space, key []byte) ([]byte, bool, error) {
+// readFailed is told what a read has failed with, and returns it. A disk that can't be read once may give anything the next
+// time, or has given it already to somebody else: the process must end, as for a failed write.
+func (db *DB) readFailed(err error) error {
+	if db.o.Fatal != nil {
+		db.o.fatal(err.Error())
+	}
+	return err
+}
+
+func (db *DB) get(r pebble.Reader, s Space, key []byte) ([]byte, bool, error) {
 	var buf [64]byte
 	v, closer, err := r.Get(s.Key(buf[:0], key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("storage: get from space %c: %w", s, err)
+		return nil, false, db.readFailed(fmt.Errorf("storage: get from space %c: %w", s, err))
 	}
 	v = append([]byte(nil), v...)
 	return v, true, closer.Close()

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 var (
@@ -434,5 +436,63 @@ func TestCheckpointOfAReopenedDatabase(t *testing.T) {
 		if err := errors.Join(c.Close(), db.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFailedReadEndsTheProcess: F2, F5.
+func TestFailedReadEndsTheProcess(t *testing.T) {
+	mem := vfs.NewMem()
+	db := openTest(t, mem, Options{})
+	commit(t, db, func(b *Batch) {
+		b.Set(Meta, []byte("a"), []byte("1"))
+		b.SetVersion(Versions, []byte("k"), Version{Main: 1}, []byte("v"))
+	})
+	if err := db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, db)
+	var armed atomic.Bool
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if armed.Load() && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	for what, read := range map[string]func(*DB) error{
+		"get":       func(db *DB) error { _, _, err := db.Get(Meta, []byte("a")); return err },
+		"batch get": func(db *DB) error { _, _, err := db.NewBatch().Get(Meta, []byte("a")); return err },
+		"durable":   func(db *DB) error { _, _, err := db.Durable().Get(Meta, []byte("a")); return err },
+		"iterate": func(db *DB) error {
+			it, err := db.Iter(Versions, nil, nil)
+			if err != nil {
+				return err
+			}
+			defer it.Close()
+			it.First()
+			return it.Error()
+		},
+		"look up": func(db *DB) error {
+			it, err := db.PointIter(Versions)
+			if err != nil {
+				return err
+			}
+			defer it.Close()
+			it.SeekVersionOf([]byte("k"), Version{Main: 1})
+			return it.Error()
+		},
+	} {
+		var reasons atomic.Int64
+		db := openTest(t, fs, Options{CacheBytes: 1, Manual: true, Fatal: func(reason string) {
+			if reasons.Add(1); !strings.Contains(reason, "input/output error") {
+				t.Errorf("%s: the reason is %q", what, reason)
+			}
+		}})
+		armed.Store(true)
+		err := read(db)
+		armed.Store(false)
+		if !errors.Is(err, syscall.EIO) || reasons.Load() == 0 {
+			t.Errorf("%s: %v, and %d reasons to end", what, err, reasons.Load())
+		}
+		_ = db.Close()
 	}
 }

@@ -10,6 +10,7 @@ import (
 // Positioning methods report whether they stand on something. It belongs to one goroutine.
 type Iter struct {
 	it    *pebble.Iterator
+	db    *DB
 	space Space
 	buf   []byte // scratch for seek keys
 }
@@ -26,22 +27,22 @@ func bounds(s Space, lower, upper []byte) (lo, hi []byte) {
 	return lo, hi
 }
 
-func newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.IterOptions) (*Iter, error) {
+func (db *DB) newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.IterOptions) (*Iter, error) {
 	o.LowerBound, o.UpperBound = bounds(s, lower, upper)
 	it, err := r.NewIter(&o)
 	if err != nil {
-		return nil, fmt.Errorf("storage: iterate over space %c: %w", s, err)
+		return nil, db.readFailed(fmt.Errorf("storage: iterate over space %c: %w", s, err))
 	}
-	return &Iter{it: it, space: s}, nil
+	return &Iter{it: it, db: db, space: s}, nil
 }
 
 // newPointIter makes an iterator without bounds: a seek for one key can't leave the space.
-func newPointIter(r pebble.Reader, s Space, flushed bool) (*Iter, error) {
+func (db *DB) newPointIter(r pebble.Reader, s Space, flushed bool) (*Iter, error) {
 	it, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true, OnlyReadGuaranteedDurable: flushed})
 	if err != nil {
-		return nil, fmt.Errorf("storage: look up in space %c: %w", s, err)
+		return nil, db.readFailed(fmt.Errorf("storage: look up in space %c: %w", s, err))
 	}
-	return &Iter{it: it, space: s}, nil
+	return &Iter{it: it, db: db, space: s}, nil
 }
 
 // First goes to the first entry within the bounds.
@@ -97,7 +98,7 @@ func (i *Iter) KeyVersion() ([]byte, Version) { return splitKey(i.it.Key()) }
 func (i *Iter) Value() ([]byte, error) {
 	v, err := i.it.ValueAndErr()
 	if err != nil {
-		return nil, fmt.Errorf("storage: read value in space %c: %w", i.space, err)
+		return nil, i.db.readFailed(fmt.Errorf("storage: read value in space %c: %w", i.space, err))
 	}
 	return v, nil
 }
@@ -105,7 +106,7 @@ func (i *Iter) Value() ([]byte, error) {
 // Error is what ended the iteration early, if anything.
 func (i *Iter) Error() error {
 	if err := i.it.Error(); err != nil {
-		return fmt.Errorf("storage: iterate over space %c: %w", i.space, err)
+		return i.db.readFailed(fmt.Errorf("storage: iterate over space %c: %w", i.space, err))
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ func (i *Iter) Error() error {
 // Close ends the iteration and returns Error's error.
 func (i *Iter) Close() error {
 	if err := i.it.Close(); err != nil {
-		return fmt.Errorf("storage: iterate over space %c: %w", i.space, err)
+		return i.db.readFailed(fmt.Errorf("storage: iterate over space %c: %w", i.space, err))
 	}
 	return nil
 }

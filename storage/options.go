@@ -21,8 +21,9 @@ type Options struct {
 	// MemtableBytes is the size at which a memtable is flushed: also the bound of what a restart applies again. 0: 32 MiB.
 	MemtableBytes uint64
 
-	// Fatal is told that the database can't go on (a failed write of its manifest, a failed flush, a corrupt table).
-	// It must not return. Nil: panic.
+	// Fatal is told that the database can't go on (a failed write of its manifest, a failed flush, a failed read, a damaged
+	// table). It must not return, unless Manual is set: then what follows counts for nothing. Nil: panic, but for a failed
+	// read, of which only whoever reads is told.
 	Fatal func(reason string)
 	// Flushed is called after each completed flush, from a goroutine of Pebble's: it must not block. May be nil.
 	Flushed func()
@@ -36,6 +37,10 @@ type Options struct {
 	ReadOnly bool
 }
 
+// Remedy is what to do about a store that is damaged.
+const Remedy = "; this member's data can't be used any more: remove the member from the cluster and add it again with an empty " +
+	"data directory or, if it is the only member, restore a snapshot"
+
 const (
 	cacheBytesDefault    = 128 << 20
 	memtableBytesDefault = 32 << 20
@@ -44,6 +49,9 @@ const (
 func (o Options) fatal(reason string) {
 	if o.Fatal != nil {
 		o.Fatal(reason)
+		if o.Manual {
+			return
+		}
 	}
 	panic("storage: " + reason)
 }
@@ -74,7 +82,7 @@ func (db *DB) pebble() *pebble.Options {
 				}
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				o.fatal(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details))
+				o.fatal(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
 			},
 			FlushEnd: func(i pebble.FlushInfo) {
 				if i.Err != nil {
