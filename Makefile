@@ -54,7 +54,7 @@ race: ## Run the tests of concurrent packages under the race detector
 	go test -race $(RACE)
 
 .PHONY: sim
-sim: ## Simulate clusters of one, three and five members under faults (SEED=, SEEDS=, STEPS=)
+sim: ## Simulate clusters of one, three, five and seven members under faults (SEED=, SEEDS=, STEPS=)
 	go test ./sim -run 'TestSim$$' -v -count=1 -seed=$(SEED) -seeds=$(SEEDS) -steps=$(STEPS)
 
 .PHONY: sim-mutants

@@ -17,11 +17,17 @@ func TestBugsAreFound(t *testing.T) {
 	const most, steps = 500, 1500
 	for _, bug := range sim.Bugs {
 		t.Run(fmt.Sprintf("%s/%d", bug.Name, bug.Members), func(t *testing.T) {
+			if *anewFlag {
+				bug.Seed = 1
+			}
 			for seed := bug.Seed; seed < bug.Seed+most; seed++ {
 				r := simulate(t, sim.Options{Seed: seed, Members: bug.Members, Steps: steps, Bug: bug.Name})
 				if r.Failure != nil {
 					what, _, _ := strings.Cut(r.Failure.Error(), "\n")
 					t.Logf("seed %d, after %v: %s", seed, r.Time, what)
+					if *anewFlag {
+						fmt.Printf("{%q, %d, %d},\n", bug.Name, bug.Members, seed)
+					}
 					return
 				}
 			}

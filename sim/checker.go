@@ -11,8 +11,10 @@ import (
 	"keelson/command"
 	"keelson/replica"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 )
 
 // checker knows what the outside world has seen, and so what must be true from now on.
@@ -48,6 +50,10 @@ type record struct {
 	leases    map[int64]modelLease
 	hash      uint64 // of the state; 0: not seen
 	roster    *roster
+	users     *users
+	tree      *forest
+	tokens    string // what it says of tokens
+	nodes     string // what it changes in the v2 tree
 	// before are the voters before the last change, which was made at a time.
 	before  []uint64
 	changed time.Duration
@@ -70,8 +76,8 @@ func newChecker(w *world) *checker {
 	}
 	// What a member has that waits to be given a state, and the entry that a bootstrap stands for.
 	c.records = []record{
-		{revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: newRoster(nil, nil)},
-		{term: 1, revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: c.model.roster},
+		{revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: newRoster(nil, nil), users: newUsers(), tree: &forest{}},
+		{term: 1, revision: 1, floor: -1, leases: map[int64]modelLease{}, roster: c.model.roster, users: c.model.users, tree: c.model.tree.clone()},
 	}
 	return c
 }
@@ -84,7 +90,7 @@ func checksum(b []byte) uint64 { return crc64.Checksum(b, crcTable) }
 // applied compares what a run of entries did with the model, or with what they did the first time.
 func (c *checker) applied(m *member, entries []state.Entry, out *state.Outcome) {
 	w := c.w
-	batches, events := out.Batches, ""
+	batches, events, tokens, nodes := out.Batches, "", "", ""
 	for i := range entries {
 		e := &entries[i]
 		m.unflushed += len(e.Data)*2 + 200
@@ -109,11 +115,21 @@ func (c *checker) applied(m *member, entries []state.Entry, out *state.Outcome) 
 			w.violate("entry %d gives\n%s\nwant\n%s", e.Index, s, rec.results)
 		}
 		events += rec.events
-		c.acknowledge(m, e)
+		tokens += rec.tokens
+		nodes += rec.nodes
+		c.acknowledge(m, e, got)
 	}
 	if s := renderEvents(out.Events); s != events {
 		w.violate("entries up to %d give events\n%s\nwant\n%s", entries[len(entries)-1].Index, s, events)
 	}
+	if s := renderTokens(out.Tokens); s != tokens {
+		w.violate("entries up to %d say of tokens\n%s\nwant\n%s", entries[len(entries)-1].Index, s, tokens)
+	}
+	if s := renderTreeEvents(out.Tree); s != nodes {
+		w.violate("entries up to %d change the v2 tree\n%s\nwant\n%s", entries[len(entries)-1].Index, s, nodes)
+	}
+	w.reach("users and roles were changed", out.Users)
+	w.reach("a token was assigned", len(out.Tokens) > 0)
 	w.reach("the v2 tree was changed", len(out.Tree) > 0)
 	w.reach("nodes of the v2 tree ran out", out.Counts.Tree.Expired > 0)
 	m.observeLeases(out.Leases)
@@ -139,6 +155,7 @@ func (c *checker) applyToModel(e *state.Entry) {
 		term: e.Term, committed: c.newest, data: checksum(e.Data), results: renderResults(results), events: renderEvents(events),
 		revision: c.model.revision, floor: c.model.floor, leases: before,
 		roster: c.model.roster, before: last.before, changed: last.changed,
+		users: c.model.users, tree: last.tree, tokens: c.model.tokens, nodes: c.model.nodes,
 	}
 	if !slices.Equal(rec.roster.voters, last.roster.voters) {
 		rec.before, rec.changed = last.roster.voters, c.w.now
@@ -146,12 +163,22 @@ func (c *checker) applyToModel(e *state.Entry) {
 	if !maps.Equal(before, c.model.leases) {
 		rec.leases = maps.Clone(c.model.leases)
 	}
+	if c.model.grown {
+		rec.tree = c.model.tree.clone()
+	}
+	c.w.reach("somebody may not do what he asks for", refusals(results, auth.ErrDenied))
+	c.w.reach("somebody was admitted by rights that had changed", refusals(results, auth.ErrOldRevision))
 	c.records = append(c.records, rec)
 	for _, ev := range events {
 		rev := ev.KV.ModRevision
 		c.events[rev] = append(c.events[rev], ev)
 	}
 	c.observe(e, results)
+}
+
+// refusals reports whether some result is a certain refusal.
+func refusals(results []state.Result, err error) bool {
+	return slices.ContainsFunc(results, func(r state.Result) bool { return errors.Is(r.Refusal, err) })
 }
 
 // once checks that a batch becomes an entry once, and not after its proposer was told that it will not.
@@ -179,10 +206,11 @@ func (c *checker) dropped(m *member, d *replica.ProposalDropped) {
 		c.w.violate("%v: the batch %v is refused (%v), but was entry %d", m, id, d.Err, at)
 	}
 	c.refused[id] = true
+	c.w.registers.dropped(id)
 }
 
 // acknowledge answers whoever waits for an entry.
-func (c *checker) acknowledge(m *member, e *state.Entry) {
+func (c *checker) acknowledge(m *member, e *state.Entry, results []state.Result) {
 	id := batchID(e.Data)
 	if _, waits := m.proposals[id.Sequence]; !waits || id.Origin != uint64(m.run) {
 		return
@@ -192,6 +220,7 @@ func (c *checker) acknowledge(m *member, e *state.Entry) {
 	c.w.reach("a follower acknowledged a write", m.leading == 0)
 	c.w.reach("a write was acknowledged in a later term", e.Term > c.terms[id])
 	c.learn(e.Index, c.records[e.Index].revision)
+	c.w.registers.done(id, results)
 }
 
 // learn notes that somebody outside knows of an entry.
@@ -290,8 +319,49 @@ func (c *checker) checkDump(m *member) {
 	if why := rec.roster.differs(view); why != "" {
 		w.violate("members at entry %d: %s", index, why)
 	}
+	if why := rec.users.differs(view.Users()); why != "" {
+		w.violate("users at entry %d: %s", index, why)
+	}
+	nodes := c.openTree(view)
+	if why := rec.tree.differs(nodes); why != "" {
+		w.violate("v2 tree at entry %d: %s", index, why)
+	}
+	_ = nodes.Close()
 	if n := int64(len(c.model.selected([]byte{0}, []byte{0}, rec.revision))); m.machine.LiveKeys() != n {
 		w.violate("%d live keys at entry %d, want %d", m.machine.LiveKeys(), index, n)
+	}
+}
+
+func (c *checker) openTree(view *state.View) *tree.View {
+	v, err := view.Tree()
+	if err != nil {
+		c.w.violate("v2 tree: %v", err)
+	}
+	return v
+}
+
+// compareTree asks a member that is at an entry for a node of the v2 tree.
+func (c *checker) compareTree(m *member, path string) {
+	view := m.machine.View()
+	defer view.Close()
+	nodes := c.openTree(view)
+	index := m.machine.Applied().Index
+	if why := c.records[index].tree.differsAt(nodes, path); why != "" {
+		c.w.violate("v2 tree at entry %d: %s", index, why)
+	}
+	_ = nodes.Close()
+}
+
+// compareRights asks a member that is at an entry whether somebody may have what he asks for.
+func (c *checker) compareRights(m *member, who auth.Caller, request auth.Request) {
+	index := m.machine.Applied().Index
+	rec := &c.records[index]
+	view := m.machine.View()
+	defer view.Close()
+	got := view.Authorize(who, request)
+	want := rec.users.admit(who.User, who.Revision, request, func(id int64) []string { return c.model.keysAt(id, rec.revision) })
+	if !errors.Is(got, want) || want == nil && got != nil {
+		c.w.violate("%+v asks at entry %d for %T %+v: %v, want %v", who, index, request, request, got, want)
 	}
 }
 

@@ -23,6 +23,7 @@ func (m *member) tick() {
 	if m.leading != 0 && !m.w.load.quiet && m.w.network.isAlone(m.host) {
 		m.renewal(leaseID(m.w.rng)) // its clients believe in it
 	}
+	m.expireTree()
 	now := m.host.clock()
 	switch {
 	case m.w.bug("expire-on-follower") && m.leading == 0 && m.leader != 0:
@@ -57,6 +58,20 @@ func (m *member) tick() {
 	}
 	if c := m.lessor.Checkpoint(now); c != nil {
 		m.propose(c)
+	}
+}
+
+// expireTree proposes the end of what has run out in the v2 tree, by the leader's wall clock.
+func (m *member) expireTree() {
+	if m.leading == 0 {
+		return
+	}
+	op, err := leader.TreeExpiry(m.machine, m.host.date())
+	if err != nil {
+		m.w.violate("deadlines: %v", err)
+	}
+	if op != nil {
+		m.propose(op)
 	}
 }
 

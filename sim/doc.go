@@ -17,7 +17,8 @@
 //	watchers  clients that watch, on one member after the other
 //	network   messages: delayed, lost, repeated, out of order, astray; links cut in one direction or both, slow links
 //	disk      files in memory; a crash keeps any part of what was not synced; operations fail when struck
-//	model     what the state should be, in the plainest form
+//	model     what the state should be, in the plainest form: pairs, leases, users and roles, the v2 tree
+//	registers keys whose operations are recorded as clients see them, for a check that knows nothing of revisions
 //	checker   what must be true, after every event and after every start
 //	consensus the same for raft's promises; ledger: what each log must hold
 //	lifetimes the same for leases; roster: for members
@@ -41,6 +42,9 @@
 //   - A batch becomes an entry once at most, and never if its proposer was told that it will not.
 //   - After every start: all pairs at the newest revisions, leases, keys of leases and counts are those of the model.
 //   - A linearizable read, on any member, sees everything that anybody knew when it began, and what it sees is the model's.
+//   - Who may do what is what a reference evaluator says, as of the entry; so is what is told of tokens.
+//   - Every answer, event and expiry of the v2 tree is the model's, and after every start so are all nodes.
+//   - Some order explains what clients have seen of a few keys and of a node of the v2 tree (porcupine finds one).
 //   - Views, histories and hashes of pairs stay right while compactions remove what they can.
 //   - A lease does not run out early, by the fastest clock there is, nor for a leader of an earlier term; once nobody renews
 //     it, it does. What a leader says to a renewal agrees with what was known when it was asked for.

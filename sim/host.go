@@ -12,7 +12,10 @@ import (
 )
 
 // memberIDs are the members of a cluster, as many of them as it has.
-var memberIDs = []uint64{0x8e9e05c52164694d, 0x1d3a5b7c9e0f2a41, 0xf2c1a09b8d7e6f53, 0x0000000000000003, 0xa5d42c1be97f3086}
+var memberIDs = []uint64{
+	0x8e9e05c52164694d, 0x1d3a5b7c9e0f2a41, 0xf2c1a09b8d7e6f53, 0x0000000000000003, 0xa5d42c1be97f3086, 0x7b1f4c08d2e6935a,
+	0x2c90ee17a46b5d83,
+}
 
 const clusterID = 0xcdf818194e3a8c32
 
@@ -81,6 +84,12 @@ func (h *host) starter() func() {
 
 // clock is what the host's monotonic clock shows.
 func (h *host) clock() time.Duration { return h.w.now + h.w.now/1e6*time.Duration(h.drift) }
+
+// epoch is where simulated time begins on a wall clock that is right: 2026-01-01, in nanoseconds since 1970.
+const epoch = 1767225600 * int64(time.Second)
+
+// date is what the host's wall clock shows, in nanoseconds since 1970.
+func (h *host) date() int64 { return epoch + int64(h.clock()+h.wall) }
 
 // delay is how long a move takes.
 func (h *host) delay() time.Duration { return h.w.delay() * h.slow }
@@ -182,6 +191,9 @@ func (h *host) diskFailed(err error) {
 	d.crash() // afterEvent ends the run
 }
 
+// jumpMax is how far wall clocks are wrong at most.
+const jumpMax = 10 * time.Hour
+
 // misfortune is where faults come from.
 func (h *host) misfortune() {
 	w, d := h.w, h.member.disk
@@ -204,7 +216,7 @@ func (h *host) misfortune() {
 		w.reach("the disk of a leader stood still", h.member.leading != 0)
 		w.tracef("the disk of %v stands still", h)
 	case w.chance(f.jump / 10):
-		h.wall += time.Duration(w.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
+		h.wall = time.Duration(w.rng.Int64N(int64(2*jumpMax))) - jumpMax
 		w.reach("a wall clock jumped", true)
 	}
 }

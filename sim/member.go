@@ -516,17 +516,29 @@ func (m *member) truncate() {
 
 // propose proposes a batch of commands that clients wait for.
 func (m *member) propose(ops ...command.Op) {
-	data := m.beginBatch(ops...)
+	m.proposeCommands(commandsOf(ops))
+}
+
+func commandsOf(ops []command.Op) []command.Command {
+	list := make([]command.Command, len(ops))
+	for i, op := range ops {
+		list[i].Op = op
+	}
+	return list
+}
+
+func (m *member) proposeCommands(list []command.Command) {
+	data := m.beginBatch(list)
 	m.step(replica.Propose{ID: m.sequence, Data: data})
 }
 
 // beginBatch makes a batch of commands that clients wait for, to be proposed at once.
-func (m *member) beginBatch(ops ...command.Op) []byte {
+func (m *member) beginBatch(list []command.Command) []byte {
 	m.sequence++
 	m.proposals[m.sequence] = m.w.now
 	data := command.BeginBatch(nil, m.batchID(m.sequence))
-	for _, op := range ops {
-		c := command.Command{Time: int64(m.w.now + m.host.wall), Op: op}
+	for _, c := range list {
+		c.Time = m.host.date()
 		data = command.AppendTo(data, c.Append(nil))
 	}
 	m.w.proposed(m.batchID(m.sequence), m.replica.Status().Term)

@@ -137,7 +137,7 @@ func (w *world) moveLeader() {
 // proposeChange proposes a command together with the change of raft's configuration that it stands for.
 func (m *member) proposeChange(op command.Op, typ raftpb.ConfChangeType, id uint64) {
 	m.w.tracef("%v is to change the members: %T %x", m, op, id)
-	data := m.beginBatch(op)
+	data := m.beginBatch(commandsOf([]command.Op{op}))
 	m.step(replica.ProposeConfChange{ID: m.sequence, Change: &raftpb.ConfChangeV2{
 		Changes: []*raftpb.ConfChangeSingle{{Type: typ.Enum(), NodeId: proto.Uint64(id)}}, Context: data,
 	}})

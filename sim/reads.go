@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keelson/replica"
+	"keelson/state"
 )
 
 // read is a linearizable read of a client, or a question of the member's own that needs as much certainty.
@@ -15,16 +16,29 @@ type read struct {
 	revision int64  // the newest revision
 	index    uint64 // what has to be applied
 	ready    bool
-	then     func() // nil: a client's
+	then     func()                 // nil: a client's
+	look     func(view *state.View) // what a client is after; nil: anything
 }
 
 // read asks for a linearizable read.
-func (m *member) read(then func()) {
+func (m *member) read(then func()) { m.ask(&read{then: then}) }
+
+// readWith asks for a linearizable read of a client.
+func (m *member) readWith(look func(view *state.View)) { m.ask(&read{look: look}) }
+
+func (m *member) ask(r *read) {
 	m.ticket++
-	m.reads = append(m.reads, &read{
-		ticket: m.ticket, begun: m.w.now, entry: m.w.known, revision: m.w.knownRevision, then: then,
-	})
+	r.ticket, r.begun, r.entry, r.revision = m.ticket, m.w.now, m.w.known, m.w.knownRevision
+	m.reads = append(m.reads, r)
 	m.step(replica.ReadIndex{Ticket: m.ticket})
+}
+
+// lookedAt is what a client sees of a view: the view, but for the bug of a member that answers from one it has kept.
+func (m *member) lookedAt(view *state.View) *state.View {
+	if m.w.bug("answer-from-kept-view") && len(m.views) > 0 {
+		return m.views[0].view
+	}
+	return view
 }
 
 func (m *member) readsReady(through, index uint64) {
@@ -69,6 +83,9 @@ func (m *member) serveReads() {
 		}
 		view := m.machine.View()
 		m.w.served(m, r, at, view.Revision())
+		if r.look != nil {
+			r.look(m.lookedAt(view))
+		}
 		m.w.compare(view, m.w.load.rangeOp(m.w.rng, view.Revision()))
 		if len(m.views) < 3 && m.w.rng.IntN(10) == 0 {
 			m.views = append(m.views, heldView{view, m.w.now + time.Duration(m.w.rng.Int64N(int64(3*time.Second)))})

@@ -30,8 +30,9 @@ func renderResults(results []state.Result) string {
 	var s strings.Builder
 	for i := range results {
 		r := &results[i]
-		fmt.Fprintf(&s, "[refusal=%v revision=%d prev=%s deleted=%d prevs=%s lease=%d ttl=%d txn=%s]",
-			r.Refusal, r.Revision, renderKV(r.Prev), r.Deleted, renderKVs(r.Prevs), r.Lease, r.TTLSeconds, renderTxn(r.Txn))
+		fmt.Fprintf(&s, "[refusal=%v revision=%d prev=%s deleted=%d prevs=%s lease=%d ttl=%d index=%d txn=%s tree=%s %s]",
+			r.Refusal, r.Revision, renderKV(r.Prev), r.Deleted, renderKVs(r.Prevs), r.Lease, r.TTLSeconds, r.Index, renderTxn(r.Txn),
+			renderTreeEvent(r.Tree), renderRefusal(r.TreeRefusal))
 	}
 	return s.String()
 }

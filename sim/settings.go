@@ -24,6 +24,7 @@ type settings struct {
 	taskMax          time.Duration // until a task of the hub is carried out
 	delayMax         time.Duration
 	pace             time.Duration // between two requests of clients
+	histories        bool          // of registers are recorded
 	changes          bool          // of members
 	votersMin        int           // that operators leave
 	moves            bool          // of the leader
@@ -81,6 +82,7 @@ func drawSettings(rng *rand.Rand) settings {
 		taskMax:          []time.Duration{ms, 30 * ms, time.Second}[rng.IntN(3)],
 		delayMax:         []time.Duration{ms, 20 * ms, 200 * ms}[rng.IntN(3)],
 		pace:             []time.Duration{3 * ms, 30 * ms}[rng.IntN(2)],
+		histories:        rng.IntN(4) == 0,
 		changes:          rng.IntN(2) == 0,
 		votersMin:        1 + rng.IntN(3),
 		moves:            rng.IntN(2) == 0,

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"testing/cryptotest"
@@ -17,10 +18,12 @@ var (
 	seedFlag    = flag.Uint64("seed", 0, "first seed; 0: a new one each time")
 	seedsFlag   = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
 	stepsFlag   = flag.Int("steps", 1000, "events per seed and member before the faults end")
-	membersFlag = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3 and 5")
+	membersFlag = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3, 5 and 7")
 	forFlag     = flag.Duration("for", 0, "go on with further seeds for so long")
 	bugFlag     = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
 	eventsFlag  = flag.Bool("events", false, "print every event")
+	summaryFlag = flag.String("summary", "", "file for the sums of all runs, written now and then")
+	anewFlag    = flag.Bool("anew", false, "look for deliberate bugs from seed 1 on, and print where they are seen first")
 )
 
 // simulate runs one seed in a bubble of its own.
@@ -28,6 +31,7 @@ func simulate(t *testing.T, o sim.Options) (r sim.Report) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, o.Seed) // raft draws its election timeouts there
 	synctest.Test(t, func(*testing.T) { r = sim.Run(o) })
+	r.Judge(30 * time.Second)
 	return r
 }
 
@@ -42,7 +46,7 @@ func sizes() []int {
 	if *membersFlag > 0 {
 		return []int{*membersFlag}
 	}
-	return []int{1, 3, 5}
+	return []int{1, 3, 5, 7}
 }
 
 // TestSim runs seeds, with clusters of each size.
@@ -52,6 +56,8 @@ func TestSim(t *testing.T) {
 		first = uint64(time.Now().UnixNano())
 	}
 	begun := time.Now()
+	sum := summary{reached: map[string]int{}}
+	defer sum.write(t)
 	for i := uint64(0); i < uint64(*seedsFlag) || time.Since(begun) < *forFlag; i++ {
 		for _, members := range sizes() {
 			o := sim.Options{Seed: first + i, Members: members, Steps: *stepsFlag, Bug: *bugFlag}
@@ -60,6 +66,7 @@ func TestSim(t *testing.T) {
 					o.Log = func(line string) { fmt.Println(o.Seed, line) }
 				}
 				r := simulate(t, o)
+				sum.add(t, r)
 				t.Logf("seed %d: trace %016x after %v", o.Seed, r.Trace, r.Time)
 				if r.Failure != nil {
 					t.Errorf("after %v: %v\n%s", r.Time, r.Failure, replay(o))
@@ -69,11 +76,48 @@ func TestSim(t *testing.T) {
 	}
 }
 
+// summary adds up what runs have met.
+type summary struct {
+	runs, events, failures int
+	time                   time.Duration
+	reached                map[string]int
+	written                time.Time
+}
+
+func (s *summary) add(t *testing.T, r sim.Report) {
+	s.runs++
+	s.events += r.Events
+	s.time += r.Time
+	if r.Failure != nil {
+		s.failures++
+	}
+	for state, n := range r.Reached {
+		s.reached[state] += n
+	}
+	if time.Since(s.written) > 10*time.Second {
+		s.write(t)
+	}
+}
+
+func (s *summary) write(t *testing.T) {
+	if *summaryFlag == "" {
+		return
+	}
+	s.written = time.Now()
+	text := fmt.Sprintf("%d runs, %d failures, %d events, %.1f simulated hours\n", s.runs, s.failures, s.events, s.time.Hours())
+	for _, state := range slices.Sorted(maps.Keys(s.reached)) {
+		text += fmt.Sprintf("%10d %s\n", s.reached[state], state)
+	}
+	if err := os.WriteFile(*summaryFlag, []byte(text), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSameSeedSameTrace runs seeds twice, the second time in another order: a seed must decide everything.
 func TestSameSeedSameTrace(t *testing.T) {
 	var runs []sim.Options
 	for _, seed := range []uint64{3, 7} {
-		for _, members := range []int{1, 3, 5} {
+		for _, members := range []int{1, 3, 5, 7} {
 			runs = append(runs, sim.Options{Seed: seed, Members: members, Steps: 600})
 		}
 	}
@@ -101,7 +145,7 @@ func TestRareStates(t *testing.T) {
 	reached := map[string]int{}
 	var missing []string
 	for seed := uint64(1); seed <= most; seed++ {
-		o := sim.Options{Seed: seed, Members: []int{3, 1, 5}[seed%3], Steps: steps}
+		o := sim.Options{Seed: seed, Members: []int{3, 1, 5, 7}[seed%4], Steps: steps}
 		r := simulate(t, o)
 		if r.Failure != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, r.Failure, replay(o))

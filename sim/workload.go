@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"keelson/command"
-	"keelson/command/commandtest"
 	"keelson/state"
+	"keelson/state/auth"
 )
 
 // load is what clients ask for: how often each kind of request comes.
 type load struct {
-	put, delete, txn, compact, grant, revoke, renew, read, tree int
-	keys                                                        int
-	valueBytes                                                  int
-	waitingMax                                                  int  // proposals under way
-	quiet                                                       bool // only what the member does by itself
-	written                                                     int
+	put, delete, txn, compact, grant, revoke, renew, read, tree, users int
+
+	keys       int
+	valueBytes int
+	waitingMax int  // proposals under way
+	named      bool // everybody has to say who he is, almost from the beginning
+	quiet      bool // only what the member does by itself
+	written    int
 }
 
 func drawLoad(rng *rand.Rand) load {
@@ -27,16 +29,20 @@ func drawLoad(rng *rand.Rand) load {
 		}
 		return rng.IntN(most) + 1
 	}
-	return load{
+	l := load{
 		put: 1 + rng.IntN(100), delete: weight(30), txn: weight(40), compact: weight(8), grant: weight(15), revoke: weight(4),
 		renew: weight(20), read: weight(60), tree: weight(40),
 		keys: 2 + rng.IntN(20), valueBytes: []int{4, 40, 700}[rng.IntN(3)], waitingMax: 1 + rng.IntN(20),
 	}
+	if rng.IntN(2) == 0 { // most clusters have no users
+		l.users, l.named = 1+rng.IntN(15), rng.IntN(2) == 0
+	}
+	return l
 }
 
 // draw draws one kind of request.
 func (l *load) draw(rng *rand.Rand) int {
-	weights := []int{l.put, l.delete, l.txn, l.compact, l.grant, l.revoke, l.renew, l.read, l.tree}
+	weights := []int{l.put, l.delete, l.txn, l.compact, l.grant, l.revoke, l.renew, l.read, l.tree, l.users}
 	sum := 0
 	for _, w := range weights {
 		sum += w
@@ -61,7 +67,7 @@ func (l *load) selector(rng *rand.Rand) (key, end []byte) {
 	case 1, 2:
 		return key, l.key(rng)
 	case 3:
-		return []byte{0}, []byte{0}
+		return []byte("b"), []byte{0} // but for registers
 	}
 	return key, nil
 }
@@ -169,6 +175,11 @@ func (m *member) request() {
 	if l.quiet || len(m.proposals) >= l.waitingMax {
 		return
 	}
+	if l.named && m.leading != 0 {
+		l.named = false
+		m.propose(everybodyNamed()...)
+		return
+	}
 	var ops []command.Op
 	for range 1 + rng.IntN(4) {
 		switch l.draw(rng) {
@@ -189,12 +200,18 @@ func (m *member) request() {
 		case 7:
 			m.read(nil)
 		case 8:
-			g := commandtest.Generator{R: rng, Wild: rng.IntN(8) == 0}
-			ops = append(ops, g.TreeOp())
+			ops = append(ops, l.treeOp(rng, w.model.tree, m.host.date()))
+		case 9:
+			g := generator(rng)
+			ops = append(ops, l.usersOp(&g))
 		}
 	}
 	if len(ops) > 0 {
-		m.propose(ops...)
+		list := commandsOf(ops)
+		for i := range list {
+			list[i].User, list[i].AuthRevision = m.caller()
+		}
+		m.proposeCommands(list)
 	}
 }
 
@@ -230,6 +247,10 @@ func (m *member) readLocal() {
 		held = append(held, h)
 	}
 	m.views = held
+	w.compareTree(m, w.load.path(rng, w.model.tree))
+	if user, revision := m.caller(); revision > 0 {
+		w.compareRights(m, auth.Caller{User: user, Revision: revision}, w.load.anyRequest(rng, view.Revision()))
+	}
 	now := m.machine.Revision()
 	from := max(1, now-rng.Int64N(15))
 	w.checkHistory(m, from, min(now, from+rng.Int64N(15)), []int{0, 1, 300}[rng.IntN(3)])

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	// Seed decides everything.
 	Seed uint64
-	// Members is the size of the cluster, 1 to 5. 0: 1.
+	// Members is the size of the cluster, 1 to 7. 0: 1.
 	Members int
 	// Steps is the number of events, for each member, before the faults end and the cluster has to recover.
 	Steps int
@@ -34,8 +34,12 @@ type Report struct {
 	Failure error
 	// Trace is a hash of everything that happened, in order.
 	Trace uint64
+	// Histories are what clients have seen of some keys; see Judge.
+	Histories []History
 	// Reached counts rare states that were met.
 	Reached map[string]int
+	// Events is the number of events.
+	Events int
 	// Time is how long it took, in the simulated world.
 	Time time.Duration
 }
@@ -50,12 +54,14 @@ type world struct {
 	now      time.Duration
 	calendar calendar
 	sequence uint64
+	happened int // events so far
 
 	hosts     []*host
 	addresses map[uint64]*host   // of all members that there ever were
 	former    map[uint64]*ledger // of members that are gone, when another one has their host
 	network   *network
 	clients   []*watchClient
+	registers *registers
 	broken    error // a promise that was broken where nobody could stop for it
 	runs      int   // of all hosts
 	healing   bool
@@ -102,7 +108,7 @@ func Run(o Options) (r Report) {
 	o.Members = max(o.Members, 1)
 	w := newWorld(o)
 	defer func() {
-		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now}
+		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now, Events: w.happened, Histories: w.registers.histories()}
 		if p := recover(); p != nil {
 			v, ok := p.(violation)
 			if !ok {
@@ -124,6 +130,9 @@ func Run(o Options) (r Report) {
 		c := newWatchClient(w, i)
 		w.clients = append(w.clients, c)
 		w.every(20*w.pace, "watcher", nil, c.act)
+	}
+	if w.histories {
+		w.every(3*w.pace, "register", nil, w.registers.act)
 	}
 	w.every(time.Second, "weather", nil, w.network.change)
 	for range w.o.Steps * w.o.Members {
@@ -156,6 +165,7 @@ func newWorld(o Options) *world {
 	}
 	w.checker = newChecker(w)
 	w.network = newNetwork(w)
+	w.registers = newRegisters(w)
 	return w
 }
 
@@ -245,6 +255,7 @@ func (w *world) next() {
 		}
 		time.Sleep(e.at - w.now) // lets the timers of libraries run with the simulated time
 		w.now = e.at
+		w.happened++
 		if e.h != nil {
 			w.tracef("%v %s", e.h, e.what)
 		} else {
@@ -291,6 +302,9 @@ func (w *world) heal() {
 	w.load.quiet = true
 	w.faults = faults{}
 	w.delayMax = min(w.delayMax, 20*time.Millisecond)
+	for _, h := range w.hosts {
+		h.wall = 2 * jumpMax // later than any clock was so far
+	}
 	if w.changes {
 		w.settleMembers()
 	}
@@ -312,6 +326,10 @@ func (w *world) heal() {
 	}
 	w.until("all that was proposed is settled", all(func(h *host) bool { return h.member != nil && len(h.member.proposals) == 0 }))
 	w.until("leases that nobody renews have run out", func() bool { return len(w.model.leases) == 0 })
+	w.until("nodes of the v2 tree whose time is over are gone", func() bool {
+		first := w.model.tree.earliest()
+		return first == 0 || first > epoch+int64(w.now)
+	})
 	for _, h := range well {
 		w.answers(h)
 	}

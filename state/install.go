@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"keelson/internal/fault"
 	"keelson/storage"
 )
 
@@ -31,6 +32,9 @@ func (m *Machine) Install(db *storage.DB) (*Retired, error) {
 		return nil, fmt.Errorf("state: install: %w", err)
 	}
 	old := m.store
+	if fault.Mutant("forget-users-of-install") {
+		next.users.Store(old.users.Load())
+	}
 	m.use(next) // first: whoever finds the old one retired looks here
 	old.kv.Retire(next.kv)
 	return &Retired{old}, nil

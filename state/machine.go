@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"keelson/internal/fault"
 	"keelson/state/alarm"
 	"keelson/state/auth"
 	"keelson/state/lease"
@@ -145,6 +146,9 @@ func openStore(db *storage.DB, o Options) (*store, error) {
 	users, err := auth.Load(db)
 	if err != nil {
 		return nil, err
+	}
+	if fault.Mutant("forget-users-at-start") {
+		users = new(auth.Set)
 	}
 	s := &store{db: db}
 	s.users.Store(users)

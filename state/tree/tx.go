@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"keelson/command"
+	"keelson/internal/fault"
 	"keelson/storage"
 )
 
@@ -45,7 +46,7 @@ func (tx *Tx) Finish() {
 
 // Publish is called when the batch is committed.
 func (tx *Tx) Publish() {
-	if tx.earliest != math.MaxInt64 {
+	if tx.earliest != math.MaxInt64 && !fault.Mutant("forget-deadlines") {
 		tx.table.lower(tx.earliest)
 	}
 }
@@ -202,7 +203,7 @@ func compare(n *Node, value []byte, index uint64) string {
 	if len(value) > 0 && !bytes.Equal(value, n.Value) {
 		difference = fmt.Sprintf("[%s != %s]", value, n.Value)
 	}
-	if index != 0 && index != n.Modified {
+	if index != 0 && index != n.Modified && !fault.Mutant("swap-whatever-index") {
 		if difference != "" {
 			difference += " "
 		}
