@@ -11,7 +11,7 @@ import (
 
 	"keelson/env"
 	"keelson/internal/cli"
-	"keelson/raftlog"
+	"keelson/server"
 	"keelson/snapshot/etcdfile"
 	"keelson/state"
 	"keelson/storage"
@@ -49,32 +49,32 @@ func (t *tool) followFormat(cmd *cobra.Command) {
 
 func (t *tool) importCommand() *cobra.Command {
 	o := &foundingFlags{}
-	var snapshot, etcdDir string
+	var from server.Restoration
 	etcd := &cobra.Command{
 		Use: "etcd {--snapshot FILE | --data-dir DIR} --to DATA-DIR", Short: "Make a data directory out of an etcd's snapshot or stopped data directory", Args: cobra.NoArgs,
-		Long: "Make the data directory of a member of a new cluster out of what an etcd holds: a snapshot that etcdctl saved, or the data directory of an etcd that was stopped in order. " +
-			"Every revision, version, lease, user, role and alarm is kept, so HashKV says the same as etcd's. The source is only read.",
+		Long: "Make the data directory of a member of a new cluster out of what an etcd holds: a snapshot that etcdctl saved, or the data directory of an etcd that does not run, however it ended. " +
+			"Every revision, version, lease, user, role and alarm is kept, so HashKV says the same as etcd's. The source is only read.\n\n" +
+			"From a directory, the raft log is read too, so that nothing is lost that etcd acknowledged and had not yet written to its database. " +
+			"Of a cluster with several members, take the directory whose log ends last: --dry-run says where each one ends, and the higher term wins, then the higher index. " +
+			"Make every member of the new cluster from that same directory.",
 		Example: "  keelson import etcd --snapshot backup.db --to /var/lib/keelson\n  keelson import etcd --data-dir /var/lib/etcd --to /var/lib/keelson --name m1 --initial-cluster m1=http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (snapshot == "") == (etcdDir == "") {
+			switch {
+			case (from.Snapshot == "") == (from.Directory == ""):
 				return cli.Fail(cli.ExitBadArgs, "say where to import from: --snapshot FILE or --data-dir DIR, one of them")
-			}
-			if o.dataDir == "" {
+			case from.Directory == "" && from.WAL != "":
+				return cli.Fail(cli.ExitBadArgs, "--from-wal-dir is for --data-dir: a snapshot has no raft log")
+			case o.dataDir == "":
 				return cli.Fail(cli.ExitBadArgs, "say where to import to: --to DATA-DIR")
-			}
-			from := snapshot
-			if etcdDir != "" {
-				from, o.skipHashCheck = filepath.Join(etcdDir, "member", "snap", "db"), true
-			}
-			if _, err := os.Stat(from); err != nil {
-				return fmt.Errorf("nothing to import: %w", err)
 			}
 			return t.restore(o, from)
 		},
 	}
 	o.register(etcd, "to")
-	etcd.Flags().StringVar(&snapshot, "snapshot", "", "a snapshot `file` of etcd")
-	etcd.Flags().StringVar(&etcdDir, "data-dir", "", "the data `directory` of an etcd that is stopped")
+	etcd.Flags().StringVar(&from.Snapshot, "snapshot", "", "a snapshot `file` of etcd")
+	etcd.Flags().StringVar(&from.Directory, "data-dir", "", "the data `directory` of an etcd that does not run")
+	etcd.Flags().StringVar(&from.WAL, "from-wal-dir", "", "the `directory` that it had as --wal-dir, if it had one")
+	etcd.Flags().BoolVar(&o.skipHashCheck, "skip-hash-check", false, "take a file without a sum behind it, such as a database that was copied from a data directory")
 	etcd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be made, and write nothing")
 	cmd := &cobra.Command{Use: "import", Short: "Take over data from etcd"}
 	cmd.AddCommand(etcd)
@@ -82,15 +82,16 @@ func (t *tool) importCommand() *cobra.Command {
 }
 
 func (t *tool) exportCommand() *cobra.Command {
-	var dataDir string
+	var dataDir, walDir string
 	etcd := &cobra.Command{
 		Use: "etcd FILE", Short: "Write a snapshot from which a real etcd restores", Args: cobra.ExactArgs(1),
 		Long: "Write a snapshot from which a real etcd restores (etcdutl snapshot restore), with every revision, version, lease, user, role and alarm. " +
-			"Without --data-dir it comes from the member that --endpoints names, as keelson snapshot save does it; with --data-dir, from a member that is stopped.",
+			"Without --data-dir it comes from the member that --endpoints names, as keelson snapshot save does it; with --data-dir, from a member that does not run, however it ended: " +
+			"what its log holds beyond its state is applied to a copy first. The member's directory stays as it is.",
 		Example: "  keelson export etcd backup.db --endpoints 10.0.0.1:2379\n  keelson export etcd backup.db --data-dir /var/lib/keelson",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dataDir != "" {
-				return t.export(dataDir, args[0])
+				return t.export(dataDir, walDir, args[0])
 			}
 			save, _, err := cmd.Root().Find([]string{"snapshot", "save"})
 			if err != nil {
@@ -99,27 +100,40 @@ func (t *tool) exportCommand() *cobra.Command {
 			return save.RunE(save, args)
 		},
 	}
-	etcd.Flags().StringVar(&dataDir, "data-dir", "", "the data `directory` of a stopped member")
+	etcd.Flags().StringVar(&dataDir, "data-dir", "", "the data `directory` of a member that does not run")
+	etcd.Flags().StringVar(&walDir, "wal-dir", "", "the `directory` of its raft log, if it has one of its own")
 	cmd := &cobra.Command{Use: "export", Short: "Hand data over to etcd"}
 	cmd.AddCommand(etcd)
 	return cmd
 }
 
-// export writes the state of a stopped member. It must hold everything that the log holds, as it does after an orderly stop.
-func (t *tool) export(dataDir, path string) (err error) {
+// export writes the state of a member that does not run, with everything that its log holds.
+func (t *tool) export(dataDir, walDir, path string) (err error) {
 	if _, err := os.Stat(path); err == nil {
 		return cli.Fail(cli.ExitError, "%s exists; remove it, or choose another name", path)
 	}
-	s, err := openStore(dataDir)
+	scratch := path + ".scratch"
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		return fmt.Errorf("%w; beside the file there must be room for a directory of that name: remove it, or choose another name for the file", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	s, err := openWhole(dataDir, walDir, filepath.Join(scratch, "state"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := s.mustHoldLog(); err != nil {
+	if err := t.writeSnapshot(s, scratch, path); err != nil {
 		return err
 	}
-	scratch := path + ".scratch"
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	fmt.Fprintf(t.out, "exported %d keys at revision %d to %s\n", s.machine.LiveKeys(), s.machine.Revision(), path)
+	if s.replayed > 0 {
+		fmt.Fprintf(t.out, "the member had not been stopped in order: %d entries of its log were applied to a copy first\n", s.replayed)
+	}
+	return nil
+}
+
+// writeSnapshot writes a state as a snapshot file of etcd; scratch is a directory to work in.
+func (t *tool) writeSnapshot(s *store, scratch, path string) (err error) {
 	sorted, err := storage.Open(storage.Options{FS: env.SystemFS(), Dir: filepath.Join(scratch, "sorted")})
 	if err != nil {
 		return err
@@ -138,28 +152,5 @@ func (t *tool) export(dataDir, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, image.Close()) }()
-	if err := image.Save(path); err != nil {
-		return err
-	}
-	fmt.Fprintf(t.out, "exported %d keys at revision %d to %s\n", s.machine.LiveKeys(), s.machine.Revision(), path)
-	return nil
-}
-
-// mustHoldLog refuses a state that is behind its log.
-func (s *store) mustHoldLog() (err error) {
-	log, _, err := raftlog.Open(raftlog.Options{
-		FS: env.SystemFS(), Dir: s.dir.Wal(), ClusterID: s.dir.Identity.ClusterID, MemberID: s.dir.Identity.MemberID,
-	}, s.applied())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	last, err := log.LastIndex()
-	if err != nil {
-		return err
-	}
-	if at := s.applied().Index; last > at {
-		return cli.Fail(cli.ExitError, "the member was not stopped in order: its state goes up to %d, its log to %d; start it once more, stop it with SIGTERM, and export again", at, last)
-	}
-	return nil
+	return image.Save(path)
 }

@@ -48,9 +48,11 @@ func newEtcd(t *testing.T) *etcd {
 	return e
 }
 
-func (e *etcd) start() *clientv3.Client {
+func (e *etcd) start(more ...string) *clientv3.Client {
 	e.t.Helper()
-	e.cmd = exec.Command(filepath.Join(e.tools, "etcd-peer"), "--data-dir", e.dir, "--name=m1", "--listen-client-urls=http://"+e.client, "--listen-peer-urls=http://"+e.peer)
+	e.cmd = exec.Command(filepath.Join(e.tools, "etcd-peer"), append([]string{
+		"--data-dir", e.dir, "--name=m1", "--listen-client-urls=http://" + e.client, "--listen-peer-urls=http://" + e.peer,
+	}, more...)...)
 	out, err := e.cmd.StdoutPipe()
 	if err != nil {
 		e.t.Fatal(err)
@@ -68,6 +70,14 @@ func (e *etcd) start() *clientv3.Client {
 func (e *etcd) stop() {
 	e.t.Helper()
 	e.cmd.Process.Signal(os.Interrupt)
+	e.cmd.Wait()
+	e.cmd = nil
+}
+
+// kill ends it as a power cut does.
+func (e *etcd) kill() {
+	e.t.Helper()
+	e.cmd.Process.Kill()
 	e.cmd.Wait()
 	e.cmd = nil
 }

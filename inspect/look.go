@@ -35,7 +35,7 @@ func (t *tool) inspectCommand() *cobra.Command {
 }
 
 func (t *tool) inspectLog(path string) (err error) {
-	dir, err := openDirectory(path)
+	dir, err := openDirectory(path, "")
 	if err != nil {
 		return err
 	}

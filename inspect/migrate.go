@@ -36,7 +36,7 @@ func (t *tool) migrate(dir, target string) error {
 	if major < 3 || major == 3 && minor < 5 {
 		return fmt.Errorf("target version %q not supported. Minimal %q", target, "3.5")
 	}
-	d, err := openDirectory(dir)
+	d, err := openDirectory(dir, "")
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func parseVersion(text string) (major, minor int64, err error) {
 func (t *tool) defragCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{Use: "defrag", Short: "Defragments the storage of the etcd", RunE: func(cmd *cobra.Command, args []string) error {
-		d, err := openDirectory(dir)
+		d, err := openDirectory(dir, "")
 		if err != nil {
 			return cli.Fail(cli.ExitError, "Failed to defragment etcd data[%s] (%w)", dir, err)
 		}

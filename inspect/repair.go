@@ -87,7 +87,7 @@ func lonePosition(path string) (at raftlog.Position, id datadir.Identity, err er
 // beginLog replaces the log by an empty one. The old one is out of the way before the new one is made, so that a crash in
 // between leaves a directory that is refused, not one that looks whole.
 func beginLog(path, aside string, at raftlog.Position, id datadir.Identity) (err error) {
-	dir, err := openDirectory(path)
+	dir, err := openDirectory(path, "")
 	if err != nil {
 		return err
 	}

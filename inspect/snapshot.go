@@ -120,7 +120,7 @@ func (t *tool) restoreCommand() *cobra.Command {
 		if len(args) != 1 {
 			return cli.Fail(cli.ExitBadArgs, "snapshot restore requires exactly one argument")
 		}
-		return t.restore(o, args[0])
+		return t.restore(o, server.Restoration{Snapshot: args[0]})
 	}}
 	o.register(cmd, "data-dir")
 	cmd.Flags().BoolVar(&o.skipHashCheck, "skip-hash-check", false, "Ignore snapshot integrity hash value (required if copied from data directory)")
@@ -131,7 +131,7 @@ func (t *tool) restoreCommand() *cobra.Command {
 	return cmd
 }
 
-func (t *tool) restore(o *foundingFlags, path string) error {
+func (t *tool) restore(o *foundingFlags, from server.Restoration) error {
 	if (o.bump > 0) != o.markCompacted {
 		return cli.Fail(cli.ExitBadArgs, "--mark-compacted required if --revision-bump > 0")
 	}
@@ -142,31 +142,27 @@ func (t *tool) restore(o *foundingFlags, path string) error {
 	if err != nil {
 		return err
 	}
+	from.SkipHashCheck, from.BumpRevision = o.skipHashCheck, int64(o.bump)
 	if o.dryRun {
-		return t.wouldRestore(o, path)
+		return t.wouldRestore(o, from)
 	}
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(o.dataDir)), 0o700); err != nil {
 		return err
 	}
-	return server.Restore(context.Background(), c, server.Restoration{
-		Snapshot: path, SkipHashCheck: o.skipHashCheck, BumpRevision: int64(o.bump),
-	}, newLogger(t.err))
+	return server.Restore(context.Background(), c, from, newLogger(t.err))
 }
 
 // config is what a member of this name would be started with.
 func (o *foundingFlags) config() (*config.Config, error) {
-	if o.walDir != "" {
-		return nil, cli.Fail(cli.ExitBadArgs, "--wal-dir: the log of a restored member is made in its data directory; start the member once, stop it, and move member/wal")
-	}
 	c, _, err := config.Load("etcdutl", []string{
-		"--name=" + o.name, "--data-dir=" + o.dataDir, "--initial-cluster=" + o.cluster, "--initial-cluster-token=" + o.token,
+		"--name=" + o.name, "--data-dir=" + o.dataDir, "--wal-dir=" + o.walDir, "--initial-cluster=" + o.cluster, "--initial-cluster-token=" + o.token,
 		"--initial-advertise-peer-urls=" + o.peerURLs,
 	}, config.Machine{ReadFile: os.ReadFile, DefaultHost: func() (string, error) { return "", errors.New("not asked for") }})
 	return c, err
 }
 
-func (t *tool) wouldRestore(o *foundingFlags, path string) (err error) {
-	r, err := etcdfile.Open(path, o.skipHashCheck)
+func (t *tool) wouldRestore(o *foundingFlags, from server.Restoration) (err error) {
+	r, err := from.Open()
 	if err != nil {
 		return err
 	}
@@ -175,7 +171,10 @@ func (t *tool) wouldRestore(o *foundingFlags, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.out, "would make %s: member %s of the new cluster %s, with %d keys at revision %d (+%d) from %s; nothing was written\n",
-		o.dataDir, o.name, o.cluster, s.Keys, s.Revision, o.bump, path)
+	fmt.Fprintf(t.out, "would make %s: member %s of the new cluster %s, with %d keys at revision %d (+%d) from %s", o.dataDir, o.name, o.cluster, s.Keys, s.Revision, o.bump, r.Path)
+	if from.Directory != "" {
+		fmt.Fprintf(t.out, ", and then %d entries of the raft log, which ends at index %d of term %d", len(r.Log), r.Place.Index, r.Place.Term)
+	}
+	fmt.Fprintln(t.out, "; nothing was written")
 	return nil
 }

@@ -55,7 +55,7 @@ const (
 
 // check looks at all parts of a data directory. Its error is that there is none to look at.
 func check(path string) (list []verdict, err error) {
-	dir, err := openDirectory(path)
+	dir, err := openDirectory(path, "")
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"keelson/env"
 	"keelson/raftlog"
 	"keelson/server/datadir"
-	"keelson/snapshot/etcdfile"
 	"keelson/state"
 	"keelson/storage"
 )
@@ -22,6 +22,8 @@ import (
 type Restoration struct {
 	// Snapshot is a file in etcd's format, saved from Keelson or from etcd.
 	Snapshot string
+	// Directory is the data directory of an etcd that does not run, and WAL its --wal-dir if it had one; instead of a snapshot.
+	Directory, WAL string
 	// SkipHashCheck takes a file that has no sum behind it: one copied from a data directory of etcd.
 	SkipHashCheck bool
 	// BumpRevision is added to the newest revision, and everything in the snapshot then counts as compacted, so that whoever
@@ -29,11 +31,11 @@ type Restoration struct {
 	BumpRevision int64
 }
 
-// Restore makes the data directory of one member of a new cluster from a snapshot. Which cluster and which member, the
-// configuration says: name, data directory, initial cluster, its token, and the peer addresses that the member advertises.
-// All members of the cluster are restored from the same file. Pairs keep their revisions, leases their time to live.
+// Restore makes the data directory of one member of a new cluster from a snapshot or an etcd's directory. Which cluster and which member, the
+// configuration says: name, data directory, log directory, initial cluster, its token, and the peer addresses that the member
+// advertises. All members of the cluster are restored from the same file or directory. Pairs keep their revisions, leases their time to live.
 //
-// Errors: those of etcdfile.Open and state.Import; a data directory that is not empty; an initial cluster that can't be.
+// Errors: those of Restoration.Open and state.Import; a data directory that is not empty; an initial cluster that can't be.
 // Source: the operations specification, 3.11 (texts).
 func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.Logger) (err error) {
 	f, err := c.Founding(ctx, net.DefaultResolver, c.Cluster.Initial, c.Cluster.InitialToken)
@@ -43,14 +45,15 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 	if err := mustBeEmpty(c.Member.DataDir); err != nil {
 		return err
 	}
-	logger.Info("restoring snapshot", zap.String("path", r.Snapshot), zap.String("data-dir", c.Member.DataDir))
-	from, err := etcdfile.Open(r.Snapshot, r.SkipHashCheck)
+	where := []zap.Field{zap.String("path", cmp.Or(r.Snapshot, r.Directory)), zap.String("wal-dir", c.WALDir()), zap.String("data-dir", c.Member.DataDir)}
+	logger.Info("restoring snapshot", where...)
+	from, err := r.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	fs := env.SystemFS()
-	dir, err := datadir.Open(fs, c.Member.DataDir)
+	dir, err := datadir.OpenApart(fs, c.Member.DataDir, c.Member.WALDir)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 		logger.Info("added member", hexID("cluster-id", f.ClusterID), hexID("local-member-id", 0),
 			hexID("added-peer-id", m.ID), zap.Strings("added-peer-peer-urls", m.PeerURLs))
 	}
-	logger.Info("restored snapshot", zap.String("path", r.Snapshot), zap.String("data-dir", c.Member.DataDir))
+	logger.Info("restored snapshot", where...)
 	return nil
 }
 
@@ -87,7 +90,7 @@ func mustBeEmpty(dir string) error {
 }
 
 // restoreState writes the first state of a restored member, and returns where in the log it stands.
-func restoreState(dir *datadir.Dir, fs env.FS, f config.Founding, from *etcdfile.Reader, r Restoration) (at state.Position, err error) {
+func restoreState(dir *datadir.Dir, fs env.FS, f config.Founding, from *Source, r Restoration) (at state.Position, err error) {
 	id, err := identityOf(f.ClusterID, f.Members)
 	if err != nil {
 		return at, err
@@ -97,7 +100,7 @@ func restoreState(dir *datadir.Dir, fs env.FS, f config.Founding, from *etcdfile
 		return at, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := state.Import(db, id, from, state.ImportOptions{Bump: r.BumpRevision}); err != nil {
+	if err := state.Import(db, id, from.Reader, from.options(r)); err != nil {
 		return at, err
 	}
 	if err := db.Flush(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"keelson/snapshot/etcdfile"
@@ -26,11 +27,16 @@ type ImportOptions struct {
 	// not in the file notices that they are gone, instead of being given others under the same numbers. 0: nothing is added,
 	// and nothing compacted.
 	Bump int64
+	// Log is what etcd's raft log holds behind the file: entries that were acknowledged, and that the file does not show yet.
+	Log []*raftpb.Entry
+	// Hash hashes passwords that stand in the log, as they do before etcd 3.5. Required with a Log.
+	Hash func(password string) ([]byte, error)
 }
 
-// Import makes the state of a cluster to be founded in an empty database, as Bootstrap does, and fills it from an etcd file:
-// pairs with all their revisions, leases, users and roles, and alarms. The members are those of id, not the file's. Members that are given
-// the same file and the same id get the same state. The caller flushes it; after an error the database is of no use.
+// Import makes the state of a cluster to be founded in an empty database, as Bootstrap does, and fills it from an etcd file and
+// the log behind it: pairs with all their revisions, leases, users and roles, and alarms. The members are those of id, not the
+// file's. Members that are given the same and the same id get the same state. The caller flushes it; after an error the database
+// is of no use.
 //
 // Errors: etcdfile.ErrDamaged, mvcc.ErrOrder.
 func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions) error {
@@ -38,7 +44,14 @@ func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions)
 		return errors.Join(err, errors.New("state: import: there is a state already"))
 	}
 	m := importer{db: db, from: from, digest: xxhash.New()}
-	if err := m.run(id, o); err != nil {
+	err := m.run(id)
+	if err == nil {
+		err = replay(db, o.Log, o.Hash)
+	}
+	if err == nil && o.Bump > 0 {
+		err = bump(db, o.Bump)
+	}
+	if err != nil {
 		return fmt.Errorf("state: import: %w", err)
 	}
 	return nil
@@ -54,11 +67,11 @@ type importer struct {
 	newest mvcc.Revision
 }
 
-func (m *importer) run(id Identity, o ImportOptions) error {
+func (m *importer) run(id Identity) error {
 	if err := m.importLeases(); err != nil {
 		return err
 	}
-	if err := m.importPairs(o); err != nil {
+	if err := m.importPairs(); err != nil {
 		return err
 	}
 	// The applied position comes last: a database without one holds no state.
@@ -146,7 +159,7 @@ func (m *importer) importLeases() error {
 	return b.Commit()
 }
 
-func (m *importer) importPairs(o ImportOptions) error {
+func (m *importer) importPairs() error {
 	meta, err := m.from.Meta()
 	if err != nil {
 		return err
@@ -175,10 +188,6 @@ func (m *importer) importPairs(o ImportOptions) error {
 	})
 	floor := meta.Scheduled
 	m.newest = max(m.newest, floor)
-	if o.Bump > 0 {
-		m.newest += o.Bump
-		floor = m.newest
-	}
 	if err == nil {
 		m.note(m.newest, floor)
 		err = l.Finish(m.newest, floor)

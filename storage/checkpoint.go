@@ -3,6 +3,8 @@ package storage
 import (
 	"fmt"
 	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // checkpointCacheBytes is the block cache of a checkpoint that is opened to read a few records.
@@ -13,6 +15,12 @@ const checkpointCacheBytes = 1 << 20
 // are never written to once they are complete, so what is linked stays as it is, whatever becomes of the original; what
 // the original goes on writing to is copied. On an error nothing is left in dir.
 func (db *DB) Checkpoint(dir string) error {
+	if db.o.ReadOnly {
+		if err := db.copyFiles(dir); err != nil {
+			return fmt.Errorf("storage: checkpoint to %s: %w", dir, err)
+		}
+		return nil
+	}
 	err := db.p.Flush() // there is no write-ahead log that could bring along what stands in memory
 	if err == nil {
 		err = db.p.Checkpoint(dir)
@@ -24,6 +32,27 @@ func (db *DB) Checkpoint(dir string) error {
 		return fmt.Errorf("storage: checkpoint to %s: %w", dir, err)
 	}
 	return nil
+}
+
+// copyFiles makes a checkpoint of a database that nobody writes to, which Pebble itself does not: tables are linked, the small
+// files copied.
+func (db *DB) copyFiles(dir string) error {
+	fs := db.o.FS
+	names, err := fs.List(db.o.Dir)
+	if err == nil {
+		err = fs.MkdirAll(dir, 0o700)
+	}
+	for _, name := range names {
+		from, to := fs.PathJoin(db.o.Dir, name), fs.PathJoin(dir, name)
+		switch {
+		case err != nil || !IsCheckpointFile(name):
+		case strings.HasSuffix(name, ".sst"), strings.HasSuffix(name, ".blob"):
+			err = vfs.LinkOrCopy(fs, from, to)
+		default:
+			err = vfs.Copy(fs, from, to)
+		}
+	}
+	return err
 }
 
 // removeLogs removes from a checkpoint what Pebble makes of its write-ahead log when it opens a database again: a file

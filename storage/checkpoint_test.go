@@ -100,3 +100,31 @@ func FuzzIsCheckpointFile(f *testing.F) {
 		}
 	})
 }
+
+// TestCheckpointOfAReader makes one of a database that is open for reading, and writes to it.
+func TestCheckpointOfAReader(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	db := openTest(t, fs, Options{})
+	commit(t, db, func(b *Batch) { b.Set(Meta, []byte("a"), []byte("1")) })
+	if err := db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, db)
+	reader := openTest(t, fs, Options{ReadOnly: true})
+	if err := reader.Checkpoint("copy"); err != nil {
+		t.Fatal(err)
+	}
+	copied := openTestDir(t, fs, "copy")
+	commit(t, copied, func(b *Batch) { b.Set(Meta, []byte("a"), []byte("2")) })
+	if err := copied.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, copied)
+	copied = openTestDir(t, fs, "copy")
+	for want, db := range map[string]*DB{"1": reader, "2": copied} {
+		if v, ok, err := db.Get(Meta, []byte("a")); string(v) != want || !ok || err != nil {
+			t.Errorf("%s, %v, %v; want %s", v, ok, err, want)
+		}
+		closeTest(t, db)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"keelson/api/v3electionpb"
 	"keelson/api/v3lockpb"
 	"keelson/command"
+	"keelson/command/wire"
 	"keelson/state"
 	"keelson/state/auth"
 )
@@ -28,11 +29,11 @@ type rule struct {
 
 // rules has a row for every method of every service.
 var rules = map[string]rule{
-	pb.KV_Range_FullMethodName:       of(func(r *pb.RangeRequest) auth.Request { return rangeCommand(r) }).after(first(checkRange)),
-	pb.KV_RangeStream_FullMethodName: of(func(r *pb.RangeRequest) auth.Request { return rangeCommand(r) }).after(first(checkRange)),
-	pb.KV_Put_FullMethodName:         of(func(r *pb.PutRequest) auth.Request { return putCommand(r) }).after(beforePut),
-	pb.KV_DeleteRange_FullMethodName: of(func(r *pb.DeleteRangeRequest) auth.Request { return deleteRangeCommand(r) }).after(first(checkDeleteRange)),
-	pb.KV_Txn_FullMethodName:         of(func(r *pb.TxnRequest) auth.Request { return txnCommand(r) }).after(beforeTxn),
+	pb.KV_Range_FullMethodName:       of(func(r *pb.RangeRequest) auth.Request { return wire.Range(r) }).after(first(checkRange)),
+	pb.KV_RangeStream_FullMethodName: of(func(r *pb.RangeRequest) auth.Request { return wire.Range(r) }).after(first(checkRange)),
+	pb.KV_Put_FullMethodName:         of(func(r *pb.PutRequest) auth.Request { return wire.Put(r) }).after(beforePut),
+	pb.KV_DeleteRange_FullMethodName: of(func(r *pb.DeleteRangeRequest) auth.Request { return wire.DeleteRange(r) }).after(first(checkDeleteRange)),
+	pb.KV_Txn_FullMethodName:         of(func(r *pb.TxnRequest) auth.Request { return wire.Txn(r) }).after(beforeTxn),
 	pb.KV_Compact_FullMethodName:     administration,
 
 	// A watch is decided upon when its range is known: see watchService.

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"keelson/command"
+	"keelson/command/wire"
 	"keelson/rpc"
 	"keelson/state"
 	"keelson/state/auth"
@@ -27,7 +28,7 @@ func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
 	defer v.Close()
 	h := k.s.header(v.Revision())
 	reply := k.s.reads.begin(ctx, &h, len(r.RangeEnd) == 0)
-	sum, err := v.Range(*rangeCommand(r), reply.add)
+	sum, err := v.Range(*wire.Range(r), reply.add)
 	if err == nil {
 		err = reply.err
 	}
@@ -46,7 +47,7 @@ func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (any, error) {
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, putCommand(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
+	return k.s.change(ctx, wire.Put(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
 }
 
 // DeleteRange removes pairs.
@@ -54,7 +55,7 @@ func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (any, er
 	if err := checkDeleteRange(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, deleteRangeCommand(r), func(h *header, res *state.Result) *encoded {
+	return k.s.change(ctx, wire.DeleteRange(r), func(h *header, res *state.Result) *encoded {
 		return deleteReply(h, res.Deleted, res.Prevs)
 	})
 }
@@ -70,7 +71,7 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if readOnly(r) {
 		return k.answerRead(ctx, r)
 	}
-	return k.s.change(ctx, txnCommand(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
+	return k.s.change(ctx, wire.Txn(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
 }
 
 // answerRead is readTxn on a goroutine that may wait.
@@ -95,7 +96,7 @@ func (k *kv) readTxn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
 		return nil, err
 	}
 	defer v.Close()
-	res, err := v.Txn(txnCommand(r))
+	res, err := v.Txn(wire.Txn(r))
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -6,6 +6,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"keelson/command/wire"
 	"keelson/state"
 	"keelson/state/mvcc"
 )
@@ -36,7 +37,7 @@ func (k *kv) RangeStream(r *pb.RangeRequest, stream grpc.ServerStream) error {
 		defer v.Close()
 		return k.streamWhole(ctx, &h, v, r, stream)
 	}
-	c, err := v.Cursor(*rangeCommand(r))
+	c, err := v.Cursor(*wire.Range(r))
 	v.Close() // a slow client must not hold on to it
 	if err != nil {
 		return wireError(err)
@@ -57,7 +58,7 @@ func (k *kv) RangeStream(r *pb.RangeRequest, stream grpc.ServerStream) error {
 // streamWhole sends the answer as one chunk.
 func (k *kv) streamWhole(ctx context.Context, h *header, v *state.View, r *pb.RangeRequest, stream grpc.ServerStream) error {
 	reply := k.s.reads.begin(ctx, nil, false)
-	sum, err := v.Range(*rangeCommand(r), reply.add)
+	sum, err := v.Range(*wire.Range(r), reply.add)
 	if err == nil {
 		err = reply.err
 	}

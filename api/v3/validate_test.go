@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/command"
+	"keelson/command/wire"
 )
 
 func TestCheckRange(t *testing.T) {
@@ -141,7 +142,7 @@ func TestTxnDepthStaysReadable(t *testing.T) {
 	if err := checkTxn(deepest, 1<<20); err != nil {
 		t.Fatalf("%d levels: %v", txnDepthMax, err)
 	}
-	c := command.Command{Op: txnCommand(deepest)}
+	c := command.Command{Op: wire.Txn(deepest)}
 	if _, err := command.Decode(c.Append(nil)); err != nil {
 		t.Errorf("the log can't hold it: %v", err)
 	}
@@ -188,7 +189,7 @@ func FuzzTxn(f *testing.F) {
 		if readOnly(r) {
 			serializable(r)
 		}
-		op := txnCommand(r)
+		op := wire.Txn(r)
 		c := command.Command{Op: op}
 		encoded := c.Append(nil)
 		if _, err := command.Decode(encoded); err != nil {
@@ -219,15 +220,15 @@ func TestTxnCost(t *testing.T) {
 
 func TestCompareOperand(t *testing.T) {
 	version := &pb.Compare{Key: []byte("k"), Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: 7}}
-	if c := compareCommand(version); c.Number != 7 {
+	if c := wire.Compare(version); c.Number != 7 {
 		t.Errorf("operand %d, want 7", c.Number)
 	}
 	version.Target = pb.Compare_MOD
-	if c := compareCommand(version); c.Number != 0 || c.Value != nil {
+	if c := wire.Compare(version); c.Number != 0 || c.Value != nil {
 		t.Errorf("an operand for another target counts: %+v", c)
 	}
 	value := &pb.Compare{Key: []byte("k"), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte("v")}}
-	if c := compareCommand(value); string(c.Value) != "v" {
+	if c := wire.Compare(value); string(c.Value) != "v" {
 		t.Errorf("operand %q, want v", c.Value)
 	}
 }

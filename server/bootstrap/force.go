@@ -77,37 +77,48 @@ func (o ForceOptions) rehearse(was *raftpb.HardState) (end raftlog.Position, lef
 	if err := o.FS.RemoveAll(o.Scratch); err != nil {
 		return end, nil, err
 	}
-	if _, _, err := o.Machine.Checkpoint(o.Scratch); err != nil {
-		return end, nil, err
-	}
-	defer func() { err = errors.Join(err, o.FS.RemoveAll(o.Scratch)) }()
-	db, err := storage.Open(storage.Options{FS: o.FS, Dir: o.Scratch, Fatal: o.Fatal})
+	copied, err := o.rehearsal(was)
 	if err != nil {
-		return end, nil, err
+		return end, nil, errors.Join(err, o.FS.RemoveAll(o.Scratch))
 	}
-	copied, err := state.Open(db, state.Options{})
-	if err != nil {
-		return end, nil, errors.Join(err, db.Close())
-	}
-	end, err = o.rehearseOn(copied, was)
 	view := copied.View()
 	left = view.Members()
 	view.Close()
-	return end, left, errors.Join(err, copied.Close())
+	return raftlog.Position(copied.Applied()), left, errors.Join(copied.Close(), o.FS.RemoveAll(o.Scratch))
 }
 
-func (o ForceOptions) rehearseOn(copied *state.Machine, was *raftpb.HardState) (end raftlog.Position, err error) {
+// Rehearsal makes a copy of the store in Scratch, which must not exist, and applies everything to it that the log holds, as
+// Force does before it decides: what was acknowledged is there, and what may have been. The store and the log stay as they are.
+// The caller closes the machine, and removes Scratch also after an error.
+func Rehearsal(o ForceOptions) (*state.Machine, error) { return o.rehearsal(o.Log.HardState()) }
+
+func (o ForceOptions) rehearsal(was *raftpb.HardState) (*state.Machine, error) {
+	if _, _, err := o.Machine.Checkpoint(o.Scratch); err != nil {
+		return nil, err
+	}
+	db, err := storage.Open(storage.Options{FS: o.FS, Dir: o.Scratch, Fatal: o.Fatal})
+	if err != nil {
+		return nil, err
+	}
+	copied, err := state.Open(db, state.Options{})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := o.rehearseOn(copied, was); err != nil {
+		return nil, errors.Join(err, copied.Close())
+	}
+	return copied, nil
+}
+
+func (o ForceOptions) rehearseOn(copied *state.Machine, was *raftpb.HardState) error {
 	last, err := o.lastPosition()
 	if err != nil {
-		return end, err
+		return err
 	}
 	r := replay{machine: copied, log: o.Log, self: o.MemberID, untouchable: was.GetCommit(), hard: &raftpb.HardState{
 		Term: new(max(was.GetTerm(), last.Term)), Vote: new(was.GetVote()), Commit: new(last.Index),
 	}}
-	if err := r.run(); err != nil {
-		return end, err
-	}
-	return raftlog.Position(copied.Applied()), nil
+	return r.run()
 }
 
 func (o ForceOptions) lastPosition() (raftlog.Position, error) {

@@ -185,3 +185,19 @@ func (l *Loader) Abort() {
 		l.b = nil
 	}
 }
+
+// Raise adds to the newest revision, and makes everything before unreadable. It writes to b; nobody may have the store open.
+func Raise(r storage.Reader, b *storage.Batch, by int64) error {
+	p := publication{revision: revisionFirst, floor: floorNone}
+	v, ok, err := r.Get(storage.Meta, revisionsKey)
+	if err == nil && ok {
+		p, err = decodeRevisions(v)
+	}
+	if err != nil {
+		return fmt.Errorf("mvcc: raise: %w", err)
+	}
+	p.revision = max(p.revision, p.floor) + by
+	p.floor = p.revision
+	b.Set(storage.Meta, revisionsKey, p.append(nil))
+	return nil
+}

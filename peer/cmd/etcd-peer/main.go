@@ -67,6 +67,9 @@ func parse(args []string) (*embed.Config, error) {
 	state := flags.String("initial-cluster-state", embed.ClusterStateFlagNew, "new or existing: whether the cluster `state` is yet to be made")
 	heartbeat := flags.Uint("heartbeat-interval", 100, "time between heartbeats in `ms`")
 	election := flags.Uint("election-timeout", 1000, "silence after which an election starts in `ms`")
+	walDir := flags.String("wal-dir", "", "`directory` of the raft log; empty: inside the data directory")
+	batch := flags.Duration("backend-batch-interval", 0, "how long the database may lag behind the raft log; 0: etcd's default")
+	snapshotCount := flags.Uint64("snapshot-count", 0, "`entries` after which the database is brought up to the raft log; 0: etcd's default")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -84,7 +87,11 @@ func parse(args []string) (*embed.Config, error) {
 
 	cfg := embed.NewConfig()
 	cfg.Name = *name
-	cfg.Dir = *dataDir
+	cfg.Dir, cfg.WalDir = *dataDir, *walDir
+	cfg.BackendBatchInterval = *batch
+	if *snapshotCount > 0 {
+		cfg.SnapshotCount = *snapshotCount
+	}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
