@@ -37,6 +37,12 @@ func (q *inbox[T]) signal() {
 	}
 }
 
+func (q *inbox[T]) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}
+
 // take returns everything in the queue; spare, cleared, is used for what comes next.
 func (q *inbox[T]) take(spare []T) []T {
 	clear(spare[:cap(spare)])

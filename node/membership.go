@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,14 +43,22 @@ func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, 
 	case *command.MemberRemove:
 		return n.changeConfiguration(ctx, op, raftpb.ConfChangeRemoveNode, o.ID)
 	case *command.MemberPromote:
-		if err := n.mayPromote(ctx, o.ID); err != nil {
-			return state.Result{}, err
-		}
-		return n.changeConfiguration(ctx, op, raftpb.ConfChangeAddNode, o.ID)
+		return n.promote(ctx, o)
 	case *command.MemberUpdate:
 		return n.Propose(ctx, op)
 	}
 	panic(fmt.Sprintf("node: %T is no change of the membership", op))
+}
+
+// promote carries out a promotion, and tells the observer how it ended if it was this member's to decide.
+func (n *Node) promote(ctx context.Context, op *command.MemberPromote) (result state.Result, err error) {
+	if err = n.mayPromote(ctx, op.ID); err == nil {
+		result, err = n.changeConfiguration(ctx, op, raftpb.ConfChangeAddNode, op.ID)
+	}
+	if n.o.Observe.Promoted != nil && err != ErrNotLeader {
+		n.o.Observe.Promoted(cmp.Or(err, result.Refusal))
+	}
+	return result, err
 }
 
 // denied is what users and roles speak against an op, so that nobody learns more by a refusal than he may know.

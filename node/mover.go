@@ -91,11 +91,13 @@ func (m *mover) tick() {
 	m.events = append(m.events, replica.Tick{})
 	m.noteLate()
 	m.advanceElection()
-	before := n.o.Clock.Monotonic() - n.o.RequestTimeout
+	now := n.o.Clock.Monotonic()
+	before := now - n.o.RequestTimeout
 	for _, id := range n.proposals.expire(before, n.timedOut) {
 		m.events = append(m.events, replica.Forget{ID: id})
 	}
 	n.reads.expire(before, ErrTimeout)
+	n.reads.noteSlow(now - readsSlow)
 	m.watchDisk()
 }
 

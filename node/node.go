@@ -295,6 +295,29 @@ func (n *Node) PendingProposals() int { return n.proposals.pending() }
 // FailedProposals is how many commands got no result, in total.
 func (n *Node) FailedProposals() uint64 { return n.proposals.failed.Load() }
 
+// ReadRounds is how many questions after an index took long, and how many got no answer, in total.
+func (n *Node) ReadRounds() (slow, failed uint64) { return n.reads.slow.Load(), n.reads.failed.Load() }
+
+// Queues are what waits inside a node.
+type Queues struct {
+	ProposedBytes int   // of commands that have no result yet
+	ReceivedBytes int64 // of messages from other members that nobody has looked at
+	Events        int   // for the mover, those messages included
+	Appends       int   // for the log
+	Applies       int   // committed runs of entries, for the machine
+	Unswept       int64 // revisions below the compaction floor that may still be in the store
+}
+
+// Queues tells how long the queues are at about this moment.
+func (n *Node) Queues() Queues {
+	floor, _ := n.sweeps.at()
+	return Queues{
+		ProposedBytes: n.proposals.size(), ReceivedBytes: n.received.bytes.Load(),
+		Events: n.events.len(), Appends: n.appends.len(), Applies: n.applies.len(),
+		Unswept: max(n.o.Machine.Compacted()-floor, 0),
+	}
+}
+
 // Sweep tells the sweeper that there may be something to do: the store has flushed, or a compaction was applied.
 // It does not wait.
 func (n *Node) Sweep() {

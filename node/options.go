@@ -80,6 +80,10 @@ type Observer struct {
 	Leader func(leader, term uint64, leading bool)
 	// Compacted is told that everything below the floor has been removed from the store, and how long that took.
 	Compacted func(floor int64, removed int, took time.Duration)
+	// Removing is told of each step of a removal, and how long it held the store.
+	Removing func(removed int, took time.Duration)
+	// Promoted is told how each promotion of a learner ended that this member decided on as the leader.
+	Promoted func(err error)
 	// Truncated is told the index below which the log is gone.
 	Truncated func(index uint64)
 	// NoSpare is told that the disk has no space for the log's next segment. The log goes on until it needs it.

@@ -271,6 +271,13 @@ func (p *proposals) own(batches []state.BatchResult) (sequences []uint64) {
 	return sequences
 }
 
+// size is the bytes of all commands without a result.
+func (p *proposals) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
+}
+
 // pending is the number of commands without a result.
 func (p *proposals) pending() (commands int) {
 	p.mu.Lock()

@@ -2,6 +2,7 @@ package node
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,14 +17,21 @@ type reads struct {
 	asked     []*readGroup // by ticket, ascending
 	waiting   []*readGroup // have an index that is not applied yet
 	refusal   error
+
+	slow, failed atomic.Uint64 // groups that waited for longer than readsSlow, and that got no answer, in total
 }
 
 type readGroup struct {
 	ticket  uint64
 	index   uint64
 	opened  time.Duration // monotonic: when its first reader joined
+	slow    bool          // it was counted as such
 	waiters []*waiter
 }
+
+// readsSlow is how long the question after an index may take before it is counted as slow. It is as long as etcd waits
+// before it asks again.
+const readsSlow = 500 * time.Millisecond
 
 func newReads() *reads { return &reads{} }
 
@@ -71,7 +79,27 @@ func (r *reads) ready(through, index, applied uint64) {
 // drop refuses all groups up to a ticket.
 func (r *reads) drop(through uint64, err error) {
 	for _, g := range r.answered(through) {
+		r.failed.Add(1)
 		g.settle(err)
+	}
+}
+
+// noteSlow counts the groups that were opened before the given moment and have no index yet, each of them once.
+func (r *reads) noteSlow(before time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.gathering; g != nil {
+		r.countSlow(g, before)
+	}
+	for _, g := range r.asked {
+		r.countSlow(g, before)
+	}
+}
+
+func (r *reads) countSlow(g *readGroup, before time.Duration) {
+	if !g.slow && g.opened < before {
+		g.slow = true
+		r.slow.Add(1)
 	}
 }
 
@@ -103,8 +131,9 @@ func (r *reads) expire(before time.Duration, err error) {
 		r.gathering = nil
 	}
 	r.mu.Unlock()
-	groups := append(r.pick(&r.asked, old), r.pick(&r.waiting, old)...)
-	for _, g := range groups {
+	unanswered := r.pick(&r.asked, old)
+	r.failed.Add(uint64(len(unanswered)))
+	for _, g := range append(unanswered, r.pick(&r.waiting, old)...) {
 		g.settle(err)
 	}
 }

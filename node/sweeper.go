@@ -79,9 +79,13 @@ func (n *Node) removeCompacted() error {
 	start := n.o.Clock.Monotonic()
 	for total := 0; ; {
 		floor := n.o.Machine.Compacted() // it may have moved on meanwhile: the step goes by a newer one, if any
+		began := n.o.Clock.Monotonic()
 		removed, more, err := n.o.Machine.CompactStep(n.o.Sweep.Records)
 		if err != nil {
 			return err
+		}
+		if removed > 0 && n.o.Observe.Removing != nil {
+			n.o.Observe.Removing(removed, n.o.Clock.Monotonic()-began)
 		}
 		total += removed
 		if !more {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"keelson/api/ops"
@@ -16,6 +17,7 @@ import (
 	"keelson/state"
 	"keelson/state/alarm"
 	"keelson/state/lease"
+	"keelson/state/mvcc"
 )
 
 // countedLessor counts renewals.
@@ -32,6 +34,26 @@ func (l countedLessor) RenewLease(ctx context.Context, id lease.ID) (int64, erro
 	}
 	return ttl, err
 }
+
+// timedHashes times what hashes cost.
+type timedHashes struct {
+	*state.Machine
+	metrics *ops.Metrics
+}
+
+// Hash implements v3.Store.
+func (h timedHashes) Hash() (uint32, mvcc.Revision, error) {
+	defer since(h.metrics.Hash, time.Now())
+	return h.Machine.Hash()
+}
+
+// HashKV implements v3.Store.
+func (h timedHashes) HashKV(rev mvcc.Revision) (mvcc.Hash, error) {
+	defer since(h.metrics.HashRevision, time.Now())
+	return h.Machine.HashKV(rev)
+}
+
+func since(o prometheus.Observer, start time.Time) { o.Observe(time.Since(start).Seconds()) }
 
 // requests counts requests by client version.
 type requests struct{ metrics *ops.Metrics }

@@ -30,7 +30,7 @@ var errCorrupt = errors.New("this member's state differs from that of a quorum")
 func (s *Server) startChecks(ctx context.Context) error {
 	gates := s.config.Member.Gates
 	o := peer.CheckerOptions{
-		Member: s.node, Store: s.engine.machine, Hashes: s.peers.asking.Hashes, Raise: s.raiseCorrupt,
+		Member: s.node, Store: timedHashes{s.engine.machine, s.metrics}, Hashes: s.peers.asking.Hashes, Raise: s.raiseCorrupt,
 		Clock: s.clock, Log: s.logger, Every: s.config.Checks.CorruptInterval,
 	}
 	if gates.Enabled(config.GateCompactHashCheck) {

@@ -7,6 +7,8 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/api/ops"
+	"keelson/api/v2"
+	"keelson/api/v3"
 	"keelson/node"
 	"keelson/state"
 )
@@ -36,7 +38,42 @@ type counts struct {
 // observer is what the node is given to report to.
 func (m *measures) observer() node.Observer {
 	return node.Observer{Applied: m.noteApplied, Leader: m.noteLeader, Compacted: m.noteCompacted, Expired: m.noteExpired,
-		NoSpare: m.noteNoSpare, Late: m.noteLate, Compacting: m.noteCompacting}
+		NoSpare: m.noteNoSpare, Late: m.noteLate, Compacting: m.noteCompacting, Removing: m.noteRemoving, Promoted: m.notePromoted}
+}
+
+// calls is what the services are given to report to.
+func (m *measures) calls() v3.Observer {
+	metrics := m.metrics.Load()
+	return v3.Observer{WatchSent: m.noteWatchSent, StreamFailed: metrics.StreamFailed}
+}
+
+func (m *measures) noteWatchSent(kind v3.WatchResponse, events int, took time.Duration) {
+	metrics := m.metrics.Load()
+	switch kind {
+	case v3.WatchControl:
+		metrics.WatchControl.Observe(took.Seconds())
+	case v3.WatchProgress:
+		metrics.WatchProgress.Observe(took.Seconds())
+	default:
+		metrics.WatchSend.Observe(took.Seconds())
+		metrics.WatchSendPerEvent.Observe(took.Seconds() / float64(max(events, 1)))
+	}
+}
+
+// noteRemoving is told of a step of the removal of compacted versions.
+func (m *measures) noteRemoving(_ int, took time.Duration) {
+	if metrics := m.metrics.Load(); metrics != nil {
+		metrics.CompactionPauseMillis.Observe(float64(took.Microseconds()) / 1000)
+	}
+}
+
+// notePromoted is told how a promotion of a learner ended.
+func (m *measures) notePromoted(err error) {
+	if metrics := m.metrics.Load(); err == nil {
+		metrics.LearnersPromoted.Inc()
+	} else {
+		metrics.PromotionFailed(v3.Text(err))
+	}
 }
 
 func (m *measures) noteApplied(out *state.Outcome, entries int, took time.Duration) {
@@ -55,6 +92,7 @@ func (m *measures) noteApplied(out *state.Outcome, entries int, took time.Durati
 			m.applied.revoked.Add(1)
 		}
 	}
+	metrics.Applied(entries)
 	metrics.Commit.Observe(took.Seconds())
 	metrics.Apply(true).Observe(took.Seconds())
 	if took > m.slowApply {
@@ -82,6 +120,14 @@ func (m *measures) noteCompacted(floor int64, removed int, took time.Duration) {
 	}
 	m.logger.Info("finished scheduled compaction", zap.Int64("compact-revision", floor),
 		zap.Duration("took", took), zap.Int("removed", removed))
+}
+
+// noteSaved is told how long it took to put the state on disk.
+func (m *measures) noteSaved(took time.Duration) {
+	if metrics := m.metrics.Load(); metrics != nil {
+		metrics.Save.Observe(took.Seconds())
+		metrics.SaveSync.Observe(took.Seconds())
+	}
 }
 
 // noteNoSpare is told that the disk is full while the log still has space of its own.
@@ -118,8 +164,7 @@ func (m *measures) noteExpired(leases int) { m.expired.Add(uint64(leases)) }
 func (m *measures) noteSync(bytes int, took time.Duration) {
 	m.logBytes.Add(uint64(bytes))
 	if metrics := m.metrics.Load(); metrics != nil {
-		metrics.LogFsync.Observe(took.Seconds())
-		metrics.LogWrite.Observe(took.Seconds())
+		metrics.Sync(bytes, took)
 	}
 	if took > slowSync {
 		m.logger.Warn("slow fdatasync", zap.Duration("took", took), zap.Duration("expected-duration", slowSync))
@@ -141,6 +186,7 @@ func (s *Server) readings() ops.Readings {
 		PendingEvents: int64(s.hub.PendingEvents()), Events: uint64(s.hub.EventsSent()),
 		LeasesGranted: m.applied.granted.Load(), LeasesRenewed: s.calls.renewed.Load(),
 		LeasesRevoked: m.applied.revoked.Load(), LeasesExpired: m.expired.Load(),
+		OpenViews:        machine.OpenViews(),
 		CompactedRecords: m.removed.Load(), CompactionLastUnix: m.compactedAt.Load(),
 		ClientReceivedBytes: s.calls.traffic.Received.Load(), ClientSentBytes: s.calls.traffic.Sent.Load(),
 		LogWrittenBytes: m.logBytes.Load(),
@@ -163,6 +209,48 @@ func (s *Server) readings() ops.Readings {
 		r.HasLeader, r.IsLeader, r.IsLearner = status.Leader != 0, status.Leading, status.Learner
 		r.ProposalsCommitted, r.ProposalsApplied = status.Committed, status.Applied
 		r.ProposalsPending, r.ProposalsFailed = uint64(n.PendingProposals()), n.FailedProposals()
+		r.SlowReadRounds, r.FailedReadRounds = n.ReadRounds()
+	}
+	r.Tree = treeReading(s.tree.Counts())
+	r.Internals = s.internals()
+	return r
+}
+
+func treeReading(c v2.Counts) ops.TreeReading {
+	r := ops.TreeReading{
+		Reads: c.GetsDone, ReadsFailed: c.GetsRefused, Expired: c.Expired, Waits: c.Waits, Waiting: c.Waiting,
+	}
+	for _, a := range []struct {
+		name  string
+		count state.TreeCount
+	}{
+		{"set", c.Set}, {"create", c.Create}, {"update", c.Update}, {"delete", c.Delete},
+		{"compareAndSwap", c.CompareAndSwap}, {"compareAndDelete", c.CompareAndDelete},
+	} {
+		r.Writes = append(r.Writes, ops.TreeAction{Action: a.name, Done: a.count.Done, Refused: a.count.Refused})
 	}
 	return r
+}
+
+// internals looks up what goes on inside.
+func (s *Server) internals() ops.Internals {
+	newest, store, hub := s.engine.machine.NewestCache(), s.engine.machine.Stats(), s.hub.Stats()
+	in := ops.Internals{
+		InboxBytes: int64(hub.InboxBytes), RingBytes: hub.RingBytes, RingFrom: hub.RingFrom, WatchGroups: hub.Groups, CatchUps: hub.CatchUps,
+		NewestHits: newest.Hits, NewestMisses: newest.Misses, NewestBytes: newest.Bytes,
+		BlockHits: store.CacheHits, BlockMisses: store.CacheMisses, BlockBytes: store.CacheBytes,
+		ReadAmplification: store.ReadAmplification, CompactionDebtBytes: store.CompactionDebtBytes,
+		Compactions: store.Compactions, Flushes: store.Flushes,
+	}
+	for _, l := range store.Levels {
+		in.Levels = append(in.Levels, ops.LevelReading{Tables: l.Tables, Bytes: l.Bytes})
+	}
+	in.LogBytes, in.LogSegments = s.engine.log.Size()
+	in.ClientConns, in.ClientRefused = s.front.limit.Count()
+	if n := s.running.Load(); n != nil {
+		q := n.Queues()
+		in.ProposedBytes, in.ReceivedBytes = int64(q.ProposedBytes), q.ReceivedBytes
+		in.Events, in.Appends, in.Applies, in.UnsweptRevisions = q.Events, q.Appends, q.Applies, q.Unswept
+	}
+	return in
 }

@@ -144,7 +144,7 @@ func (p *peers) ready() {
 	mux := http.NewServeMux()
 	mux.Handle("/raft/", p.transport)
 	mux.Handle("/", peer.NewHandler(peer.HandlerOptions{
-		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: s.engine.machine, Caller: s.identity.Caller,
+		Member: s.node, Cluster: s.node, Lessor: p.lessor, Store: timedHashes{s.engine.machine, s.metrics}, Caller: s.identity.Caller,
 		Versions: func() peer.Versions {
 			v := s.versions()
 			view := s.engine.machine.View()

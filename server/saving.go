@@ -13,9 +13,10 @@ import (
 // saving puts the state on disk after a number of applied entries (--snapshot-count), if it has not got there by its size
 // before: the log can then be cut, and a start has little to apply again.
 type saving struct {
-	machine *state.Machine
-	logger  *zap.Logger
-	every   uint64 // entries
+	machine  *state.Machine
+	logger   *zap.Logger
+	measures *measures
+	every    uint64 // entries
 
 	since   atomic.Uint64 // entries applied since the state was put on disk last
 	busy    atomic.Bool
@@ -40,6 +41,7 @@ func (s *saving) save() {
 		s.logger.Warn("failed to save snapshot", zap.Error(err)) // a store that can't go on ends the member by itself
 		return
 	}
+	s.measures.noteSaved(time.Since(began))
 	at, err := s.machine.DurableApplied()
 	if err != nil {
 		s.logger.Warn("failed to save snapshot", zap.Error(err))

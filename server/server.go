@@ -148,7 +148,7 @@ func (s *Server) start(ctx context.Context) error {
 	if c.Storage.DefragThresholdMB > 0 {
 		logger.Info("Skipping defragmentation", zap.Uint("experimental-bootstrap-defrag-threshold-megabytes", c.Storage.DefragThresholdMB))
 	}
-	s.saving.Store(&saving{machine: s.engine.machine, logger: logger, every: c.Storage.SnapshotCount})
+	s.saving.Store(&saving{machine: s.engine.machine, logger: logger, measures: s.measures, every: c.Storage.SnapshotCount})
 	s.snapshots = newSnapshots(s)
 	if err := s.peers.connect(); err != nil {
 		return err
@@ -266,11 +266,11 @@ func (s *Server) buildServices() {
 	c := s.config
 	s.quota = s.newQuota(c.Limits)
 	s.services = v3.New(v3.Options{
-		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: s.engine.machine,
+		Member: s.node, Cluster: s.node, Promoter: s.peers.promoter, Lessor: countedLessor{s.peers.lessor, &s.calls}, Store: timedHashes{s.engine.machine, s.metrics},
 		Identity: s.identity, Images: newImages(s), Shrink: s.shrink,
 		Sizes: s.sizes, Hub: s.hub, Clock: s.clock, Chance: env.SystemChance(),
 		Corrupt: s.node.Corrupt, CaughtUp: s.caughtUp.opened,
-		Quota: s.quota, Requests: requests{s.metrics},
+		Quota: s.quota, Requests: requests{s.metrics}, Observe: s.measures.calls(),
 		MaxRequestBytes: int64(c.Limits.MaxRequestBytes), MaxTxnOps: int(c.Limits.MaxTxnOps),
 		LeaseTTLMinSeconds: leaseTTLMinSeconds(c.Member.Election()),
 		MaxLearners:        c.Cluster.MaxLearners,

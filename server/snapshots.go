@@ -51,18 +51,21 @@ func newStore(s *Server) (id snapshot.Store) {
 // Send implements node.Snapshots.
 func (x *snapshots) Send(ctx context.Context, m *raftpb.Message) error {
 	log := x.s.logger.With(hexID("to", m.GetTo()))
-	if err := x.send(ctx, m, log); err != nil {
+	ended := x.s.metrics.SendState(m.GetTo())
+	sent, err := x.send(ctx, m, log)
+	ended(sent, err)
+	if err != nil {
 		log.Warn("failed to send database snapshot", zap.Error(err))
 		return err
 	}
 	return nil
 }
 
-func (x *snapshots) send(ctx context.Context, m *raftpb.Message, log *zap.Logger) error {
+func (x *snapshots) send(ctx context.Context, m *raftpb.Message, log *zap.Logger) (bytes int64, err error) {
 	start := time.Now()
 	dir, header, err := x.checkpoint(m)
 	if err != nil {
-		return err
+		return bytes, err
 	}
 	defer func() {
 		if err := x.s.engine.fs.RemoveAll(dir); err != nil {
@@ -71,20 +74,19 @@ func (x *snapshots) send(ctx context.Context, m *raftpb.Message, log *zap.Logger
 	}()
 	conn, err := x.s.peers.transport.OpenBulk(ctx, m.GetTo())
 	if err != nil {
-		return err
+		return bytes, err
 	}
 	defer conn.Close()
 	log.Info("sending database snapshot")
-	var total int64
 	err = snapshot.Send(ctx, conn, snapshot.SendOptions{
 		FS: x.s.engine.fs, Clock: x.s.clock, Dir: dir, Store: x.identity(), Header: header,
-		BytesPerSecond: snapshotBytesPerSecond, Progress: func(_, all int64) { total = all },
+		BytesPerSecond: snapshotBytesPerSecond, Progress: func(_, all int64) { bytes = all },
 	})
 	if err != nil {
-		return err
+		return bytes, err
 	}
-	log.Info("sent database snapshot", zap.Int64("bytes", total), zap.Duration("took", time.Since(start)))
-	return nil
+	log.Info("sent database snapshot", zap.Int64("bytes", bytes), zap.Duration("took", time.Since(start)))
+	return bytes, nil
 }
 
 func (x *snapshots) identity() snapshot.Store {
@@ -121,23 +123,15 @@ func (x *snapshots) receive(ctx context.Context, from uint64, conn io.ReadWriter
 		return
 	}
 	defer x.receiving.Unlock()
-	e := x.s.engine
 	log := x.s.logger.With(hexID("from", from))
-	var m *raftpb.Message
-	got, err := snapshot.Receive(ctx, closable{conn}, snapshot.ReceiveOptions{
-		FS: e.fs, Clock: x.s.clock, Dir: e.dir.Incoming(),
-		Accept: func(o snapshot.Offer) (err error) {
-			if m, err = x.admit(from, o.Header); err == nil {
-				log.Info("receiving database snapshot", zap.Int64("bytes", o.Bytes), zap.Int("files", o.Files),
-					zap.Uint64("snapshot-index", m.GetSnapshot().GetMetadata().GetIndex()))
-			}
-			return err
-		},
-	})
+	start, ended := time.Now(), x.s.metrics.ReceiveState(from)
+	m, got, err := x.fetch(ctx, from, conn, log)
+	ended(got.Bytes-got.Resumed, err)
 	if err != nil {
 		log.Warn("failed to receive database snapshot", zap.Error(err))
 		return
 	}
+	x.s.metrics.ReceivedState.Observe(time.Since(start).Seconds())
 	if err := x.keep(position(m.GetSnapshot()), got.Dir); err != nil {
 		log.Warn("failed to keep a received database snapshot", zap.Error(err))
 		return
@@ -147,6 +141,25 @@ func (x *snapshots) receive(ctx context.Context, from uint64, conn io.ReadWriter
 	if !n.ReceiveSnapshot(m) {
 		x.discard(position(m.GetSnapshot()))
 	}
+}
+
+// fetch receives the files of a state, and the message that goes with it.
+func (x *snapshots) fetch(
+	ctx context.Context, from uint64, conn io.ReadWriter, log *zap.Logger,
+) (m *raftpb.Message, got snapshot.Received, err error) {
+	e := x.s.engine
+	got, err = snapshot.Receive(ctx, closable{conn}, snapshot.ReceiveOptions{
+		FS: e.fs, Clock: x.s.clock, Dir: e.dir.Incoming(),
+		Synced: func(took time.Duration) { x.s.metrics.ReceivedStateSync.Observe(took.Seconds()) },
+		Accept: func(o snapshot.Offer) (err error) {
+			if m, err = x.admit(from, o.Header); err == nil {
+				log.Info("receiving database snapshot", zap.Int64("bytes", o.Bytes), zap.Int("files", o.Files),
+					zap.Uint64("snapshot-index", m.GetSnapshot().GetMetadata().GetIndex()))
+			}
+			return err
+		},
+	})
+	return m, got, err
 }
 
 func position(s *raftpb.Snapshot) raftlog.Position {
@@ -229,6 +242,8 @@ func (x *snapshots) Install(s *raftpb.Snapshot, hs *raftpb.HardState) error {
 	if !ok {
 		return fmt.Errorf("no state was received for the snapshot at %d of term %d", at.Index, at.Term)
 	}
+	x.s.metrics.Installing.Inc()
+	defer x.s.metrics.Installing.Dec()
 	if err := x.s.engine.install(dir, at, hs); err != nil {
 		return err
 	}

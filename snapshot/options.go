@@ -55,6 +55,8 @@ type ReceiveOptions struct {
 	Stall time.Duration
 	// Progress is told how many bytes of the files are there, of how many. May be nil.
 	Progress func(done, total int64)
+	// Synced is told how long each sync of a file took. May be nil.
+	Synced func(took time.Duration)
 }
 
 // Offer is what a sender has to give.

@@ -196,7 +196,7 @@ func (r *receiver) receiveFile(i int) error {
 	}
 	same, err := r.fill(i, f, from, sum)
 	if err == nil && same {
-		err = f.Sync()
+		err = r.sync(f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -207,6 +207,16 @@ func (r *receiver) receiveFile(i int) error {
 		if e := r.o.FS.Remove(r.path(i)); e != nil {
 			err = fmt.Errorf("%w; then: %w", err, e)
 		}
+	}
+	return err
+}
+
+// sync makes a file durable.
+func (r *receiver) sync(f vfs.File) error {
+	start := r.o.Clock.Monotonic()
+	err := f.Sync()
+	if err == nil && r.o.Synced != nil {
+		r.o.Synced(r.o.Clock.Monotonic() - start)
 	}
 	return err
 }

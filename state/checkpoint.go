@@ -66,6 +66,13 @@ func (m *Machine) Sizes() storage.Sizes {
 	return v.store.db.Sizes()
 }
 
+// Stats tells what the database does with its files. Any goroutine may call it.
+func (m *Machine) Stats() storage.Stats {
+	v := m.View() // keeps the database open
+	defer v.Close()
+	return v.store.db.Stats()
+}
+
 // Close closes the database in use, without a flush: what was not flushed is applied again from the log. Everybody else
 // must have ended; what Install has retired is closed by whoever got it.
 func (m *Machine) Close() error { return m.store.db.Close() }

@@ -201,6 +201,12 @@ func (m *Machine) Compacted() mvcc.Revision { return m.current.Load().kv.Compact
 // LiveKeys is the number of keys that exist.
 func (m *Machine) LiveKeys() int64 { return m.current.Load().kv.LiveKeys() }
 
+// OpenViews is the number of views that are open; those of a store that was replaced are not counted.
+func (m *Machine) OpenViews() int64 { return m.current.Load().kv.OpenViews() }
+
+// NewestCache is how the cache of newest versions does.
+func (m *Machine) NewestCache() mvcc.CacheStats { return m.current.Load().kv.NewestCache() }
+
 // Changes calls f for the events of from <= revision <= to on keys within lower <= key < upper; see mvcc.Store.Changes.
 func (m *Machine) Changes(from, to mvcc.Revision, lower, upper []byte, maxBytes int, f func(*mvcc.Event) error) (next mvcc.Revision, err error) {
 	for {

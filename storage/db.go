@@ -124,6 +124,37 @@ func (db *DB) Sizes() Sizes {
 	}
 }
 
+// Stats tells what the database does with its files. Totals are since it was opened.
+type Stats struct {
+	Levels               []Level // from the newest to the oldest
+	ReadAmplification    int     // tables and levels that a read may have to look at
+	CompactionDebtBytes  uint64  // estimate of what compactions of tables still have to rewrite
+	Compactions, Flushes uint64
+	CacheHits            uint64 // blocks
+	CacheMisses          uint64
+	CacheBytes           int64
+}
+
+// Level is one level of tables.
+type Level struct {
+	Tables int64
+	Bytes  int64
+}
+
+// Stats is cheap enough to be called once a second.
+func (db *DB) Stats() Stats {
+	m := db.p.Metrics()
+	s := Stats{
+		ReadAmplification: m.ReadAmp(), CompactionDebtBytes: m.Compact.EstimatedDebt,
+		Compactions: uint64(m.Compact.Count), Flushes: uint64(m.Flush.Count),
+		CacheHits: uint64(m.BlockCache.Hits), CacheMisses: uint64(m.BlockCache.Misses), CacheBytes: m.BlockCache.Size,
+	}
+	for i := range m.Levels {
+		s.Levels = append(s.Levels, Level{Tables: m.Levels[i].TablesCount, Bytes: m.Levels[i].TablesSize})
+	}
+	return s
+}
+
 // Close closes the database without a flush: what was not flushed is applied again from the raft log.
 func (db *DB) Close() error {
 	err := db.p.Close()

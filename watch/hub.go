@@ -54,6 +54,27 @@ func NewHub(h History, o Options) *Hub {
 	return hub
 }
 
+// Stats is what a hub holds.
+type Stats struct {
+	RingBytes  int
+	RingFrom   mvcc.Revision // watchers from here on need not read history
+	InboxBytes int           // published, not dispatched yet
+	CatchUps   int           // streams with watchers that read history
+	Groups     int           // of watchers of the same range
+}
+
+// Stats tells what there is at about this moment.
+func (h *Hub) Stats() Stats {
+	s := Stats{InboxBytes: h.inbox.size()}
+	h.mu.Lock()
+	s.RingBytes, s.RingFrom, s.Groups = h.ring.bytes, h.ring.from, h.index.len()
+	h.mu.Unlock()
+	h.catchUps.mu.Lock()
+	s.CatchUps = h.catchUps.streams
+	h.catchUps.mu.Unlock()
+	return s
+}
+
 // Publish tells of the events up to rev, the newest published revision of the history: all events since the last call, in
 // order, in whole revisions. It keeps the events, which must not change any more.
 //

@@ -56,6 +56,9 @@ type Response struct {
 	count int // of the events
 }
 
+// Count is the number of events in the response; of a fragment it is not known: 0.
+func (r *Response) Count() int { return r.count }
+
 // Sender carries responses to the client of one stream.
 type Sender interface {
 	// Send sends one response. It may wait for the client; no other stream waits with it. The response itself belongs

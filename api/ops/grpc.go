@@ -24,6 +24,8 @@ type GRPC struct {
 	started, handled, received, sent *prometheus.CounterVec
 	seconds                          *prometheus.HistogramVec // nil: not wanted
 
+	refusals refusals
+
 	methods map[string]*method // by full name; written by Prepare only
 	others  sync.Map           // the same for methods that were not prepared, made when first called
 }
@@ -125,9 +127,9 @@ func (g *GRPC) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnarySe
 	m.received.Inc()
 	reply, err := handle(ctx, req)
 	if later, ok := reply.(deferred); ok && err == nil {
-		later.Then(func(err error) { m.answered(start, err) })
+		later.Then(func(err error) { g.answered(m, start, err) })
 	} else {
-		m.answered(start, err)
+		g.answered(m, start, err)
 	}
 	return reply, err
 }
@@ -139,11 +141,11 @@ type deferred interface {
 }
 
 // answered counts the answer to a unary call.
-func (m *method) answered(start time.Time, err error) {
+func (g *GRPC) answered(m *method, start time.Time, err error) {
 	if err == nil {
 		m.sent.Inc()
 	}
-	m.end(start, err)
+	g.end(m, start, err)
 }
 
 // StreamInterceptor counts a stream and its messages. It belongs outermost.
@@ -151,7 +153,7 @@ func (g *GRPC) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.S
 	m := g.of(info.FullMethod, kindOf(info.IsClientStream, info.IsServerStream))
 	start := m.begin()
 	err := handle(srv, countedStream{stream, m})
-	m.end(start, err)
+	g.end(m, start, err)
 	return err
 }
 
@@ -163,7 +165,10 @@ func (m *method) begin() time.Time {
 	return time.Now()
 }
 
-func (m *method) end(start time.Time, err error) {
+func (g *GRPC) end(m *method, start time.Time, err error) {
+	if err != nil {
+		g.refusals.note(err)
+	}
 	code := codeOf(err)
 	if int(code) >= codesKnown {
 		code = codes.Unknown

@@ -17,11 +17,11 @@ type Metrics struct {
 	HealthSuccess, HealthFailures prometheus.Counter
 
 	SlowApply         prometheus.Counter // applying took longer than the warning threshold
-	SlowReadIndex     prometheus.Counter
-	ReadIndexFailed   prometheus.Counter
 	HeartbeatFailures prometheus.Counter
+	LearnersPromoted  prometheus.Counter
 
 	Defragmenting prometheus.Gauge // defragmentations under way
+	Installing    prometheus.Gauge // states of other members being put in the place of this one's
 
 	// Seconds, except where the name says otherwise.
 	LogFsync, LogWrite     prometheus.Observer // raft log: syncing, and writing with syncing
@@ -36,6 +36,12 @@ type Metrics struct {
 	WatchSendPerEvent      prometheus.Observer // the same, divided by the events
 	WatchControl           prometheus.Observer // sending one answer to a control request
 	WatchProgress          prometheus.Observer // sending one progress notification
+	Save                   prometheus.Observer // putting the state on disk after a number of entries
+	SaveSync               prometheus.Observer // the same: there is nothing but a flush to it
+	ReceivedState          prometheus.Observer // receiving the state of another member, until it is on disk
+	ReceivedStateSync      prometheus.Observer // one sync of a file of it
+	own                    own
+	transfers              transfers
 	roundTrips             *prometheus.HistogramVec
 	applies, ranges        resultTimers
 	requests               map[string]resultTimers
@@ -43,6 +49,7 @@ type Metrics struct {
 	healthcheck            *prometheus.GaugeVec
 	healthchecks           *prometheus.CounterVec
 	learnerPromoteFailures *prometheus.CounterVec
+	streamFailures         *prometheus.CounterVec
 
 	registry *prometheus.Registry
 }
@@ -67,6 +74,9 @@ func NewMetrics(o Options, identity Identity, read func() Readings) *Metrics {
 	b.server(m)
 	b.storage(m)
 	b.others(m)
+	m.transfers = b.transfers()
+	m.own = b.own()
+	m.GRPC.refusals = b.refusals()
 	return m
 }
 
@@ -94,6 +104,20 @@ func (m *Metrics) Range(success bool) prometheus.Observer { return m.ranges.of(s
 // ClientRequest counts a request of kind unary or stream by the API version that the client names.
 func (m *Metrics) ClientRequest(kind, apiVersion string) prometheus.Counter {
 	return m.clientRequests.WithLabelValues(kind, apiVersion)
+}
+
+// PromotionFailed counts a promotion of a learner that this member refused or that came to nothing.
+func (m *Metrics) PromotionFailed(reason string) {
+	m.learnerPromoteFailures.WithLabelValues(reason).Inc()
+}
+
+// StreamFailed counts a stream of the api that broke while something was received or else sent.
+func (m *Metrics) StreamFailed(api string, receiving bool) {
+	kind := "send"
+	if receiving {
+		kind = "receive"
+	}
+	m.streamFailures.WithLabelValues(kind, api).Inc()
 }
 
 // check counts one answered check of /livez or /readyz.
@@ -127,8 +151,10 @@ func (b builder) counters(name, help string, labels ...string) *prometheus.Count
 	return c
 }
 
-func (b builder) gauge(name, help string) {
-	b.registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}))
+func (b builder) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	b.registry.MustRegister(g)
+	return g
 }
 
 // times makes a histogram of n buckets, the first up to start, each factor 2 wider than the one before.
@@ -152,12 +178,10 @@ func (b builder) server(m *Metrics) {
 	m.HealthSuccess = b.counter("etcd_server_health_success", "Health checks that succeeded.")
 	m.HealthFailures = b.counter("etcd_server_health_failures", "Health checks that failed.")
 	m.SlowApply = b.counter("etcd_server_slow_apply_total", "Applications slower than the warning threshold.")
-	m.SlowReadIndex = b.counter("etcd_server_slow_read_indexes_total", "Rounds of reads that had to be asked for again.")
-	m.ReadIndexFailed = b.counter("etcd_server_read_indexes_failed_total", "Rounds of reads that failed.")
 	m.HeartbeatFailures = b.counter("etcd_server_heartbeat_send_failures_total", "Heartbeats sent late.")
-	b.counter("etcd_server_learner_promote_successes", "Learners promoted.")
-	m.learnerPromoteFailures = b.counters("etcd_server_learner_promote_failures", "Promotions of learners refused.", "Reason")
-	b.gauge("etcd_server_snapshot_apply_in_progress_total", "Snapshots being applied.")
+	m.LearnersPromoted = b.counter("etcd_server_learner_promote_successes", "Learners promoted, as leader.")
+	m.learnerPromoteFailures = b.counters("etcd_server_learner_promote_failures", "Promotions of learners refused, as leader.", "Reason")
+	m.Installing = b.gauge("etcd_server_snapshot_apply_in_progress_total", "Snapshots being applied.")
 
 	applies := b.timesBy("etcd_server_apply_duration_seconds", "Time to apply entries.", 0.0001, 20, "version", "op", "success")
 	m.applies = resultTimers{applies.WithLabelValues("v3", "Apply", "false"), applies.WithLabelValues("v3", "Apply", "true")}
@@ -188,8 +212,11 @@ func (b builder) storage(m *Metrics) {
 	m.Commit = b.times("etcd_disk_backend_commit_duration_seconds", "Time to apply and write a batch.", 0.001, 14)
 	m.Snapshot = b.times("etcd_disk_backend_snapshot_duration_seconds", "Time to make a snapshot.", 0.01, 17)
 	m.Defragment = b.times("etcd_disk_backend_defrag_duration_seconds", "Time to give back disk space when asked to.", 0.1, 13)
-	m.Defragmenting = prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_disk_defrag_inflight", Help: "Defragmentations under way."})
-	b.registry.MustRegister(m.Defragmenting)
+	m.Defragmenting = b.gauge("etcd_disk_defrag_inflight", "Defragmentations under way.")
+	m.Save = b.times("etcd_debugging_snap_save_total_duration_seconds", "Time to put the state on disk after --snapshot-count entries.", 0.001, 14)
+	m.SaveSync = b.times("etcd_snap_fsync_duration_seconds", "The same: putting the state on disk is a flush.", 0.001, 14)
+	m.ReceivedStateSync = b.times("etcd_snap_db_fsync_duration_seconds", "Time to sync a file of the state of another member.", 0.001, 14)
+	m.ReceivedState = b.times("etcd_snap_db_save_total_duration_seconds", "Time to receive the state of another member onto the disk.", 0.1, 10)
 	m.Hash = b.times("etcd_mvcc_hash_duration_seconds", "Time to hash the store.", 0.01, 15)
 	m.HashRevision = b.times("etcd_mvcc_hash_rev_duration_seconds", "Time to hash the store at a revision.", 0.01, 15)
 	m.CompactionTotalMillis = b.times("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Time of a compaction.", 100, 14)
@@ -199,6 +226,7 @@ func (b builder) storage(m *Metrics) {
 func (b builder) others(m *Metrics) {
 	m.roundTrips = b.timesBy("etcd_network_peer_round_trip_time_seconds", "Time until other members answer.", 0.0001, 16, "To")
 	m.LeaseTTL = b.times("etcd_debugging_lease_ttl_total", "Granted lease TTLs.", 1, 24)
+	m.streamFailures = b.counters("etcd_network_server_stream_failures_total", "Streams that broke, not by their clients' going.", "Type", "API")
 	const send = "etcd_debugging_server_watch_send_loop_"
 	m.WatchSend = b.times(send+"watch_stream_duration_seconds", "Time to send a run of events.", 0.001, 14)
 	m.WatchSendPerEvent = b.times(send+"watch_stream_duration_per_event_seconds", "The same for one event.", 0.001, 14)
@@ -211,29 +239,21 @@ func (b builder) others(m *Metrics) {
 func (b builder) foreign() {
 	const help = "Always 0: there is no such thing here."
 	for _, name := range []string{
-		"etcd_debugging_store_watchers", "etcd_grpc_proxy_cache_hits_total",
-		"etcd_grpc_proxy_cache_misses_total", "etcd_grpc_proxy_cache_keys_total", "etcd_grpc_proxy_watchers_coalescing_total",
+		"etcd_grpc_proxy_cache_hits_total", "etcd_grpc_proxy_cache_misses_total", "etcd_grpc_proxy_cache_keys_total",
+		"etcd_grpc_proxy_watchers_coalescing_total",
 	} {
 		b.gauge(name, help)
 	}
-	for _, name := range []string{
-		"etcd_grpc_proxy_events_coalescing_total", "etcd_debugging_store_expires_total", "etcd_debugging_store_watch_requests_total",
-	} {
-		b.counter(name, help)
-	}
+	b.counter("etcd_grpc_proxy_events_coalescing_total", help)
 	for _, h := range []struct {
 		name  string
 		start float64
 		n     int
 	}{
-		{"etcd_snap_fsync_duration_seconds", 0.001, 14},
-		{"etcd_snap_db_fsync_duration_seconds", 0.001, 14},
-		{"etcd_snap_db_save_total_duration_seconds", 0.1, 10},
 		{"etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", 0.5, 14},
 		{"etcd_debugging_disk_backend_commit_rebalance_duration_seconds", 0.001, 14},
 		{"etcd_debugging_disk_backend_commit_spill_duration_seconds", 0.001, 14},
 		{"etcd_debugging_disk_backend_commit_write_duration_seconds", 0.001, 14},
-		{"etcd_debugging_snap_save_total_duration_seconds", 0.001, 14},
 		{"etcd_debugging_snap_save_marshalling_duration_seconds", 0.001, 14},
 	} {
 		b.times(h.name, help, h.start, h.n)

@@ -27,6 +27,8 @@ type Readings struct {
 	QuotaBytes      int64 // at which writes are refused; below 0: never, shown as 0
 	OpenViews       int64
 
+	SlowReadRounds, FailedReadRounds uint64 // questions after an index for linearizable reads
+
 	Puts, Deletes, Ranges, Txns uint64 // operations applied or answered; Deletes counts keys
 	PutBytes                    uint64 // keys and values of all puts
 
@@ -45,6 +47,24 @@ type Readings struct {
 
 	Alarms []string // names of raised alarms
 	Peers  []PeerReading
+	Tree   TreeReading
+
+	Internals Internals
+}
+
+// TreeReading is what the v2 API did. Writes and expiries are counted as this member applies them.
+type TreeReading struct {
+	Reads, ReadsFailed uint64
+	Writes             []TreeAction
+	Expired            uint64 // nodes
+	Waits              uint64 // requests that waited for an event
+	Waiting            uint64 // at the moment
+}
+
+// TreeAction counts the writes of one kind.
+type TreeAction struct {
+	Action        string // as the v2 API calls it
+	Done, Refused uint64
 }
 
 // PeerReading is how it goes with one other member.
@@ -83,6 +103,9 @@ var readings = []reading{
 	{"etcd_server_proposals_pending", gauge, "Proposals waiting for their result.", func(r *Readings) float64 { return float64(r.ProposalsPending) }},
 	{"etcd_server_proposals_failed_total", counter, "Proposals that got no result.", func(r *Readings) float64 { return float64(r.ProposalsFailed) }},
 
+	{"etcd_server_slow_read_indexes_total", counter, "Questions after an index for linearizable reads that took longer than half a second.", func(r *Readings) float64 { return float64(r.SlowReadRounds) }},
+	{"etcd_server_read_indexes_failed_total", counter, "Questions after an index for linearizable reads that got no answer.", func(r *Readings) float64 { return float64(r.FailedReadRounds) }},
+
 	{"etcd_mvcc_db_total_size_in_bytes", gauge, "Size of the store on disk.", func(r *Readings) float64 { return float64(r.SizeBytes) }},
 	{"etcd_mvcc_db_total_size_in_use_in_bytes", gauge, "Size of what the store holds.", func(r *Readings) float64 { return float64(r.SizeInUseBytes) }},
 	{"etcd_mvcc_db_open_read_transactions", gauge, "Views that are open.", func(r *Readings) float64 { return float64(r.OpenViews) }},
@@ -111,6 +134,10 @@ var readings = []reading{
 	{"etcd_network_client_grpc_received_bytes_total", counter, "Bytes received from gRPC clients.", func(r *Readings) float64 { return float64(r.ClientReceivedBytes) }},
 	{"etcd_network_client_grpc_sent_bytes_total", counter, "Bytes sent to gRPC clients.", func(r *Readings) float64 { return float64(r.ClientSentBytes) }},
 	{"etcd_disk_wal_write_bytes_total", gauge, "Bytes appended to the log.", func(r *Readings) float64 { return float64(r.LogWrittenBytes) }},
+
+	{"etcd_debugging_store_expires_total", counter, "Nodes of the v2 tree that ran out.", func(r *Readings) float64 { return float64(r.Tree.Expired) }},
+	{"etcd_debugging_store_watch_requests_total", counter, "Requests of the v2 API that waited for an event.", func(r *Readings) float64 { return float64(r.Tree.Waits) }},
+	{"etcd_debugging_store_watchers", gauge, "Requests of the v2 API that wait for an event.", func(r *Readings) float64 { return float64(r.Tree.Waiting) }},
 
 	{"os_fd_used", gauge, "Open file descriptors.", func(*Readings) float64 { used, _ := FileDescriptors(); return float64(used) }},
 	{"os_fd_limit", gauge, "File descriptors that may be open.", func(*Readings) float64 { return float64(fileDescriptorLimit()) }},
@@ -146,6 +173,10 @@ type readingsCollector struct {
 	clusterVersion, serverVersion, goVersion, ownVersion, serverID, quota, gate, knownPeers, alarm *prometheus.Desc
 
 	activePeers, disconnected, sent, received, sendFailures, receiveFailures, queued *prometheus.Desc
+
+	treeReads, treeReadsFailed, treeWrites, treeWritesFailed *prometheus.Desc
+
+	internals []*prometheus.Desc
 }
 
 func newReadingsCollector(identity Identity, read func() Readings) *readingsCollector {
@@ -170,6 +201,15 @@ func newReadingsCollector(identity Identity, read func() Readings) *readingsColl
 	c.sendFailures = prometheus.NewDesc(network+"peer_sent_failures_total", "Messages to other members that were dropped.", []string{"To"}, nil)
 	c.receiveFailures = prometheus.NewDesc(network+"peer_received_failures_total", "Messages from other members that broke off.", []string{"From"}, nil)
 	c.queued = prometheus.NewDesc("keelson_peer_queued_bytes", "Bytes waiting to be sent to other members.", []string{"To"}, nil)
+	const store = "etcd_debugging_store_"
+	actions := []string{"action"}
+	c.treeReads = prometheus.NewDesc(store+"reads_total", "Reads of the v2 tree.", actions, nil)
+	c.treeReadsFailed = prometheus.NewDesc(store+"reads_failed_total", "Reads of the v2 tree that were refused.", actions, nil)
+	c.treeWrites = prometheus.NewDesc(store+"writes_total", "Writes of the v2 tree.", actions, nil)
+	c.treeWritesFailed = prometheus.NewDesc(store+"writes_failed_total", "Writes of the v2 tree that were refused.", actions, nil)
+	for _, m := range internals {
+		c.internals = append(c.internals, prometheus.NewDesc(m.name, m.help, m.labels, nil))
+	}
 	for _, r := range readings {
 		c.descs = append(c.descs, prometheus.NewDesc(r.name, r.help, nil, nil))
 	}
@@ -178,11 +218,12 @@ func newReadingsCollector(identity Identity, read func() Readings) *readingsColl
 
 // Describe lists every metric.
 func (c *readingsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range c.descs {
+	for _, d := range append(c.descs[:len(c.descs):len(c.descs)], c.internals...) {
 		ch <- d
 	}
 	for _, d := range []*prometheus.Desc{c.clusterVersion, c.serverVersion, c.goVersion, c.ownVersion, c.serverID,
-		c.quota, c.gate, c.knownPeers, c.alarm, c.activePeers, c.disconnected, c.sent, c.received, c.sendFailures, c.receiveFailures, c.queued} {
+		c.quota, c.gate, c.knownPeers, c.alarm, c.activePeers, c.disconnected, c.sent, c.received, c.sendFailures, c.receiveFailures, c.queued,
+		c.treeReads, c.treeReadsFailed, c.treeWrites, c.treeWritesFailed} {
 		ch <- d
 	}
 }
@@ -225,5 +266,16 @@ func (c *readingsCollector) Collect(ch chan<- prometheus.Metric) {
 		count(c.sendFailures, p.SendFailures, peer)
 		count(c.receiveFailures, p.ReceiveFailures, peer)
 		set(c.queued, float64(p.QueuedBytes), peer)
+	}
+	count(c.treeReads, r.Tree.Reads+r.Tree.ReadsFailed, "get")
+	count(c.treeReadsFailed, r.Tree.ReadsFailed, "get")
+	for _, a := range r.Tree.Writes {
+		count(c.treeWrites, a.Done+a.Refused, a.Action)
+		count(c.treeWritesFailed, a.Refused, a.Action)
+	}
+	for i, m := range internals {
+		m.get(&r.Internals, func(value float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(c.internals[i], m.kind, value, labels...)
+		})
 	}
 }

@@ -334,7 +334,7 @@ func TestPatroni(t *testing.T) {
 	// The wait for the leader does not bring an older event of it, and wakes when it runs out.
 	wait := max(a.etcdIndex(t), alive.Node.Modified+1)
 	s.startPoll("leader", keysPrefix+scope+fmt.Sprintf("/leader?wait=true&waitIndex=%d", wait))
-	if waiting := s.hub.snapshot().waiting; waiting != 1 {
+	if waiting := s.hub.Counts().Waiting; waiting != 1 {
 		t.Fatalf("%d wait", waiting)
 	}
 	s.clock.move(31 * time.Second)

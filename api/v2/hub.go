@@ -24,15 +24,16 @@ type Hub struct {
 	published uint64 // index up to which events have been handed out
 	root      *spot
 	closed    bool
-	counts    counts
+	counts    Counts
 	parked    sync.WaitGroup // polls that nobody's goroutine waits for
 }
 
-// counts are what /v2/stats/store shows.
-type counts struct {
+// Counts are what /v2/stats/store shows, and how many waits there have been.
+type Counts struct {
 	state.TreeCounts
-	getsDone, getsRefused uint64
-	waiting               uint64
+	GetsDone, GetsRefused uint64
+	Waiting               uint64 // at the moment
+	Waits                 uint64
 }
 
 // NewHub makes a hub for the state in source, as it is now. Nothing may be applied before Publish is told.
@@ -99,7 +100,7 @@ func (h *Hub) Publish(out *state.Outcome) {
 	h.published = out.TreeIndex
 }
 
-func (c *counts) add(n *state.TreeCounts) {
+func (c *Counts) add(n *state.TreeCounts) {
 	for _, p := range [...]struct{ sum, more *state.TreeCount }{
 		{&c.Set, &n.Set}, {&c.Create, &n.Create}, {&c.Update, &n.Update}, {&c.CompareAndSwap, &n.CompareAndSwap},
 		{&c.Delete, &n.Delete}, {&c.CompareAndDelete, &n.CompareAndDelete},
@@ -115,14 +116,14 @@ func (h *Hub) noteGet(done bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if done {
-		h.counts.getsDone++
+		h.counts.GetsDone++
 	} else {
-		h.counts.getsRefused++
+		h.counts.GetsRefused++
 	}
 }
 
-// snapshot returns the counts.
-func (h *Hub) snapshot() counts {
+// Counts tells what was counted so far. What was applied counts as this member has applied it.
+func (h *Hub) Counts() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.counts
@@ -153,7 +154,7 @@ func (s *spot) endAll(h *Hub, why ending) {
 	for s.first != nil {
 		w := s.first
 		s.drop(w)
-		h.counts.waiting--
+		h.counts.Waiting--
 		w.end(why)
 	}
 	for _, child := range s.children {
@@ -243,7 +244,7 @@ func (h *Hub) deliver(w *waiter, e *tree.Event) {
 // retire ends a registered waiter.
 func (h *Hub) retire(w *waiter, why ending) {
 	w.at.drop(w)
-	h.counts.waiting--
+	h.counts.Waiting--
 	w.end(why)
 }
 
@@ -430,6 +431,7 @@ func matchesPast(e *tree.Event, path string, recursive bool) bool {
 
 // register lets a waiter wait, unless it has what it wants.
 func (h *Hub) register(w *waiter, path string, exists bool) {
+	h.counts.Waits++
 	switch {
 	case h.closed:
 		w.end(endedClosed)
@@ -444,7 +446,7 @@ func (h *Hub) register(w *waiter, path string, exists bool) {
 	}
 	w.limit = len(w.queue) + streamQueueMax
 	at.hold(w)
-	h.counts.waiting++
+	h.counts.Waiting++
 	if len(w.queue) > 0 {
 		w.wake()
 	}

@@ -118,14 +118,14 @@ func TestWaitsAgainstModel(t *testing.T) {
 			}
 		}
 		waits = left
-		if l.hub.snapshot().waiting != uint64(len(waits)) {
-			t.Fatalf("%d wait, want %d", l.hub.snapshot().waiting, len(waits))
+		if l.hub.Counts().Waiting != uint64(len(waits)) {
+			t.Fatalf("%d wait, want %d", l.hub.Counts().Waiting, len(waits))
 		}
 	}
 	for _, w := range waits {
 		l.hub.leave(w.waiter)
 	}
-	if len(l.hub.root.children) > 0 || l.hub.root.first != nil || l.hub.snapshot().waiting != 0 {
+	if len(l.hub.root.children) > 0 || l.hub.root.first != nil || l.hub.Counts().Waiting != 0 {
 		t.Errorf("spots are left: %v", l.hub.root.children)
 	}
 }
@@ -234,9 +234,9 @@ func TestParkedPolls(t *testing.T) {
 	s := newService(t)
 	waiting := func(want uint64) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); s.hub.snapshot().waiting != want; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); s.hub.Counts().Waiting != want; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d wait, want %d", s.hub.snapshot().waiting, want)
+				t.Fatalf("%d wait, want %d", s.hub.Counts().Waiting, want)
 			}
 		}
 	}

@@ -63,7 +63,7 @@ func (s *service) script(d *datadriven.TestData) string {
 		}
 		return "end\n"
 	case "waiting":
-		return fmt.Sprintf("%d\n", s.hub.snapshot().waiting)
+		return fmt.Sprintf("%d\n", s.hub.Counts().Waiting)
 	case "fill":
 		n, err := strconv.Atoi(args[0])
 		if err != nil {

@@ -216,13 +216,13 @@ type storeJSON struct {
 }
 
 func (h *Handler) statsStore() storeJSON {
-	c := h.hub.snapshot()
+	c := h.hub.Counts()
 	return storeJSON{
-		GetsSuccess: c.getsDone, GetsFail: c.getsRefused, SetsSuccess: c.Set.Done, SetsFail: c.Set.Refused,
+		GetsSuccess: c.GetsDone, GetsFail: c.GetsRefused, SetsSuccess: c.Set.Done, SetsFail: c.Set.Refused,
 		DeleteSuccess: c.Delete.Done, DeleteFail: c.Delete.Refused, UpdateSuccess: c.Update.Done, UpdateFail: c.Update.Refused,
 		CreateSuccess: c.Create.Done, CreateFail: c.Create.Refused,
 		CompareAndSwapSuccess: c.CompareAndSwap.Done, CompareAndSwapFail: c.CompareAndSwap.Refused,
 		CompareAndDeleteSuccess: c.CompareAndDelete.Done, CompareAndDeleteFail: c.CompareAndDelete.Refused,
-		ExpireCount: c.Expired, Watchers: c.waiting,
+		ExpireCount: c.Expired, Watchers: c.Waiting,
 	}
 }

@@ -92,6 +92,7 @@ func (l *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) erro
 			return nil
 		}
 		if err != nil {
+			l.s.noteBroken("lease-keepalive", true, err)
 			return wireError(err)
 		}
 		reply, err := l.renew(stream.Context(), r.ID)
@@ -99,6 +100,7 @@ func (l *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) erro
 			return err
 		}
 		if err := stream.Send(reply); err != nil {
+			l.s.noteBroken("lease-keepalive", false, err)
 			return wireError(err)
 		}
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	// Requests may be nil: nobody counts.
 	Requests Requests
 
+	// Observe is told what happens, for metrics. Its fields may be nil.
+	Observe Observer
+
 	// MaxRequestBytes bounds an encoded change. 0: 1.5 MiB.
 	MaxRequestBytes int64
 	// MaxTxnOps bounds the operations of a transaction, nested ones included. 0: 128.
@@ -54,6 +57,25 @@ type Options struct {
 	// QuotaBytes is reported by Status; it is not what Quota decides by. Nil: 2 GiB.
 	QuotaBytes func() int64
 }
+
+// Observer is told what happens. The functions are called by whoever serves the call, and must not wait.
+type Observer struct {
+	// WatchSent is told how long it took to hand one response to a watch stream, and how many events were in it.
+	WatchSent func(kind WatchResponse, events int, took time.Duration)
+	// StreamFailed is told that a stream of the api ("watch", "lease-keepalive") broke for another reason than its client's
+	// going, while something was received or else sent.
+	StreamFailed func(api string, receiving bool)
+}
+
+// WatchResponse is what a watch stream was told.
+type WatchResponse uint8
+
+// The kinds of responses of a watch stream.
+const (
+	WatchEvents   WatchResponse = iota
+	WatchControl                // a watcher was created or cancelled
+	WatchProgress               // how far the stream is
+)
 
 const (
 	maxRequestBytesDefault    = 3 << 19

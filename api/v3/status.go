@@ -93,6 +93,9 @@ var statuses = []struct{ err, wire error }{
 	{node.ErrTransferTimeout, errTransferTimeout},
 }
 
+// Text is an error as clients are told it.
+func Text(err error) string { return status.Convert(wireError(err)).Message() }
+
 // wireError turns any error into one with a gRPC status. Contexts' errors keep their own text; what the table does not
 // know is a failure, and goes out as Unknown.
 func wireError(err error) error {

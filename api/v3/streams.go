@@ -3,10 +3,13 @@ package v3
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // openStreams are the streams under way. They end with their client, with the leader if they insist on one, and all of
@@ -70,6 +73,18 @@ func (o *openStreams) run(stream grpc.ServerStream, needsLeader bool, handler fu
 func isEnd(cause error) bool {
 	return errors.Is(cause, rpctypes.ErrGRPCNoLeader) || errors.Is(cause, rpctypes.ErrGRPCStopped) ||
 		errors.Is(cause, rpctypes.ErrGRPCCorrupt)
+}
+
+// noteBroken counts a stream that an error has ended, unless that is its client's doing or its ordinary end.
+func (s *Services) noteBroken(api string, receiving bool, err error) {
+	if s.o.Observe.StreamFailed == nil || errors.Is(err, io.EOF) {
+		return
+	}
+	switch status.Code(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return
+	}
+	s.o.Observe.StreamFailed(api, receiving)
 }
 
 func (o *openStreams) add(s *openStream, needsLeader bool) bool {

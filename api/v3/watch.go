@@ -54,6 +54,7 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 	for {
 		r, err := stream.Recv()
 		if err != nil {
+			w.s.noteBroken("watch", true, err)
 			return err
 		}
 		select {
@@ -146,14 +147,29 @@ func (w *watchSender) Send(r *watch.Response) error {
 		return rpctypes.ErrGRPCWatchCanceled
 	}
 	h := w.s.header(r.Revision)
+	start := w.s.o.Clock.Monotonic()
 	err := w.stream.SendMsg(watchReply(&h, r))
+	if w.s.o.Observe.WatchSent != nil {
+		w.s.o.Observe.WatchSent(responseKind(r), r.Count(), w.s.o.Clock.Monotonic()-start)
+	}
 	if err != nil {
+		w.s.noteBroken("watch", false, err)
 		select {
 		case w.failed <- err:
 		default:
 		}
 	}
 	return err
+}
+
+func responseKind(r *watch.Response) WatchResponse {
+	switch {
+	case r.Created || r.Canceled:
+		return WatchControl
+	case len(r.Events) == 0:
+		return WatchProgress
+	}
+	return WatchEvents
 }
 
 // watchReply encodes a WatchResponse around the shared bytes of its events.

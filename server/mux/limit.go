@@ -7,11 +7,20 @@ type Limit struct {
 	most    int64
 	refused func(most int64)
 	open    atomic.Int64
+	turned  atomic.Uint64 // away
 }
 
 // NewLimit makes a limit of most connections. refused is told of each connection that is closed at once because of it.
 func NewLimit(most int64, refused func(most int64)) *Limit {
 	return &Limit{most: most, refused: refused}
+}
+
+// Count tells how many connections are open, and how many were closed at once, in total.
+func (l *Limit) Count() (open int64, refused uint64) {
+	if l == nil {
+		return 0, 0
+	}
+	return l.open.Load(), l.turned.Load()
 }
 
 func (l *Limit) enter() bool {
@@ -22,6 +31,7 @@ func (l *Limit) enter() bool {
 		return true
 	}
 	l.open.Add(-1)
+	l.turned.Add(1)
 	l.refused(l.most)
 	return false
 }

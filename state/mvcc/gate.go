@@ -64,6 +64,9 @@ func (g *gate) leave(epoch uint64) {
 	}
 }
 
+// readers is how many are in, at about this moment.
+func (g *gate) readers() int64 { return g.in[0].n.Load() + g.in[1].n.Load() }
+
 // turn begins a new epoch. Whoever enters from now on sees what was stored before.
 func (g *gate) turn() { g.epoch.Add(1) }
 

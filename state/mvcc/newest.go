@@ -63,7 +63,9 @@ type newestShard struct {
 	forgotten Revision
 	bytes     int64 // Invariant: <= limit
 	limit     int64
-	_         [32]byte // keeps the locks of neighbours on different cache lines
+	// How often a key was looked for and was there, or was not.
+	hits, misses atomic.Uint64
+	_            [16]byte // keeps the locks of neighbours on different cache lines
 }
 
 type newestSlot struct {
@@ -93,12 +95,32 @@ func (c *newest) get(key []byte) *record {
 	defer s.mu.RUnlock()
 	slot := s.slots[nameOf(key)]
 	if slot == nil {
+		s.misses.Add(1)
 		return nil
 	}
+	s.hits.Add(1)
 	if !slot.used.Load() {
 		slot.used.Store(true)
 	}
 	return slot.rec
+}
+
+// CacheStats is how a cache does.
+type CacheStats struct {
+	Hits, Misses uint64 // since it was made
+	Bytes        int64
+}
+
+func (c *newest) stats() (sum CacheStats) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		sum.Hits += s.hits.Load()
+		sum.Misses += s.misses.Load()
+		s.mu.RLock()
+		sum.Bytes += s.bytes
+		s.mu.RUnlock()
+	}
+	return sum
 }
 
 // forgotten is a revision that no version of key is newer than, provided that get knows none.

@@ -78,6 +78,12 @@ func (s *Store) Revision() Revision { return s.shared.Load().revision }
 // Compacted is the newest published compaction floor: the oldest revision that can be read. -1: all can.
 func (s *Store) Compacted() Revision { return s.shared.Load().floor }
 
+// OpenViews is the number of views that are open.
+func (s *Store) OpenViews() int64 { return s.gate.readers() }
+
+// NewestCache is how the cache of newest versions does.
+func (s *Store) NewestCache() CacheStats { return s.newest.stats() }
+
 // LiveKeys is the number of keys that exist at the newest published revision.
 func (s *Store) LiveKeys() int64 { return s.shared.Load().live }
 
