@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"keelson/http1"
 )
 
 // catchUpPatience is how long clients wait for a member that was started to be where it was before. A member that finds no
@@ -40,4 +42,22 @@ func (d *door) before(h http.Handler) http.Handler {
 		case <-r.Context().Done():
 		}
 	})
+}
+
+// beforeSimple leaves simple requests to net/http, where they wait, until the door is open.
+func (d *door) beforeSimple(h http1.Handler) http1.Handler { return simpleDoor{d, h} }
+
+type simpleDoor struct {
+	door *door
+	next http1.Handler
+}
+
+// ServeHTTP1 implements http1.Handler.
+func (d simpleDoor) ServeHTTP1(x *http1.Exchange) bool {
+	select {
+	case <-d.door.opened:
+		return d.next.ServeHTTP1(x)
+	default:
+		return false
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"keelson/api/ops"
 	"keelson/api/v3"
 	"keelson/config"
+	"keelson/http1"
 	"keelson/server/certs"
 	"keelson/server/mux"
 )
@@ -45,6 +46,8 @@ type front struct {
 	grpc    callServer
 	gateway *gateway.Gateway
 	https   []*http.Server
+	simple  http1.Handler // of requests that need nothing of net/http; nil: there are none
+	simples map[*http.Server]*http1.Server
 	muxes   []*mux.Mux
 	running sync.WaitGroup
 	closing chan struct{}
@@ -55,7 +58,7 @@ func newFront(
 ) *front {
 	return &front{
 		listeners: listeners, plane: plane, logger: logger, traffic: traffic, limit: limit, failed: failed,
-		closing: make(chan struct{}),
+		simples: map[*http.Server]*http1.Server{}, closing: make(chan struct{}),
 	}
 }
 
@@ -82,7 +85,12 @@ func (f *front) serve(s *Server) error {
 		Options: s.config.Ops, Debug: s.config.Logging.Debug(), Member: health{s}, Metrics: s.metrics,
 		Versions: s.versions, Raft: func() any { return s.node.Status() }, Log: s.logger,
 	})
-	pipeline = gateway.Pipeline(s.config.HTTP, v3Handler, s.v2Handler(), surface.Client(), s.logger)
+	var v2Handler http.Handler
+	if h := s.v2Handler(); h != nil {
+		v2Handler = s.caughtUp.before(h)
+		f.simple = gateway.Simple(s.config.HTTP, s.caughtUp.beforeSimple(h))
+	}
+	pipeline = gateway.Pipeline(s.config.HTTP, v3Handler, v2Handler, surface.Client(), s.logger)
 	h := handlers{
 		client:     f.newHTTP(pipeline, s.config.Limits),
 		everything: f.newHTTP(pipeline, s.config.Limits),
@@ -112,7 +120,7 @@ func (f *front) serveOn(l listener, h handlers) error {
 	f.muxes = append(f.muxes, m)
 	address := l.Addr().String()
 	f.run(address, m.Serve)
-	serve := func(s interface{ Serve(net.Listener) error }, from net.Listener) {
+	serve := func(s accepting, from net.Listener) {
 		f.run(address, func() error { return s.Serve(from) })
 	}
 	switch l.purpose {
@@ -120,17 +128,34 @@ func (f *front) serveOn(l listener, h handlers) error {
 		serve(f.grpc, mux.Counted(m.HTTP(), f.traffic))
 		serve(f.grpc, m.Secure())
 	case forHTTP:
-		serve(h.client, m.HTTP())
-		serve(h.client, m.Secure())
+		serve(f.before(h.client), m.HTTP())
+		serve(f.before(h.client), m.Secure())
 	case forMetrics:
 		serve(h.monitoring, m.HTTP())
 		serve(h.monitoring, m.Secure())
 	default:
 		serve(f.grpc, m.GRPC())
-		serve(h.client, m.HTTP())
-		serve(h.everything, m.Secure())
+		serve(f.before(h.client), m.HTTP())
+		serve(f.before(h.everything), m.Secure())
 	}
 	return nil
+}
+
+// accepting is what serves a listener.
+type accepting interface{ Serve(net.Listener) error }
+
+// before is the server that stands before h and answers what is simple; or h, if nothing is.
+func (f *front) before(h *http.Server) accepting {
+	if f.simple == nil {
+		return h
+	}
+	s := f.simples[h]
+	if s == nil {
+		s = http1.New(http1.Options{Handler: f.simple, ErrorLog: zap.NewStdLog(f.logger)})
+		f.simples[h] = s
+		f.run("http", func() error { return h.Serve(s.Handed()) })
+	}
+	return s
 }
 
 // run runs one server in a goroutine that ends when the front stops. If it ends before, the member has failed.
@@ -198,6 +223,13 @@ func (f *front) stop(endStreams func(), grace time.Duration) {
 	defer cancel()
 	var servers sync.WaitGroup
 	for _, h := range f.https {
+		servers.Go(func() {
+			if h.Shutdown(ctx) != nil {
+				h.Close()
+			}
+		})
+	}
+	for _, h := range f.simples {
 		servers.Go(func() {
 			if h.Shutdown(ctx) != nil {
 				h.Close()

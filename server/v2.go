@@ -2,26 +2,26 @@ package server
 
 import (
 	"encoding/binary"
-	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
+	"keelson/api/gateway"
 	"keelson/api/v2"
 	"keelson/env"
 )
 
 // v2Handler answers requests under /v2; nil: the v2 API is switched off.
-func (s *Server) v2Handler() http.Handler {
+func (s *Server) v2Handler() *v2.Handler {
 	if !s.config.V2.Enabled {
 		return nil
 	}
-	return s.caughtUp.before(v2.NewHandler(v2.Options{
+	return v2.NewHandler(v2.Options{
 		Member: s.node, Cluster: s.node, Hub: s.tree, Clock: s.clock, Stats: s.treeStats,
 		ClusterID: s.engine.dir.Identity.ClusterID,
 		Access:    v2.NewAccess(s.node, salt(s.chance), s.config.ClientTLS.ClientCertAuth),
-		Quota:     s.quota, Corrupt: s.node.Corrupt,
-	}))
+		Quota:     s.quota, Corrupt: s.node.Corrupt, Fields: gateway.SimpleFields(s.config.HTTP),
+	})
 }
 
 // salt is 16 bytes that nobody knows.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+
+	"keelson/http1"
 )
 
 const everything = "*"
@@ -85,8 +87,46 @@ func withOrigin(origins []string, next http.Handler) http.Handler {
 	})
 }
 
+const (
+	allowedMethods = "POST, GET, OPTIONS, PUT, DELETE"
+	allowedHeaders = "accept, content-type, authorization"
+)
+
 func allow(header http.Header, origin string) {
-	header.Add("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+	header.Add("Access-Control-Allow-Methods", allowedMethods)
 	header.Add("Access-Control-Allow-Origin", origin)
-	header.Add("Access-Control-Allow-Headers", "accept, content-type, authorization")
+	header.Add("Access-Control-Allow-Headers", allowedHeaders)
+}
+
+// SimpleFields are the header lines that answers of a handler behind Simple have to have.
+func SimpleFields(o Options) string {
+	if !slices.Contains(o.Origins, everything) {
+		return ""
+	}
+	return "Access-Control-Allow-Headers: " + allowedHeaders + "\r\nAccess-Control-Allow-Methods: " + allowedMethods +
+		"\r\nAccess-Control-Allow-Origin: " + everything + "\r\n"
+}
+
+// Simple is what Pipeline is, for the simple requests of package http1 and a handler under /v2. It declines what Pipeline
+// would refuse, or answer in another way than others.
+func Simple(o Options, next http1.Handler) http1.Handler {
+	return &simple{next: next, hosts: o.HostWhitelist, allHosts: slices.Contains(o.HostWhitelist, everything),
+		allOrigins: slices.Contains(o.Origins, everything)}
+}
+
+type simple struct {
+	next                 http1.Handler
+	hosts                []string
+	allHosts, allOrigins bool
+}
+
+// ServeHTTP1 implements http1.Handler.
+func (s *simple) ServeHTTP1(x *http1.Exchange) bool {
+	if x.Origin != nil && !s.allOrigins {
+		return false
+	}
+	if !s.allHosts && x.TLS() == nil && !slices.Contains(s.hosts, hostName(string(x.Host))) {
+		return false
+	}
+	return s.next.ServeHTTP1(x)
 }

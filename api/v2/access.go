@@ -2,6 +2,7 @@ package v2
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"net/http"
 	"strings"
 	"sync"
@@ -44,11 +45,24 @@ type who struct {
 	guest bool
 }
 
+// credentials are what a request says about who makes it.
+type credentials interface {
+	authorization() string // the field; empty: there is none
+	tls() *tls.ConnectionState
+}
+
+// httpCredentials are those of a request of net/http.
+type httpCredentials http.Request
+
+func (c *httpCredentials) authorization() string     { return c.Header.Get("Authorization") }
+func (c *httpCredentials) tls() *tls.ConnectionState { return c.TLS }
+
 // identify finds out who makes a request.
-func (a *Access) identify(r *http.Request, t *tree.View, revision uint64) (w who) {
+func (a *Access) identify(c credentials, t *tree.View, revision uint64) (w who) {
 	w.tree = t
-	if r.Header.Get("Authorization") != "" {
-		name, password, ok := r.BasicAuth()
+	if authorization := c.authorization(); authorization != "" {
+		header := http.Header{"Authorization": {authorization}}
+		name, password, ok := (&http.Request{Header: header}).BasicAuth()
 		if !ok || name == "" {
 			return w
 		}
@@ -57,18 +71,31 @@ func (a *Access) identify(r *http.Request, t *tree.View, revision uint64) (w who
 		}
 		return w
 	}
-	if a.certificates && r.TLS != nil {
-		for _, chain := range r.TLS.VerifiedChains {
-			for _, c := range chain {
-				if u, err := t.User(c.Subject.CommonName); err == nil && u != nil && c.Subject.CommonName != "" {
-					w.user = u
-					return w
-				}
-			}
-		}
+	if u := a.byCertificate(c, t); u != nil {
+		w.user = u
+		return w
 	}
 	w.guest = true
 	return w
+}
+
+// byCertificate is the user that a client's certificate names; nil: none.
+func (a *Access) byCertificate(c credentials, t *tree.View) *tree.User {
+	if !a.certificates {
+		return nil
+	}
+	state := c.tls()
+	if state == nil {
+		return nil
+	}
+	for _, chain := range state.VerifiedChains {
+		for _, c := range chain {
+			if u, err := t.User(c.Subject.CommonName); err == nil && u != nil && c.Subject.CommonName != "" {
+				return u
+			}
+		}
+	}
+	return nil
 }
 
 // matches reports whether a password is a user's.
@@ -97,8 +124,8 @@ func (a *Access) matches(u *tree.User, password string, revision uint64) bool {
 }
 
 // keys refuses a request for keys that its user may not make.
-func (a *Access) keys(r *http.Request, q *request) *tree.Error {
-	allowed, err := a.decide(r, func(w who) bool { return w.mayUse(q) })
+func (a *Access) keys(c credentials, q *request) *tree.Error {
+	allowed, err := a.decide(c, func(w who) bool { return w.mayUse(q) })
 	if err != nil {
 		return failureOf(err)
 	}
@@ -110,12 +137,12 @@ func (a *Access) keys(r *http.Request, q *request) *tree.Error {
 
 // isRoot reports whether a request may change members, users and roles: as long as access is not controlled, everybody may.
 func (a *Access) isRoot(r *http.Request) bool {
-	allowed, err := a.decide(r, func(w who) bool { return w.user != nil && w.hasRole(tree.RootRole) })
+	allowed, err := a.decide((*httpCredentials)(r), func(w who) bool { return w.user != nil && w.hasRole(tree.RootRole) })
 	return err == nil && allowed
 }
 
 // decide lets a question be answered for whoever makes a request; if access is not controlled the answer is yes.
-func (a *Access) decide(r *http.Request, ask func(who) bool) (bool, error) {
+func (a *Access) decide(c credentials, ask func(who) bool) (bool, error) {
 	view := a.views.ReadLocal()
 	defer view.Close()
 	access := view.TreeState().Access
@@ -127,7 +154,7 @@ func (a *Access) decide(r *http.Request, ask func(who) bool) (bool, error) {
 		return false, err
 	}
 	defer t.Close()
-	return ask(a.identify(r, t, access.Revision)), nil
+	return ask(a.identify(c, t, access.Revision)), nil
 }
 
 func (w who) hasRole(name string) bool {

@@ -113,8 +113,8 @@ func failureOf(err error) *tree.Error {
 }
 
 // writeError answers a request for keys with an error.
-func writeError(w http.ResponseWriter, e *tree.Error) {
-	body := append(make([]byte, 0, 128), `{"errorCode":`...)
+func writeError(out outlet, e *tree.Error) {
+	body := append(out.buffer(), `{"errorCode":`...)
 	body = strconv.AppendUint(body, uint64(e.Code), 10)
 	body = append(body, `,"message":`...)
 	body = appendString(body, messages[e.Code])
@@ -125,12 +125,7 @@ func writeError(w http.ResponseWriter, e *tree.Error) {
 	body = append(body, `,"index":`...)
 	body = strconv.AppendUint(body, e.Index, 10)
 	body = append(body, "}\n"...)
-	h := w.Header()
-	h["Content-Type"] = contentJSON
-	h["X-Etcd-Index"] = []string{strconv.FormatUint(e.Index, 10)}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(statusOf(e.Code))
-	w.Write(body)
+	out.whole(answerHead{status: statusOf(e.Code), index: e.Index}, body, len(body))
 }
 
 var contentJSON = []string{"application/json"}

@@ -24,6 +24,8 @@ type Options struct {
 	Quota Quota
 	// Corrupt reports whether this member's state is known to be wrong; nil: never.
 	Corrupt func() bool
+	// Fields are header lines, each with its end, that answers of ServeHTTP1 have beside their own; may be empty.
+	Fields string
 }
 
 // Handler answers requests under /v2/.
@@ -31,11 +33,16 @@ type Handler struct {
 	o         Options
 	hub       *Hub
 	clusterID []string // as a header
+	fields    []byte   // header lines of every answer by ServeHTTP1
 }
 
 // NewHandler makes a handler.
 func NewHandler(o Options) *Handler {
-	return &Handler{o: o, hub: o.Hub, clusterID: []string{strconv.FormatUint(o.ClusterID, 16)}}
+	id := strconv.FormatUint(o.ClusterID, 16)
+	return &Handler{
+		o: o, hub: o.Hub, clusterID: []string{id},
+		fields: []byte(o.Fields + "Content-Type: application/json\r\nX-Etcd-Cluster-Id: " + id + "\r\n"),
+	}
 }
 
 // Serves reports whether a path is under /v2.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 
 	"keelson/command"
 	"keelson/env"
+	"keelson/http1"
 	"keelson/node"
 	"keelson/state"
 	"keelson/state/members"
@@ -150,17 +152,37 @@ func newService(t testing.TB, change ...func(*Options)) *service {
 		f(&o)
 	}
 	s.handler = NewHandler(o)
-	s.server = httptest.NewServer(s.handler)
+	s.server = httptest.NewUnstartedServer(s.handler)
+	behind := s.standBefore()
+	s.server.Start()
 	s.client = s.server.Client()
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	s.client.Timeout = time.Minute
 	t.Cleanup(func() {
 		s.hub.Close()
 		s.client.CloseIdleConnections()
+		behind.Close()
 		s.server.Close()
 	})
 	return s
 }
+
+// standBefore lets package http1 take the simple requests, as a member does.
+func (s *service) standBefore() *http1.Server {
+	l := s.server.Listener
+	before := http1.New(http1.Options{Handler: s.handler, IdleBeat: 20 * time.Millisecond})
+	s.server.Listener = named{before.Handed(), l.Addr()}
+	go before.Serve(l)
+	return before
+}
+
+// named is a listener with the address of another one.
+type named struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (n named) Addr() net.Addr { return n.addr }
 
 // send sends one request: with a form as its body for PUT and POST.
 func (s *service) send(method, path, body string) *http.Response {

@@ -3,6 +3,7 @@ package v2
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"keelson/state"
 	"keelson/state/tree"
@@ -25,6 +26,7 @@ type Hub struct {
 	root      *spot
 	closed    bool
 	counts    Counts
+	gets      struct{ done, refused atomic.Uint64 }
 	parked    sync.WaitGroup // polls that nobody's goroutine waits for
 }
 
@@ -113,12 +115,10 @@ func (c *Counts) add(n *state.TreeCounts) {
 
 // noteGet counts a read.
 func (h *Hub) noteGet(done bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if done {
-		h.counts.GetsDone++
+		h.gets.done.Add(1)
 	} else {
-		h.counts.GetsRefused++
+		h.gets.refused.Add(1)
 	}
 }
 
@@ -126,7 +126,9 @@ func (h *Hub) noteGet(done bool) {
 func (h *Hub) Counts() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.counts
+	c := h.counts
+	c.GetsDone, c.GetsRefused = h.gets.done.Load(), h.gets.refused.Load()
+	return c
 }
 
 // Reset ends all waits: the state was replaced by another one, of which not every event was published. They register
@@ -340,11 +342,14 @@ func (h *Hub) park(w *waiter, f func()) {
 	}
 }
 
-// isServed reports whether a waiter has what it wants.
-func (h *Hub) isServed(w *waiter) bool {
+// takeServed is take if a wait has ended; otherwise ended is false.
+func (h *Hub) takeServed(w *waiter) (events []*tree.Event, ended bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return w.ended != notEnded
+	if w.ended == notEnded {
+		return nil, false
+	}
+	return w.queue, true
 }
 
 // take returns what has come for a waiter.

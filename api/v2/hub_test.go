@@ -241,7 +241,7 @@ func TestParkedPolls(t *testing.T) {
 		}
 	}
 	for i := range 50 {
-		if resp := s.startPoll(fmt.Sprint(i), fmt.Sprintf("/v2/keys/p/%d?wait=true", i)); !resp.Close || resp.StatusCode != 200 {
+		if resp := s.startPoll(fmt.Sprint(i), fmt.Sprintf("/v2/keys/p/%d?wait=true", i)); resp.Close || resp.StatusCode != 200 {
 			t.Fatalf("%+v", resp)
 		}
 	}

@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 		if !ok {
 			return
 		}
-		q, refusal := parse(r, epoch)
+		q, refusal := parseHTTP(r, epoch)
 		if refusal != nil {
 			if messages[refusal.Code] == "" || refusal.Index != 0 || statusOf(refusal.Code) != 400 {
 				t.Errorf("%+v", refusal)

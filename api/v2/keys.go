@@ -3,7 +3,6 @@ package v2
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"keelson/command"
@@ -11,31 +10,37 @@ import (
 	"keelson/state/tree"
 )
 
-// keys answers requests under /v2/keys.
+// keys answers requests under /v2/keys that come from net/http.
 func (h *Handler) keys(w http.ResponseWriter, r *http.Request) {
 	if !allowed(w, r, http.MethodHead, http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete) {
 		return
 	}
 	w.Header()["X-Etcd-Cluster-Id"] = h.clusterID
 	now := h.o.Clock.Now()
-	q, refusal := parse(r, now)
-	if refusal == nil {
-		refusal = h.admitState()
-	}
-	if refusal == nil && h.o.Access != nil {
-		refusal = h.o.Access.keys(r, q)
-	}
+	q, refusal := parseHTTP(r, now)
+	out := &httpOutlet{w: w, r: r, h: h}
 	if refusal != nil {
-		writeError(w, refusal)
+		writeError(out, refusal)
 		return
 	}
+	h.serve(r.Context(), q, (*httpCredentials)(r), now, out)
+}
+
+// serve answers a request that is taken apart.
+func (h *Handler) serve(ctx context.Context, q *request, c credentials, now time.Time, out outlet) {
+	refusal := h.admitState()
+	if refusal == nil && h.o.Access != nil {
+		refusal = h.o.Access.keys(c, q)
+	}
 	switch {
+	case refusal != nil:
+		writeError(out, refusal)
 	case q.method == http.MethodPut || q.method == http.MethodPost || q.method == http.MethodDelete:
-		h.write(w, r, q)
+		h.write(ctx, q, out)
 	case q.wait && !q.quorum:
-		h.wait(w, r, q)
+		h.wait(q, out)
 	default:
-		h.get(w, r, q, now)
+		h.get(ctx, q, now, out)
 	}
 }
 
@@ -48,24 +53,23 @@ func (h *Handler) admitState() *tree.Error {
 }
 
 // write carries out a change.
-func (h *Handler) write(w http.ResponseWriter, r *http.Request, q *request) {
+func (h *Handler) write(ctx context.Context, q *request, out outlet) {
 	op := q.command()
-	if put, ok := op.(*command.TreePut); ok && h.o.Quota != nil && !h.o.Quota.Admit(r.Context(), int64(len(put.Path)+len(put.Value))) {
-		writeError(w, failureOf(state.ErrNoSpace))
+	if put, ok := op.(*command.TreePut); ok && h.o.Quota != nil && !h.o.Quota.Admit(ctx, int64(len(put.Path)+len(put.Value))) {
+		writeError(out, failureOf(state.ErrNoSpace))
 		return
 	}
-	ctx := r.Context()
 	result, err := h.o.Member.Propose(ctx, op)
 	if err == nil {
 		err = result.Refusal
 	}
 	switch {
 	case err != nil:
-		writeError(w, failureOf(err))
+		writeError(out, failureOf(err))
 	case result.TreeRefusal != nil:
-		writeError(w, result.TreeRefusal)
+		writeError(out, result.TreeRefusal)
 	default:
-		h.writeEvent(w, result.Tree, q.noValueOnSuccess && q.method != http.MethodDelete)
+		h.writeEvent(out, result.Tree, q.noValueOnSuccess && q.method != http.MethodDelete)
 	}
 }
 
@@ -96,41 +100,44 @@ func (q *request) command() command.Op {
 }
 
 // writeEvent answers a change.
-func (h *Handler) writeEvent(w http.ResponseWriter, e *tree.Event, bare bool) {
-	var body []byte
+func (h *Handler) writeEvent(out outlet, e *tree.Event, bare bool) {
+	body := out.buffer()
 	if bare {
 		body = append(body, `{"action":"`+e.Action.String()+"\"}\n"...)
 	} else {
-		body = appendEvent(make([]byte, 0, 256), e)
+		body = appendEvent(body, e)
 	}
-	h.setHeaders(w.Header(), e.Index())
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	a := h.head(e.Index())
 	if e.Action == tree.ActionCreate || e.Action == tree.ActionSet && e.Prev == nil {
-		w.WriteHeader(http.StatusCreated)
+		a.status = http.StatusCreated
 	}
-	w.Write(body)
+	out.whole(a, body, len(body))
 }
 
-// setHeaders sets what every successful answer has.
-func (h *Handler) setHeaders(header http.Header, index uint64) {
+// head is that of a successful answer.
+func (h *Handler) head(index uint64) answerHead {
 	status := h.o.Member.Status()
-	header["Content-Type"] = contentJSON
-	header["X-Etcd-Index"] = []string{strconv.FormatUint(index, 10)}
-	header["X-Raft-Index"] = []string{strconv.FormatUint(status.Applied, 10)}
-	header["X-Raft-Term"] = []string{strconv.FormatUint(status.Term, 10)}
+	return answerHead{status: http.StatusOK, index: index, done: true, raftIndex: status.Applied, raftTerm: status.Term}
 }
 
 // get answers a read. A listing is written while it is walked through, so it takes little memory however large it is.
-func (h *Handler) get(w http.ResponseWriter, r *http.Request, q *request, now time.Time) {
-	view, err := h.view(r.Context(), q.quorum && q.method == http.MethodGet)
+func (h *Handler) get(ctx context.Context, q *request, now time.Time, to outlet) {
+	view, err := h.view(ctx, q.quorum && q.method == http.MethodGet)
 	if err != nil {
-		writeError(w, failureOf(err))
+		writeError(to, failureOf(err))
 		return
 	}
 	defer view.Close()
+	if n, index, err := view.TreeFile(q.path); err == nil && n != nil {
+		h.hub.noteGet(true)
+		body := append(to.buffer(), `{"action":"get","node":`...)
+		body = append(appendNode(body, n, now.UnixNano(), true), "}\n"...)
+		to.whole(h.head(index), body, len(body))
+		return
+	}
 	t, err := view.Tree()
 	if err != nil {
-		writeError(w, failureOf(err))
+		writeError(to, failureOf(err))
 		return
 	}
 	defer t.Close()
@@ -140,11 +147,10 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request, q *request, now ti
 	}
 	h.hub.noteGet(refusal == nil)
 	if refusal != nil {
-		writeError(w, refusal)
+		writeError(to, refusal)
 		return
 	}
-	h.setHeaders(w.Header(), t.Position().Index)
-	out := newReply(w, r.Method == http.MethodHead)
+	out := &reply{to: to, head: h.head(t.Position().Index), bodiless: q.method == http.MethodHead, buf: to.buffer()}
 	out.buf = append(out.buf, `{"action":"get","node":`...)
 	if err := writeListing(out, t, n, q.recursive, now.UnixNano()); err != nil {
 		panic(http.ErrAbortHandler) // the client is gone or too slow, or the disk has failed: half an answer must not look whole
@@ -219,24 +225,18 @@ func (l *listing) finish() {
 	}
 }
 
-// Bounds of answers that are written piece by piece.
-const (
-	pieceBytes   = 64 << 10
-	pieceTimeout = 30 * time.Second // for a client to take one
-)
+// pieceBytes is how much of an answer is gathered before it goes out in pieces.
+const pieceBytes = 64 << 10
 
 // reply gathers an answer. One that is small goes out with its length, a large one in pieces.
 type reply struct {
-	w    http.ResponseWriter
-	head bool // only the length is wanted
-	buf  []byte
+	to       outlet
+	head     answerHead
+	bodiless bool // only the length is wanted
+	buf      []byte
 
-	pieces  *http.ResponseController // nil: none has been sent
-	counted int                      // of a HEAD
-}
-
-func newReply(w http.ResponseWriter, head bool) *reply {
-	return &reply{w: w, head: head, buf: make([]byte, 0, 512)}
+	inPieces bool
+	counted  int // of what was not wanted
 }
 
 // push sends what has been gathered if it is enough.
@@ -244,30 +244,28 @@ func (p *reply) push() error {
 	if len(p.buf) < pieceBytes {
 		return nil
 	}
-	if p.head {
+	if p.bodiless {
 		p.counted += len(p.buf)
 		p.buf = p.buf[:0]
 		return nil
 	}
-	if p.pieces == nil {
-		p.pieces = http.NewResponseController(p.w)
+	if !p.inPieces {
+		p.inPieces = true
+		p.to.begin(p.head)
 	}
-	// Not every connection has a clock; one that has none belongs to a test.
-	_ = p.pieces.SetWriteDeadline(time.Now().Add(pieceTimeout))
-	_, err := p.w.Write(p.buf)
+	err := p.to.piece(p.buf)
 	p.buf = p.buf[:0]
 	return err
 }
 
 // end sends the rest.
 func (p *reply) end() {
-	if p.pieces == nil {
-		p.w.Header()["Content-Length"] = []string{strconv.Itoa(p.counted + len(p.buf))}
+	if !p.inPieces {
+		p.to.whole(p.head, p.buf, p.counted+len(p.buf))
+		return
 	}
-	if !p.head {
-		p.w.Write(p.buf)
+	if p.to.piece(p.buf) != nil {
+		panic(http.ErrAbortHandler)
 	}
-	if p.pieces != nil {
-		_ = p.pieces.SetWriteDeadline(time.Time{})
-	}
+	p.to.end()
 }

@@ -1,65 +1,52 @@
 package v2
 
 import (
-	"fmt"
-	"net"
-	"time"
+	"sync"
+
+	"keelson/http1"
+	"keelson/state/tree"
 )
 
-// parked is a long poll that waits without the goroutine and the buffers that serving a request takes: there may be very many
-// of them, and nearly all do nothing. Its headers have been sent, and say that the connection ends with the answer.
+// parked is a long poll that waits without anything that serving a request takes: there may be very many of them, and
+// nearly all do nothing.
 type parked struct {
-	h      *Handler
-	conn   net.Conn
-	q      request
+	h         *Handler
+	conn      *http1.Poll
+	path      string
+	recursive bool
+
+	mu     sync.Mutex
 	waiter *waiter
+	left   bool // by the client
 }
 
-// parkedWriteTimeout bounds how long the last bytes of a parked poll may take.
-const parkedWriteTimeout = 5 * time.Second
-
-// park lets a poll wait on its bare connection, which is the poll's own from here on.
-func (h *Handler) park(conn net.Conn, q *request, w *waiter) {
-	p := &parked{h: h, conn: conn, q: request{path: q.path, recursive: q.recursive}, waiter: w}
-	go p.watchClient(w)
-	h.hub.park(w, p.answer)
-}
-
-// watchClient waits until the client has gone, or has said something it must not say yet, or the answer is given. Then nobody
-// waits any more. It ends when the connection does.
-func (p *parked) watchClient(w *waiter) {
-	var b [1]byte
-	p.conn.Read(b[:])
+// leave is called when the client has gone.
+func (p *parked) leave() {
+	p.mu.Lock()
+	p.left = true
+	w := p.waiter
+	p.mu.Unlock()
 	p.h.hub.leave(w)
-	p.conn.Close()
 }
 
 // answer writes what has come, and the end of the body. It is called once for each time that the poll is registered.
 func (p *parked) answer() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	events, ended := p.h.hub.take(p.waiter)
-	if ended == endedReset && len(events) == 0 {
-		if next := p.h.again(&p.q, p.waiter, nil); next != nil {
+	if ended == endedReset && len(events) == 0 && !p.left {
+		if next := p.h.again(&request{path: p.path, recursive: p.recursive}, p.waiter, nil); next != nil {
 			p.waiter = next
-			go p.watchClient(next) // the one of before ends with the same connection
 			p.h.hub.park(next, p.answer)
 			return
 		}
 	}
-	defer p.conn.Close()
-	var body []byte
-	for _, e := range events {
-		body = appendEvent(body, e)
-	}
-	if p.conn.SetWriteDeadline(time.Now().Add(parkedWriteTimeout)) != nil {
-		return
-	}
-	p.conn.Write(appendChunks(nil, body))
+	p.conn.Finish(appendEvents(nil, events))
 }
 
-// appendChunks appends a body as the rest of a chunked message.
-func appendChunks(dst, body []byte) []byte {
-	if len(body) > 0 {
-		dst = fmt.Appendf(dst, "%x\r\n%s\r\n", len(body), body)
+func appendEvents(dst []byte, events []*tree.Event) []byte {
+	for _, e := range events {
+		dst = appendEvent(dst, e)
 	}
-	return append(dst, "0\r\n\r\n"...)
+	return dst
 }

@@ -3,7 +3,6 @@ package v2
 import (
 	"math"
 	"net/http"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -30,43 +29,52 @@ type request struct {
 
 const keysPrefix = "/v2/keys"
 
-// parse takes a request apart. now is the moment that a time to live begins. What is wrong is found in the order of the
-// specification.
-//
-// Source: v2 API specification, 3.
-func parse(r *http.Request, now time.Time) (*request, *tree.Error) {
+// parseHTTP takes a request of net/http apart. now is the moment that a time to live begins.
+func parseHTTP(r *http.Request, now time.Time) (*request, *tree.Error) {
 	if err := r.ParseForm(); err != nil {
 		return nil, fault(codeInvalidForm, err.Error())
 	}
-	f := form{values: r.Form}
-	q := &request{method: r.Method}
-	q.subject = strings.TrimPrefix(r.URL.Path, keysPrefix)
-	q.path = path.Clean("/" + q.subject)
-	q.prevIndex = f.number("prevIndex")
-	q.waitIndex = f.number("waitIndex")
-	q.recursive = f.flag("recursive")
-	f.flag("sorted") // listings always are
-	q.wait = f.flag("wait")
-	q.dir = f.flag("dir")
-	q.quorum = f.flag("quorum")
-	q.stream = f.flag("stream")
-	if q.wait && r.Method != http.MethodGet {
+	var f form
+	f.take(r.Form)
+	return parse(r.Method, r.URL.Path, &f, now)
+}
+
+// parse takes a request apart. What is wrong is found in the order of the specification.
+//
+// Source: v2 API specification, 3.
+func parse(method, decoded string, f *form, now time.Time) (*request, *tree.Error) {
+	q := &request{method: method}
+	q.subject = strings.TrimPrefix(decoded, keysPrefix)
+	q.path = q.subject
+	if !strings.HasPrefix(q.path, "/") {
+		q.path = "/" + q.path
+	}
+	q.path = path.Clean(q.path)
+	q.prevIndex = f.number(pPrevIndex)
+	q.waitIndex = f.number(pWaitIndex)
+	q.recursive = f.flag(pRecursive)
+	f.flag(pSorted) // listings always are
+	q.wait = f.flag(pWait)
+	q.dir = f.flag(pDir)
+	q.quorum = f.flag(pQuorum)
+	q.stream = f.flag(pStream)
+	if q.wait && method != http.MethodGet {
 		f.refuse(codeInvalidField, `"wait" can only be used with GET requests`)
 	}
-	if q.prevValue = f.get("prevValue"); q.prevValue == "" && f.has("prevValue") {
+	if q.prevValue = f.get(pPrevValue); q.prevValue == "" && f.has(pPrevValue) {
 		f.refuse(codePrevValue, `"prevValue" cannot be empty`)
 	}
-	q.noValueOnSuccess = f.flag("noValueOnSuccess")
-	q.parseTTL(&f, now)
-	if f.has("prevExist") {
-		v, err := strconv.ParseBool(f.get("prevExist"))
+	q.noValueOnSuccess = f.flag(pNoValueOnSuccess)
+	q.parseTTL(f, now)
+	if f.has(pPrevExist) {
+		v, err := strconv.ParseBool(f.get(pPrevExist))
 		if err != nil {
 			f.refuse(codeInvalidField, "invalid value for prevExist")
 		}
 		q.prevExist = &v
 	}
-	q.value = f.get("value")
-	q.parseRefresh(&f)
+	q.value = f.get(pValue)
+	q.parseRefresh(f)
 	if wrong := tree.CheckPath(q.path); wrong != "" {
 		f.refuse(codeInvalidField, wrong)
 	}
@@ -74,7 +82,7 @@ func parse(r *http.Request, now time.Time) (*request, *tree.Error) {
 }
 
 func (q *request) parseTTL(f *form, now time.Time) {
-	text := f.get("ttl")
+	text := f.get(pTTL)
 	if text == "" {
 		return
 	}
@@ -96,10 +104,10 @@ func deadline(now time.Time, ttlSeconds uint64) int64 {
 }
 
 func (q *request) parseRefresh(f *form) {
-	if !f.has("refresh") {
+	if !f.has(pRefresh) {
 		return
 	}
-	v, err := strconv.ParseBool(f.get("refresh"))
+	v, err := strconv.ParseBool(f.get(pRefresh))
 	if err != nil {
 		f.refuse(codeInvalidField, "invalid value for refresh")
 		return
@@ -111,43 +119,4 @@ func (q *request) parseRefresh(f *form) {
 	case v && !q.hasTTL:
 		f.refuse(codeRefreshTTL, "No TTL value set")
 	}
-}
-
-// form reads parameters. The first thing that is wrong stands in refusal.
-type form struct {
-	values  url.Values
-	refusal *tree.Error
-}
-
-func (f *form) refuse(code tree.Code, cause string) {
-	if f.refusal == nil {
-		f.refusal = fault(code, cause)
-	}
-}
-
-func (f *form) has(name string) bool { _, ok := f.values[name]; return ok }
-
-// get is the first of a parameter's values; body before query.
-func (f *form) get(name string) string { return f.values.Get(name) }
-
-func (f *form) number(name string) uint64 {
-	if !f.has(name) {
-		return 0
-	}
-	n, err := strconv.ParseUint(f.get(name), 10, 64)
-	if err != nil {
-		f.refuse(codeIndexNaN, `invalid value for "`+name+`"`)
-	}
-	return n
-}
-
-func (f *form) flag(name string) bool {
-	if !f.has(name) {
-		return false
-	}
-	v, err := strconv.ParseBool(f.get(name))
-	if err != nil {
-		f.refuse(codeInvalidField, `invalid value for "`+name+`"`)
-	}
-	return v
 }

@@ -10,61 +10,49 @@ import (
 // has to end before, the body ends without one, and clients ask again.
 //
 // Source: v2 API specification, 9.
-func (h *Handler) wait(w http.ResponseWriter, r *http.Request, q *request) {
+func (h *Handler) wait(q *request, out outlet) {
 	waiter, index, refusal, err := h.hub.await(q.path, q.recursive, q.stream, q.waitIndex)
 	if err != nil {
 		refusal = failureOf(err)
 	}
 	if refusal != nil {
-		writeError(w, refusal)
+		writeError(out, refusal)
 		return
 	}
-	h.setHeaders(w.Header(), index)
-	parks := !q.stream && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && !h.hub.isServed(waiter)
-	if parks {
-		w.Header().Set("Connection", "close")
-	}
-	w.WriteHeader(http.StatusOK)
-	out := http.NewResponseController(w)
-	if out.Flush() != nil {
-		h.hub.leave(waiter)
-		return
-	}
-	if parks {
-		if conn, _, err := out.Hijack(); err == nil {
-			h.park(conn, q, waiter)
-			return
-		}
-	}
-	h.serveWait(w, r, q, waiter, out)
+	out.poll(h.head(index), q, waiter)
 }
 
-// serveWait writes what comes for a waiter until its wait has ended.
-func (h *Handler) serveWait(w http.ResponseWriter, r *http.Request, q *request, waiter *waiter, out *http.ResponseController) {
+// poll writes what comes for a waiter until its wait has ended.
+func (o *httpOutlet) poll(head answerHead, q *request, waiter *waiter) {
+	h := o.h
 	defer func() { h.hub.leave(waiter) }()
+	o.begin(head)
+	out := http.NewResponseController(o.w)
+	if out.Flush() != nil {
+		return
+	}
 	for {
 		events, ended := h.hub.take(waiter)
-		for _, e := range events {
-			if _, err := w.Write(appendEvent(nil, e)); err != nil {
+		if len(events) > 0 {
+			if _, err := o.w.Write(appendEvents(nil, events)); err != nil || out.Flush() != nil {
 				return
 			}
-		}
-		if len(events) > 0 && out.Flush() != nil {
-			return
 		}
 		switch ended {
 		case notEnded:
 		case endedReset:
-			if waiter = h.again(q, waiter, events); waiter == nil {
+			next := h.again(q, waiter, events)
+			if next == nil {
 				return
 			}
+			waiter = next
 			continue
 		default:
 			return
 		}
 		select {
 		case <-waiter.ready:
-		case <-r.Context().Done():
+		case <-o.r.Context().Done():
 			return
 		}
 	}

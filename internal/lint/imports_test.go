@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"config"},
 	{"ctl", "bench"},
 	{"api/gateway", "api/v3", "api/v2", "api/ops", "api/peer"},
-	{"rpc", "api/identity", "api/v3lockpb", "api/v3electionpb"},
+	{"rpc", "http1", "api/identity", "api/v3lockpb", "api/v3electionpb"},
 	{"node"},
 	{"leader", "watch", "replica", "transport"},
 	{"state"},
@@ -45,11 +45,12 @@ var few = map[string][]string{
 	"state/tree":        {"storage", "command"},
 	"state/members":     {"storage", "command"},
 	"state/alarm":       {"storage", "command"},
-	"api/ops":           nil,                                  // an interface each
-	"api/gateway":       {"api/v3lockpb", "api/v3electionpb"}, // it speaks the wire
-	"bench":             nil,                                  // it speaks the wire
-	"ctl":               {"internal/cli"},                     // it speaks the wire
+	"api/ops":           nil,                                           // an interface each
+	"api/gateway":       {"api/v3lockpb", "api/v3electionpb", "http1"}, // it speaks the wire
+	"bench":             nil,                                           // it speaks the wire
+	"ctl":               {"internal/cli"},                              // it speaks the wire
 	"rpc":               nil,
+	"http1":             nil,
 	"server/certs":      {"config"},
 	"server/mux":        nil,
 	"snapshot/etcdfile": nil,
