@@ -1,9 +1,11 @@
 package inspect
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,10 +19,12 @@ import (
 func (t *tool) repairCommand() *cobra.Command {
 	var dryRun, accept bool
 	cmd := &cobra.Command{
-		Use: "repair DATA-DIR", Short: "Make the data directory of a lone member with a damaged log start again, from its state", Args: cobra.ExactArgs(1),
-		Long: "Make the data directory of a lone member with a damaged log start again. The log is put aside, and a new one begun behind the state that is on disk: " +
+		Use: "repair DATA-DIR", Short: "Make a damaged data directory start again", Args: cobra.ExactArgs(1),
+		Long: "Make a damaged data directory start again.\n\n" +
+			"Damaged state, where there are other members: the next start fetches it from one of them, and applies the log behind it. A member that finds the damage itself does so unasked.\n\n" +
+			"A damaged log of a lone member: it is put aside, and a new one begun behind the state that is on disk: " +
 			"what was acknowledged after that state was flushed is lost, as far as the damaged log alone held it. The old log is kept under another name.\n\n" +
-			"It is refused if the cluster has other voters: they hold everything, so this member is to be removed and added again. A directory that is whole is left as it is.",
+			"That is refused if the cluster has other voters: they hold everything, so this member is to be removed and added again. A directory that is whole is left as it is.",
 		Example: "  keelson repair /var/lib/keelson --dry-run\n  keelson repair /var/lib/keelson --accept-data-loss",
 		RunE:    func(cmd *cobra.Command, args []string) error { return t.repair(args[0], dryRun, accept) },
 	}
@@ -40,6 +44,8 @@ func (t *tool) repair(path string, dryRun, accept bool) error {
 		case v.fault == "":
 		case v.what == "log":
 			logIsBad = true
+		case v.what == "state" && hasPeers(path):
+			return t.repairState(path, v.fault, dryRun)
 		default:
 			return cli.Fail(cli.ExitError, "%s: %s; this cannot be repaired from what is left in %s. Restore a snapshot, or add the member anew; nothing was changed", v.what, v.fault, path)
 		}
@@ -66,6 +72,32 @@ func (t *tool) repair(path string, dryRun, accept bool) error {
 	}
 	fmt.Fprintf(t.out, "did %s\n", what)
 	return nil
+}
+
+// repairState has the next start fetch the state from another member.
+func (t *tool) repairState(path, fault string, dryRun bool) (err error) {
+	const what = "have the next start of the member fetch the state from another member and apply its own log behind it"
+	if dryRun {
+		fmt.Fprintf(t.out, "the state is damaged: %s\nwould %s\n", fault, what)
+		return nil
+	}
+	dir, err := openDirectory(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := dir.NoteDamage(datadir.Store, fault); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.out, "the state is damaged: %s\ndid %s\n", fault, what)
+	return nil
+}
+
+// hasPeers reports whether a data directory names other members.
+func hasPeers(path string) bool {
+	text, err := os.ReadFile(filepath.Join(path, "member", "CONTACTS"))
+	var others []any
+	return err == nil && json.Unmarshal(text, &others) == nil && len(others) > 0
 }
 
 // lonePosition is where the state stands, if its member is the only voter.

@@ -16,6 +16,8 @@ var (
 	ErrCorrupt = errors.New("raftlog: corrupt")
 	// ErrStateMismatch is returned by Open when the log and the state on disk do not fit together.
 	ErrStateMismatch = errors.New("raftlog: log and state do not fit together")
+	// ErrStateBehind is an ErrStateMismatch: the state ends before the log begins. A newer state would do.
+	ErrStateBehind = fmt.Errorf("%w: a state that is too old", ErrStateMismatch)
 	// ErrClosed is returned by calls that come after Close.
 	ErrClosed = errors.New("raftlog: closed")
 )
@@ -24,6 +26,7 @@ var (
 const (
 	adviceDamage = "the log is damaged and was not changed: check the disk, then replace this member " +
 		"(remove it, wipe its data directory, add it as a learner) or restore the directory from a backup"
+	adviceForeign = "put files that belong together back, or replace this member (remove it, wipe its data directory, add it as a learner)"
 	adviceVersion = "the log was written by another version of the program: start that version"
 )
 

@@ -164,7 +164,7 @@ func (r *recoverer) load() error {
 		return err
 	}
 	if len(r.files.segments) == 0 {
-		return ErrNoLog
+		return fmt.Errorf("%w; %s", ErrNoLog, adviceForeign)
 	}
 	r.remove = slices.Clone(r.files.temps)
 	for _, number := range r.files.segments {
@@ -201,8 +201,8 @@ func (r *recoverer) openSegment(number uint64) (*segment, error) {
 	}
 	h := &s.header
 	if h.clusterID != r.o.ClusterID || h.memberID != r.o.MemberID {
-		return s, fmt.Errorf("%w: %s is of cluster %016x member %016x, this is cluster %016x member %016x",
-			ErrWrongMember, path, h.clusterID, h.memberID, r.o.ClusterID, r.o.MemberID)
+		return s, fmt.Errorf("%w: %s is of cluster %016x member %016x, this is cluster %016x member %016x; %s",
+			ErrWrongMember, path, h.clusterID, h.memberID, r.o.ClusterID, r.o.MemberID, adviceForeign)
 	}
 	if h.number != number || h.firstSeq == 0 || h.synced >= h.firstSeq {
 		return s, corrupt(path, 32, fmt.Sprintf("segment %d and a watermark below its records", number),
@@ -365,7 +365,7 @@ func (r *recoverer) checkState(durable Position) error {
 	switch {
 	case durable.Index < x.base.Index:
 		return fmt.Errorf("%w: the state holds entries up to %d, the log begins with %d; %s",
-			ErrStateMismatch, durable.Index, x.base.Index+1, adviceDamage)
+			ErrStateBehind, durable.Index, x.base.Index+1, adviceDamage)
 	case durable.Index > x.last:
 		return fmt.Errorf("%w: the state holds entries up to %d, the log ends with %d%s; %s",
 			ErrStateMismatch, durable.Index, x.last, lost, adviceDamage)

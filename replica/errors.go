@@ -1,6 +1,9 @@
 package replica
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Why a proposal or a read went nowhere. The caller may try again.
 var (
@@ -18,3 +21,15 @@ var (
 	// middle of a joint change.
 	ErrConfChangePending = errors.New("configuration change pending")
 )
+
+// RolledBackError says that this member has acknowledged entries that it does not have: its log was lost, or an old copy of
+// it put back. It may have voted for somebody, and forgotten it too, so it must not take part any more.
+type RolledBackError struct {
+	Member, Leader     uint64
+	Acknowledged, Last uint64 // indexes
+}
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("replica: member %x has acknowledged entries up to %d, as leader %x knows, but its log ends with %d: "+
+		"the log was lost, or an old copy of it put back", e.Member, e.Acknowledged, e.Leader, e.Last)
+}

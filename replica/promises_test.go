@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"keelson/replica"
 )
@@ -591,3 +592,45 @@ func TestUnreadableLogPanics(t *testing.T) {
 type brokenEntries struct{ *raft.MemoryStorage }
 
 func (brokenEntries) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) { return nil, errDisk }
+
+// G23, known bug D11: a member whose log is an old copy ends when the leader counts with what it has acknowledged, with words
+// that say so, and has not answered meanwhile to anything but that.
+func TestG23OldCopyOfTheLogIsNoticed(t *testing.T) {
+	c := newCluster(t, 3, 0, nil)
+	c.startAll()
+	l := c.elect(1)
+	l.step(replica.Propose{ID: 1, Data: []byte("a")})
+	c.settle()
+	m := c.member(2)
+	old, oldHard := must2(m.log.LastIndex()), proto.Clone(m.hard).(*raftpb.HardState)
+	entries := must2(m.log.Entries(baseIndex+1, old+1, 1<<20))
+	for id := range uint64(3) {
+		l.step(replica.Propose{ID: id + 2, Data: []byte("b")})
+		c.settle()
+	}
+	m.crash(0)
+	m.log, m.hard = raft.NewMemoryStorage(), oldHard
+	must(t, m.log.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		ConfState: m.flushed.conf, Index: new(uint64(baseIndex)), Term: new(uint64(baseTerm)),
+	}}))
+	must(t, m.log.Append(entries))
+	m.start()
+	defer func() {
+		e, ok := recover().(*replica.RolledBackError)
+		if !ok || e.Member != 2 || e.Leader != 1 || e.Last != old || e.Acknowledged <= old {
+			t.Errorf("ended with %v", e)
+		}
+	}()
+	for range 3 {
+		l.step(replica.Tick{})
+		c.settle()
+	}
+	t.Error("it goes on")
+}
+
+func must2[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

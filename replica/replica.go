@@ -189,8 +189,20 @@ func (r *Replica) receive(m *raftpb.Message) {
 		}
 	case raftpb.MsgTransferLeader:
 		r.status.Transfer = m.GetFrom()
+	case raftpb.MsgHeartbeat:
+		r.checkHeartbeat(m)
 	}
 	_ = r.rn.Step(m)
+}
+
+// checkHeartbeat panics with a *RolledBackError, instead of letting raft panic, if the leader of this term or a later one
+// counts with entries that this member is said to have acknowledged and does not have: a leader never tells a member of a
+// commit beyond what that one has acknowledged, and what is acknowledged is in the log, what is committed not replaced.
+func (r *Replica) checkHeartbeat(m *raftpb.Message) {
+	last, err := r.o.Log.LastIndex()
+	if err == nil && m.GetTerm() >= r.status.Term && m.GetCommit() > last {
+		panic(&RolledBackError{Member: r.o.ID, Leader: m.GetFrom(), Acknowledged: m.GetCommit(), Last: last})
+	}
 }
 
 func (r *Replica) whyDropped() error {

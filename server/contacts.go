@@ -7,42 +7,56 @@ import (
 	"io"
 	"os"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
 
-	"keelson/env"
 	"keelson/server/bootstrap"
 	"keelson/server/datadir"
 	"keelson/transport"
 )
 
-// contactsName is the file that tells a member that joins whom to answer, until it is given a state that does.
+// contactsName is the file that tells whom to ask and to answer as long as there is no state that says so: that of a member
+// that joins has not come yet, or it is damaged.
 const contactsName = "CONTACTS"
 
 // contactsBytesMax bounds that file.
 const contactsBytesMax = 1 << 20
 
-// writeContacts writes the file into a directory that is committed afterwards.
-func writeContacts(fs env.FS, dir *datadir.Dir, members []bootstrap.Member) error {
-	var list []transport.Peer
-	for _, m := range members {
+// contactsOf are the other members as a new member knows them.
+func contactsOf(b bootstrap.Beginning) (list []transport.Peer) {
+	for _, m := range b.Contacts {
 		list = append(list, transport.Peer{ID: m.ID, URLs: m.PeerURLs})
 	}
+	for _, m := range b.Members {
+		if m.ID != b.MemberID {
+			list = append(list, transport.Peer{ID: m.ID, URLs: m.PeerURLs})
+		}
+	}
+	return list
+}
+
+// writeContacts writes the file, all or nothing.
+func writeContacts(dir *datadir.Dir, list []transport.Peer) error {
 	text, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
-	f, err := fs.Create(fs.PathJoin(dir.Member(), contactsName), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("write contacts: %w", err)
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := dir.Write(contactsName, string(text)); err != nil {
 		return fmt.Errorf("write contacts: %w", err)
 	}
 	return nil
+}
+
+// remember writes the file when the members have changed. That it fails is no reason to end.
+func (e *engine) remember(list []transport.Peer) {
+	text, err := json.Marshal(list)
+	if err != nil || string(text) == e.known {
+		return
+	}
+	if err := writeContacts(e.dir, list); err != nil {
+		e.logger.Warn("failed to note who the other members are", zap.Error(err))
+		return
+	}
+	e.known = string(text)
 }
 
 // contacts reads the file; none is no contacts.
@@ -59,7 +73,8 @@ func (e *engine) contacts() (list []transport.Peer, err error) {
 		return nil, fmt.Errorf("read contacts: %w", err)
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("read contacts: %w", err)
+		return nil, fmt.Errorf("%w: %s does not name the other members (%v): remove that file if the member has been in the cluster "+
+			"before, otherwise the directory, and let it join again", datadir.ErrDamaged, e.fs.PathJoin(e.dir.Member(), contactsName), err)
 	}
 	return list, nil
 }

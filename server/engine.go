@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -31,6 +32,11 @@ type engine struct {
 	machine *state.Machine // nil: not open
 	log     *raftlog.Log   // nil: not open
 
+	fetch   fetch
+	opening atomic.Bool            // damage of the store is still looked for, and made up for
+	damage  atomic.Pointer[string] // what was found; nil: nothing
+	known   string                 // what the file of contacts holds, as far as this run has written it
+
 	begun   bool // it had data before this start
 	dir     *datadir.Dir
 	retired sync.WaitGroup // stores that were replaced and are still read
@@ -51,13 +57,17 @@ func (h hooks) end(reason string) {
 
 // openEngine opens the data directory. An empty one is given a first state: of a cluster to be founded, or of none yet, if
 // the member is to join one: it then asks others.
-func openEngine(ctx context.Context, c *config.Config, others *bootstrap.Client, logger *zap.Logger, h hooks) (_ *engine, err error) {
+//
+// fetch gets a state from another member, should this one's be damaged.
+func openEngine(
+	ctx context.Context, c *config.Config, others *bootstrap.Client, fetch fetch, logger *zap.Logger, h hooks,
+) (_ *engine, err error) {
 	fs := env.SystemFS()
 	dir, err := datadir.OpenApart(fs, c.Member.DataDir, c.Member.WALDir)
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir}
+	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir, fetch: fetch}
 	checkPermission(c.Member.DataDir, logger)
 	defer func() {
 		if err != nil {
@@ -81,7 +91,7 @@ func openEngine(ctx context.Context, c *config.Config, others *bootstrap.Client,
 	} else if err := begin(ctx, c, others, dir, fs, logger, h); err != nil {
 		return nil, err
 	}
-	if err := e.open(fs, logger, h); err != nil {
+	if err := e.open(ctx, fs, logger, h); err != nil {
 		return nil, err
 	}
 	if begun && c.Unsafe.ForceNewCluster {
@@ -133,10 +143,8 @@ func begin(
 	if err := log.Close(); err != nil {
 		return err
 	}
-	if b.Joins() {
-		if err := writeContacts(fs, dir, b.Contacts); err != nil {
-			return err
-		}
+	if err := writeContacts(dir, contactsOf(b)); err != nil {
+		return err
 	}
 	return dir.Commit(datadir.Identity{ClusterID: b.ClusterID, MemberID: b.MemberID})
 }
@@ -199,22 +207,61 @@ func logOptions(dir *datadir.Dir, fs env.FS, cluster, member uint64) raftlog.Opt
 	return raftlog.Options{FS: fs, Dir: dir.Wal(), ClusterID: cluster, MemberID: member}
 }
 
-func (e *engine) open(fs env.FS, logger *zap.Logger, h hooks) (err error) {
+// open opens the store, or one fetched in its place, and the log.
+func (e *engine) open(ctx context.Context, fs env.FS, logger *zap.Logger, h hooks) (err error) {
 	if err := fs.RemoveAll(e.scratch(fs)); err != nil { // a start that was to force a new cluster may have crashed
 		return err
 	}
-	db, err := e.openStore(e.dir.State())
+	part, reason, err := e.dir.Damage()
+	if err != nil {
+		return err
+	}
+	if part == datadir.Log {
+		return e.rolledBack(reason)
+	}
+	e.opening.Store(true)
+	defer e.opening.Store(false)
+	if part == "" {
+		err = e.openMachine(e.dir.State())
+		if err == nil {
+			err = e.openLog(fs, logger, h)
+		}
+		if err == nil && e.damage.Load() != nil { // in the background
+			err = fmt.Errorf("%w: %s", storage.ErrDamaged, *e.damage.Load())
+		}
+		if !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, raftlog.ErrStateBehind) {
+			return err
+		}
+		reason = err.Error()
+	}
+	if err := e.rebuild(ctx, reason); err != nil {
+		return err
+	}
+	if err := e.openLog(fs, logger, h); err != nil {
+		return err
+	}
+	return e.dir.ForgetDamage()
+}
+
+// openMachine opens a store, and the machine on it. Errors: storage.ErrDamaged, datadir.ErrDamaged.
+func (e *engine) openMachine(dir string) error {
+	db, err := e.openStore(dir)
 	if err != nil {
 		return err
 	}
 	if e.machine, err = state.Open(db, state.Options{}); err != nil {
-		return errors.Join(err, db.Close())
+		e.machine = nil
+		return errors.Join(fmt.Errorf("%w: %s: %w", storage.ErrDamaged, dir, err), db.Close())
 	}
+	if cluster := clusterID(e.machine); cluster != e.dir.Identity.ClusterID {
+		return fmt.Errorf("%w: the store in %s belongs to cluster %x, the directory to cluster %x; restore the directory from a backup, "+
+			"or remove it and let the member join again", datadir.ErrDamaged, dir, cluster, e.dir.Identity.ClusterID)
+	}
+	return nil
+}
+
+func (e *engine) openLog(fs env.FS, logger *zap.Logger, h hooks) error {
 	id := e.dir.Identity
-	if cluster := clusterID(e.machine); cluster != id.ClusterID {
-		return fmt.Errorf("%w: the store in %s belongs to cluster %x, the directory to cluster %x",
-			datadir.ErrDamaged, e.dir.State(), cluster, id.ClusterID)
-	}
 	durable, err := e.machine.DurableApplied()
 	if err != nil {
 		return err
@@ -238,7 +285,7 @@ func (e *engine) open(fs env.FS, logger *zap.Logger, h hooks) (err error) {
 
 func (e *engine) openStore(dir string) (*storage.DB, error) {
 	return storage.Open(storage.Options{
-		FS: e.fs, Dir: dir, Fatal: e.hooks.end, Flushed: e.hooks.flushed,
+		FS: e.fs, Dir: dir, MustExist: true, Fatal: e.hooks.end, Damaged: e.noteDamage, Flushed: e.hooks.flushed,
 		Warn: func(message string) { e.logger.Warn("storage engine", zap.String("message", message)) },
 	})
 }
@@ -283,6 +330,13 @@ func (e *engine) isRemoved(id uint64) bool {
 	view := e.machine.View()
 	defer view.Close()
 	return view.Members().Removed(id)
+}
+
+// isEmpty reports whether the member has not been given a state yet.
+func (e *engine) isEmpty() bool {
+	view := e.machine.View()
+	defer view.Close()
+	return len(view.Members().List()) == 0
 }
 
 func clusterID(m *state.Machine) uint64 {

@@ -59,7 +59,7 @@ type opened struct {
 func openOnce(t *testing.T, c *config.Config) opened {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
-	e, err := openEngine(context.Background(), c, bootstrap.NewClient(nil, nil), zap.New(core), quietHooks(t))
+	e, err := openEngine(context.Background(), c, bootstrap.NewClient(nil, nil), nil, zap.New(core), quietHooks(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestJoiningMemberStartsEmpty(t *testing.T) {
 	name = "b" // it has run
 	c := loadMember(t, filepath.Join(t.TempDir(), "data"), args...)
 	core, logs := observer.New(zapcore.InfoLevel)
-	_, err := openEngine(context.Background(), c, bootstrap.NewClient(nil, nil), zap.New(core), quietHooks(t))
+	_, err := openEngine(context.Background(), c, bootstrap.NewClient(nil, nil), nil, zap.New(core), quietHooks(t))
 	if err == nil || !strings.HasPrefix(err.Error(), "member fffffffffffffffe of cluster abc has run before") {
 		t.Errorf("with its data gone: %v", err)
 	}

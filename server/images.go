@@ -71,12 +71,12 @@ func (x *images) make(ctx context.Context, dir string) (*etcdfile.Image, error) 
 	if _, _, err := e.machine.Checkpoint(checkpoint); err != nil {
 		return nil, err
 	}
-	return writeImage(ctx, e.fs, e.hooks.end, checkpoint, dir)
+	return writeImage(ctx, e.fs, e.hooks.end, e.noteDamage, checkpoint, dir)
 }
 
 // writeImage writes the state in a checkpoint into an etcd file below dir, and removes the checkpoint.
-func writeImage(ctx context.Context, fs env.FS, fatal func(string), checkpoint, dir string) (made *etcdfile.Image, err error) {
-	db, err := storage.Open(storage.Options{FS: fs, Dir: checkpoint, CacheBytes: imageCacheBytes, Fatal: fatal, ReadOnly: true})
+func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func(string) bool, checkpoint, dir string) (made *etcdfile.Image, err error) {
+	db, err := storage.Open(storage.Options{FS: fs, Dir: checkpoint, CacheBytes: imageCacheBytes, Fatal: fatal, Damaged: damaged, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,7 @@ func (s *Server) startChecks(ctx context.Context) error {
 	ctx, s.checks.cancel = context.WithCancel(context.Background())
 	s.checks.running.Go(func() { checker.Run(ctx) })
 	s.checks.running.Go(func() { s.watchVersions(ctx, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers)) })
+	s.checks.running.Go(func() { s.scrub(ctx) })
 	if !s.config.Limits.QuotaEnforced {
 		s.checks.running.Go(func() { s.keepRoom(ctx, s.room, s.alarm) })
 	}

@@ -15,6 +15,7 @@ import (
 
 	"keelson/api/peer"
 	"keelson/config"
+	"keelson/server/datadir"
 	"keelson/server/mux"
 	"keelson/state/members"
 	"keelson/transport"
@@ -108,7 +109,10 @@ func (p *peers) connect() error {
 	s := p.s
 	contacts, err := s.engine.contacts()
 	if err != nil {
-		return err
+		if s.engine.isEmpty() {
+			return err
+		}
+		s.logger.Warn("who the other members are is taken from the state", zap.Error(err))
 	}
 	for _, c := range contacts {
 		if c.ID != s.engine.dir.Identity.MemberID {
@@ -120,17 +124,24 @@ func (p *peers) connect() error {
 		Dial: s.toPeers.Dial, TLS: security,
 		HandshakeTimeout: s.config.Member.RaftReadTimeout, ReplyTimeout: s.config.Member.RequestTimeout(),
 	})
-	p.transport = transport.New(transport.Options{
-		ClusterID: s.engine.dir.Identity.ClusterID, MemberID: s.engine.dir.Identity.MemberID,
-		Handler: inbound{p}, Dial: s.toPeers.Dial, TLS: security, IsRemoved: s.engine.isRemoved,
-		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
-		RoundTrip: func(id uint64, took time.Duration) {
-			s.treeStats.NoteRoundTrip(id, took)
-			s.measures.noteRoundTrip(id, took)
-		},
-		Version: config.Version, Logger: s.logger,
-	})
+	o := s.transportOptions(s.engine.dir.Identity)
+	o.Handler, o.IsRemoved = inbound{p}, s.engine.isRemoved
+	o.RoundTrip = func(id uint64, took time.Duration) {
+		s.treeStats.NoteRoundTrip(id, took)
+		s.measures.noteRoundTrip(id, took)
+	}
+	p.transport = transport.New(o)
 	return nil
+}
+
+// transportOptions are for a transport that nothing comes in by.
+func (s *Server) transportOptions(id datadir.Identity) transport.Options {
+	return transport.Options{
+		ClusterID: id.ClusterID, MemberID: id.MemberID,
+		Dial: s.toPeers.Dial, TLS: s.planes.peers.Client(),
+		ReadTimeout: s.config.Member.RaftReadTimeout, WriteTimeout: s.config.Member.RaftWriteTimeout,
+		Version: config.Version, Logger: s.logger,
+	}
 }
 
 // ready begins to answer other members. The node runs.
@@ -172,6 +183,9 @@ func (p *peers) meet(*members.Set) {
 		if m.ID != p.s.engine.dir.Identity.MemberID && len(m.PeerURLs) > 0 {
 			list = append(list, transport.Peer{ID: m.ID, URLs: m.PeerURLs})
 		}
+	}
+	if len(set.List()) > 0 {
+		p.s.engine.remember(list)
 	}
 	p.transport.SetPeers(list)
 }
@@ -226,6 +240,11 @@ func (in inbound) Unreachable(id uint64) {
 // Bulk implements transport.Handler: a state comes.
 func (in inbound) Bulk(ctx context.Context, from uint64, conn io.ReadWriter) {
 	in.s.snapshots.receive(ctx, from, conn)
+}
+
+// Fetch implements transport.Handler: a member whose store is damaged asks for this one's state.
+func (in inbound) Fetch(ctx context.Context, from uint64, conn io.ReadWriter) {
+	in.s.snapshots.give(ctx, from, conn)
 }
 
 // Removed implements transport.Handler.

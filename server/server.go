@@ -139,7 +139,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.treeStats = s.newTreeStats()
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now, compaction: c.Compaction.AutoMode}
-	if s.engine, err = openEngine(ctx, c, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers), logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
+	if s.engine, err = openEngine(ctx, c, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers), s.fetchState, logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
 		return err
 	}
 	if s.identity, err = s.newIdentity(); err != nil {
@@ -225,7 +225,7 @@ func (s *Server) startNode() error {
 		},
 		Compactor: compactorOptions(auto),
 		Sweep:     node.SweepOptions{Records: c.Compaction.BatchLimit, Pause: c.Compaction.SleepInterval},
-		Fatal:     s.failed.note,
+		Fatal:     s.nodeFailed,
 		Logger:    raftLogger{s.logger.Named("raft").WithOptions(zap.AddCallerSkip(1)).Sugar()},
 		Observe:   s.observer(),
 	})

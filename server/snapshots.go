@@ -25,6 +25,7 @@ type snapshots struct {
 	s *Server
 
 	receiving sync.Mutex // held by the one stream that is received
+	giving    sync.Mutex // held while the state is given to one who has asked
 
 	mu    sync.Mutex
 	store snapshot.Store // of what is sent; another one after each Install
@@ -77,6 +78,32 @@ func (x *snapshots) send(ctx context.Context, m *raftpb.Message, log *zap.Logger
 		return bytes, err
 	}
 	defer conn.Close()
+	return x.sendFiles(ctx, conn, dir, header, start, log)
+}
+
+// give sends this member's state to one that asks for it. Any member's will do that is not known to differ from a
+// quorum's: what is applied is committed.
+func (x *snapshots) give(ctx context.Context, to uint64, conn io.ReadWriter) {
+	log := x.s.logger.With(hexID("to", to))
+	n := x.s.running.Load()
+	if n == nil || n.Corrupt() || !x.giving.TryLock() {
+		log.Warn("cannot give the state to a member that asks for it now")
+		return
+	}
+	defer x.giving.Unlock()
+	start := time.Now()
+	own := x.s.engine.dir.Identity.MemberID
+	dir, header, err := x.checkpointIn("fetch-"+strconv.FormatUint(to, 16), &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: &own, To: &to})
+	if err == nil {
+		_, err = x.sendFiles(ctx, closable{conn}, dir, header, start, log)
+		err = errors.Join(err, x.s.engine.fs.RemoveAll(dir))
+	}
+	if err != nil {
+		log.Warn("failed to give the state to a member that asked for it", zap.Error(err))
+	}
+}
+
+func (x *snapshots) sendFiles(ctx context.Context, conn io.ReadWriteCloser, dir string, header []byte, start time.Time, log *zap.Logger) (bytes int64, err error) {
 	log.Info("sending database snapshot")
 	err = snapshot.Send(ctx, conn, snapshot.SendOptions{
 		FS: x.s.engine.fs, Clock: x.s.clock, Dir: dir, Store: x.identity(), Header: header,
@@ -97,8 +124,12 @@ func (x *snapshots) identity() snapshot.Store {
 
 // checkpoint makes a checkpoint for the receiver of m, and m anew with the description of what is in it.
 func (x *snapshots) checkpoint(m *raftpb.Message) (dir string, header []byte, err error) {
+	return x.checkpointIn(strconv.FormatUint(m.GetTo(), 16), m)
+}
+
+func (x *snapshots) checkpointIn(name string, m *raftpb.Message) (dir string, header []byte, err error) {
 	e := x.s.engine
-	dir = e.fs.PathJoin(e.dir.Outgoing(), strconv.FormatUint(m.GetTo(), 16))
+	dir = e.fs.PathJoin(e.dir.Outgoing(), name)
 	if err := e.fs.RemoveAll(dir); err != nil { // an earlier process may have left it
 		return "", nil, err
 	}

@@ -59,6 +59,24 @@ func (m *Machine) Shrink(ctx context.Context) error {
 	return v.store.db.Shrink(ctx)
 }
 
+// Scrub reads all tables again, as storage.DB.ScrubTable says, and returns how many bytes that were. It does not keep views
+// from being given up. Any goroutine may call it.
+func (m *Machine) Scrub(ctx context.Context, pace func(ctx context.Context, bytes int) error) (bytes int64, err error) {
+	v := m.View() // keeps the database open
+	db := v.store.db
+	tables, err := db.Tables()
+	v.Close()
+	for _, path := range tables {
+		if err != nil {
+			break
+		}
+		var n int64
+		n, err = db.ScrubTable(ctx, path, pace)
+		bytes += n
+	}
+	return bytes, err
+}
+
 // Sizes tells how much the database holds. Any goroutine may call it.
 func (m *Machine) Sizes() storage.Sizes {
 	v := m.View() // keeps the database open

@@ -76,7 +76,7 @@ func (db *DB) removeLogs(dir string) error {
 // named LOCK, which IsCheckpointFile does not know.
 func (db *DB) OpenCheckpoint(dir string) (*DB, error) {
 	return Open(Options{
-		FS: db.o.FS, Dir: dir, CacheBytes: checkpointCacheBytes, Fatal: db.o.Fatal, Warn: db.o.Warn, ReadOnly: true,
+		FS: db.o.FS, Dir: dir, CacheBytes: checkpointCacheBytes, Fatal: db.o.Fatal, Damaged: db.o.Damaged, Warn: db.o.Warn, ReadOnly: true,
 	})
 }
 

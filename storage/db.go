@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -27,7 +30,12 @@ type DB struct {
 	flushes atomic.Uint64
 }
 
+// ErrDamaged is in the error of an Open that found something else on the disk than was written there.
+var ErrDamaged = errors.New("damaged store")
+
 // Open opens or creates the database in o.Dir.
+//
+// Errors: ErrDamaged; failures of the disk.
 func Open(o Options) (*DB, error) {
 	size := o.CacheBytes
 	if size == 0 {
@@ -38,6 +46,9 @@ func Open(o Options) (*DB, error) {
 	var err error
 	if db.p, err = pebble.Open(o.Dir, db.pebble()); err != nil {
 		cache.Unref()
+		if isDamage(err) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 		return nil, fmt.Errorf("storage: open %s: %w", o.Dir, err)
 	}
 	return db, nil
@@ -166,9 +177,13 @@ func (db *DB) Close() error {
 }
 
 // readFailed is told what a read has failed with, and returns it. A disk that can't be read once may give anything the next
-// time, or has given it already to somebody else: the process must end, as for a failed write.
+// time, or has given it already to somebody else: the process must end, as for a failed write, and what was read is damaged.
 func (db *DB) readFailed(err error) error {
-	if db.o.Fatal != nil {
+	switch {
+	case db.o.Fatal == nil:
+	case isDamage(err):
+		db.o.damaged(err.Error())
+	default:
 		db.o.fatal(err.Error())
 	}
 	return err
@@ -185,6 +200,21 @@ func (db *DB) get(r pebble.Reader, s Space, key []byte) ([]byte, bool, error) {
 	}
 	v = append([]byte(nil), v...)
 	return v, true, closer.Close()
+}
+
+// isDamage tells an error of Open that is about what was read from one about the machine: a disk that is full, too few open
+// files, another process. What the disk can't read any more is as good as damaged. A format that only a later version
+// knows is none.
+func isDamage(err error) bool {
+	for _, e := range []error{
+		fs.ErrPermission, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+		syscall.EROFS, syscall.EAGAIN, syscall.EINTR,
+	} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return !strings.Contains(err.Error(), "unknown format major version") && !strings.Contains(err.Error(), "lock held")
 }
 
 func isCanceled(err error) bool {

@@ -25,6 +25,9 @@ type Options struct {
 	// table). It must not return, unless Manual is set: then what follows counts for nothing. Nil: panic, but for a failed
 	// read, of which only whoever reads is told.
 	Fatal func(reason string)
+	// Damaged is told, before Fatal is, that what is on the disk is not what was written. It must not wait long, and may be
+	// told more than once. If it returns true, Fatal is not told: the database is about to be closed. Nil: false.
+	Damaged func(reason string) bool
 	// Flushed is called after each completed flush, from a goroutine of Pebble's: it must not block. May be nil.
 	Flushed func()
 	// Warn is told what Pebble reports as an error without giving up. May be nil.
@@ -35,11 +38,13 @@ type Options struct {
 	Manual bool
 	// ReadOnly opens without writing anything.
 	ReadOnly bool
+	// MustExist refuses a directory without a database. Otherwise one is begun, and what looks like the tables of another
+	// is removed: a database that has lost the file that names its manifest would be gone.
+	MustExist bool
 }
 
 // Remedy is what to do about a store that is damaged.
-const Remedy = "; this member's data can't be used any more: remove the member from the cluster and add it again with an empty " +
-	"data directory or, if it is the only member, restore a snapshot"
+const Remedy = "; start the member again, and it fetches its state from another one or, if it is the only member, restore a snapshot"
 
 const (
 	cacheBytesDefault    = 128 << 20
@@ -54,6 +59,16 @@ func (o Options) fatal(reason string) {
 		}
 	}
 	panic("storage: " + reason)
+}
+
+// damaged reports damage. A database that is only read goes on: who reads is given the error.
+func (o Options) damaged(reason string) {
+	if o.Damaged != nil && o.Damaged(reason) {
+		return
+	}
+	if o.Fatal != nil || !o.ReadOnly {
+		o.fatal(reason)
+	}
 }
 
 func (db *DB) pebble() *pebble.Options {
@@ -73,16 +88,21 @@ func (db *DB) pebble() *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
 		ReadOnly:                    o.ReadOnly,
+		ErrorIfNotExists:            o.MustExist,
 		DisableAutomaticCompactions: o.Manual,
 		Logger:                      logger{o},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				if !isCanceled(err) {
+				switch {
+				case isCanceled(err):
+				case pebble.IsCorruptionError(err):
+					o.damaged("background error: " + err.Error())
+				default:
 					o.fatal("background error: " + err.Error())
 				}
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				o.fatal(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
+				o.damaged(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
 			},
 			FlushEnd: func(i pebble.FlushInfo) {
 				if i.Err != nil {

@@ -24,9 +24,11 @@ func (c *counting) Receive(ms []*raftpb.Message) {
 		}
 	}
 }
-func (c *counting) Unreachable(uint64)                          {}
-func (c *counting) Removed()                                    {}
-func (c *counting) Bulk(context.Context, uint64, io.ReadWriter) {}
+func (c *counting) Unreachable(uint64)                           {}
+func (c *counting) Removed()                                     {}
+func (c *counting) Bulk(context.Context, uint64, io.ReadWriter)  {}
+func (c *counting) Fetch(context.Context, uint64, io.ReadWriter) {}
+
 func (c *counting) wait(n int64) {
 	c.until.Store(n)
 	for c.received.Load() < n {

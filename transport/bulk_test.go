@@ -138,3 +138,26 @@ func TestBulkEnds(t *testing.T) {
 		}
 	})
 }
+
+// A member that knows where another one is, and nothing else of it, is sent what it asks for.
+func TestFetch(t *testing.T) {
+	a, b := newMember(t, 1), newMember(t, 2)
+	join(t, a, b)
+	b.servesBulk(func(_ context.Context, from uint64, conn io.ReadWriter) {
+		io.WriteString(conn, strings.Repeat("state", int(from)))
+	})
+	asking := New(Options{ClusterID: a.transport.o.ClusterID, MemberID: 1, Handler: a})
+	defer asking.Stop()
+	conn, err := asking.OpenFetch(context.Background(), Peer{ID: 2, URLs: a.transport.peersNow()[2].urls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "state" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_, err = asking.OpenFetch(context.Background(), Peer{ID: 3, URLs: a.transport.peersNow()[2].urls})
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reason != reasonOtherMember {
+		t.Errorf("from another member than asked: %v", err)
+	}
+}

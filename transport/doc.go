@@ -10,6 +10,7 @@
 //	Send ──► per peer: queue "messages" ──► writer ──TCP──► reader ──► Handler.Receive   (of the other member)
 //	                └► queue "control"  ──► writer ──TCP──► reader ──► Handler.Receive
 //	OpenBulk ─────────────────────────────────────TCP──────────────► Handler.Bulk
+//	OpenFetch ────────────────────────────────────TCP──────────────► Handler.Fetch
 //
 // Each arrow is a TCP connection of its own, dialed by the member that sends: two members are joined by four streams
 // that last and, at times, one for bulk each way. The format is in docs/formats/peer-stream.md.

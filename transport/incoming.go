@@ -112,8 +112,12 @@ func (t *Transport) serve(in *incoming, conn net.Conn, h hello) {
 	t.log.Info("accepted a stream from a peer", zap.String("remote-peer-id", idText(h.from)), zap.Stringer("stream", in.kind),
 		zap.String("remote-version", h.version))
 	t.setAccepted(in)
-	if in.kind == kindBulk {
+	switch in.kind {
+	case kindBulk:
 		t.o.Handler.Bulk(in.ctx, h.from, l)
+		return
+	case kindFetch:
+		t.o.Handler.Fetch(in.ctx, h.from, l)
 		return
 	}
 	err := t.receive(in, l)

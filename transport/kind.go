@@ -9,12 +9,13 @@ const (
 	kindMessages kind = iota
 	kindControl
 	kindBulk
+	kindFetch
 
-	kinds      = 3
+	kinds      = 4
 	queueKinds = 2 // those with a queue: messages and control
 )
 
-var kindNames = [kinds]string{"messages", "control", "bulk"}
+var kindNames = [kinds]string{"messages", "control", "bulk", "fetch"}
 
 func (k kind) String() string { return kindNames[k] }
 

@@ -157,6 +157,8 @@ func (m *member) Bulk(ctx context.Context, from uint64, conn io.ReadWriter) {
 	}
 }
 
+func (m *member) Fetch(ctx context.Context, from uint64, conn io.ReadWriter) { m.Bulk(ctx, from, conn) }
+
 // wait waits until the notes fulfil a condition.
 func (m *member) wait(what string, ok func() bool) {
 	m.t.Helper()

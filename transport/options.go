@@ -20,7 +20,7 @@ type Peer struct {
 	URLs []string
 }
 
-// Handler is the member. Its methods, but for Bulk, must not wait for anything long, and not for the transport.
+// Handler is the member. Its methods, but for Bulk and Fetch, must not wait for anything long, and not for the transport.
 type Handler interface {
 	// Receive is given messages in the order of their stream. The slice is only valid during the call; the messages and
 	// all in them belong to the receiver.
@@ -31,6 +31,8 @@ type Handler interface {
 	// Bulk serves one bulk stream. It may take its time; the connection is closed when it returns, and when ctx ends.
 	// Reads and writes fail when nothing moves for Options.BulkTimeout.
 	Bulk(ctx context.Context, from uint64, conn io.ReadWriter)
+	// Fetch is Bulk for a stream on which the other side wants to be sent this member's state.
+	Fetch(ctx context.Context, from uint64, conn io.ReadWriter)
 	// Removed says that a peer refused a stream because this member was removed from the cluster. It may be said more
 	// than once, and by a peer that knows what this member does not know yet.
 	Removed()

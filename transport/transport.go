@@ -185,9 +185,25 @@ func (t *Transport) OpenBulk(ctx context.Context, id uint64) (io.ReadWriteCloser
 	if p == nil {
 		return nil, fmt.Errorf("%w %x", ErrUnknownPeer, id)
 	}
+	return t.open(ctx, p, kindBulk)
+}
+
+// OpenFetch opens a bulk stream to a member, which may be no peer yet, on which that one is to send its state. It ends like
+// any bulk stream.
+//
+// Errors: as OpenBulk.
+func (t *Transport) OpenFetch(ctx context.Context, from Peer) (io.ReadWriteCloser, error) {
+	t.mu.Lock()
+	p := t.newPeer(from)
+	t.mu.Unlock()
+	return t.open(ctx, p, kindFetch)
+}
+
+// open opens a stream that serves one purpose.
+func (t *Transport) open(ctx context.Context, p *peer, k kind) (io.ReadWriteCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	undo := context.AfterFunc(t.ctx, cancel)
-	l, r, err := t.dial(ctx, p, kindBulk)
+	l, r, err := t.dial(ctx, p, k)
 	if t.ctx.Err() != nil {
 		err = ErrStopped
 		if l != nil {
@@ -253,7 +269,7 @@ func (t *Transport) pause(ctx context.Context, d time.Duration, retry <-chan str
 }
 
 func (t *Transport) timeoutsOf(k kind) (read, write time.Duration) {
-	if k == kindBulk {
+	if k == kindBulk || k == kindFetch {
 		return t.o.BulkTimeout, t.o.BulkTimeout
 	}
 	return t.o.ReadTimeout, t.o.WriteTimeout

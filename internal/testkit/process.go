@@ -294,6 +294,9 @@ func (p *Process) AwaitExit() *os.ProcessState {
 	return p.cmd.ProcessState
 }
 
+// Exited is closed when the member has ended since its last start.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
 // PID is the process id of the running member.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 

@@ -110,6 +110,24 @@ func (d *Dir) point(p pointer) error {
 	return syncDirs(d.fs, d.path())
 }
 
+// Write replaces a small file in the member directory, durably, all or nothing.
+func (d *Dir) Write(name, text string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.write(name, text)
+}
+
+func (d *Dir) write(name, text string) error {
+	temp := d.path(name + ".new")
+	if err := writeFile(d.fs, temp, text); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(temp, d.path(name)); err != nil {
+		return fmt.Errorf("data directory %s: %w", d.root, err)
+	}
+	return syncDirs(d.fs, d.path())
+}
+
 // remove removes something from the member directory, durably.
 func (d *Dir) remove(name string) error {
 	if err := d.fs.RemoveAll(d.path(name)); err != nil {
