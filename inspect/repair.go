@@ -44,7 +44,7 @@ func (t *tool) repair(path string, dryRun, accept bool) error {
 		case v.fault == "":
 		case v.what == "log":
 			logIsBad = true
-		case v.what == "state" && hasPeers(path):
+		case v.what == "state" && !logIsBad && hasPeers(path):
 			return t.repairState(path, v.fault, dryRun)
 		default:
 			return cli.Fail(cli.ExitError, "%s: %s; this cannot be repaired from what is left in %s. Restore a snapshot, or add the member anew; nothing was changed", v.what, v.fault, path)
@@ -81,7 +81,7 @@ func (t *tool) repairState(path, fault string, dryRun bool) (err error) {
 		fmt.Fprintf(t.out, "the state is damaged: %s\nwould %s\n", fault, what)
 		return nil
 	}
-	dir, err := openDirectory(path)
+	dir, err := openDirectory(path, "")
 	if err != nil {
 		return err
 	}
