@@ -4,11 +4,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cespare/xxhash/v2"
+
 	"keelson/storage"
 )
 
 // loadBatchBytes is about how much a Loader writes in one batch.
 const loadBatchBytes = 4 << 20
+
+// seenBits is how many bits a Loader has to remember keys by: 16 MiB, enough for some 10 million keys to be told apart from new
+// ones nearly always.
+const seenBits = 1 << 27
 
 // ErrOrder is in the error of a Loader that is given versions that can't follow each other.
 var ErrOrder = errors.New("versions do not follow each other")
@@ -28,6 +34,7 @@ type Loader struct {
 	b       *storage.Batch
 	it      *storage.Iter                  // points of what is committed
 	touched map[string]*loaded             // newest versions in b
+	seen    []uint64                       // bits, by hashes of all keys so far: what is not there need not be looked for
 	hold    func(kv, prev *KeyValue) error // see NewLoader
 	buf     []byte
 }
@@ -44,7 +51,7 @@ type loaded struct {
 // hold is called with each version and the pair that it takes the place of (nil: none), and may write to the batch that it is
 // given, which also holds the version.
 func NewLoader(db *storage.DB, done Revision, hold func(b *storage.Batch, kv, prev *KeyValue) error) *Loader {
-	l := &Loader{db: db, done: done, touched: map[string]*loaded{}}
+	l := &Loader{db: db, done: done, touched: map[string]*loaded{}, seen: make([]uint64, seenBits/64)}
 	l.hold = func(kv, prev *KeyValue) error { return hold(l.b, kv, prev) }
 	return l
 }
@@ -114,11 +121,23 @@ func (l *Loader) newest(key []byte) (*loaded, error) {
 	if n := l.touched[nameOf(key)]; n != nil {
 		return n, nil
 	}
+	if !l.see(key) {
+		return nil, nil
+	}
 	r, err := findRecord(l.it, key, storage.VersionMax.Main)
 	if err != nil || r == nil {
 		return nil, err
 	}
 	return &loaded{kv: r.KeyValue, at: r.version()}, nil
+}
+
+// see remembers a key, and reports whether it may have been seen before.
+func (l *Loader) see(key []byte) bool {
+	h := xxhash.Sum64(key) % seenBits
+	word, bit := &l.seen[h/64], uint64(1)<<(h%64)
+	before := *word&bit != 0
+	*word |= bit
+	return before
 }
 
 func (l *Loader) prepare() (err error) {
