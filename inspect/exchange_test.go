@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,36 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	testkit.RemoveBinary()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
 	os.Exit(code)
+}
+
+// built is where tools has built to.
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// tools builds the real etcd and its tools, once for all tests.
+func tools(t *testing.T) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "keelson-inspect-tools"); built.err != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-o", built.dir, "./cmd/etcd-peer", "go.etcd.io/etcd/etcdutl/v3")
+		build.Dir = filepath.Join("..", "peer")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build etcd-peer and etcdutl: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.dir
 }
 
 // etcd is a real one, with its own tools.
@@ -33,12 +63,7 @@ type etcd struct {
 }
 
 func newEtcd(t *testing.T) *etcd {
-	e := &etcd{t: t, tools: t.TempDir(), client: testkit.FreeAddress(t), peer: testkit.FreeAddress(t), dir: filepath.Join(t.TempDir(), "etcd")}
-	build := exec.Command("go", "build", "-o", e.tools, "./cmd/etcd-peer", "go.etcd.io/etcd/etcdutl/v3")
-	build.Dir = filepath.Join("..", "peer")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build etcd-peer and etcdutl: %v\n%s", err, out)
-	}
+	e := &etcd{t: t, tools: tools(t), client: testkit.FreeAddress(t), peer: testkit.FreeAddress(t), dir: filepath.Join(t.TempDir(), "etcd")}
 	t.Cleanup(func() {
 		if e.cmd != nil {
 			e.cmd.Process.Kill()

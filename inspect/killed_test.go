@@ -2,6 +2,8 @@ package inspect
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -62,6 +64,9 @@ func killedMember(t *testing.T, real *etcd) {
 	c := p.Client()
 	fill(t, c)
 	change(t, c, p.Endpoint)
+	request(t, "PUT", "http://"+p.Endpoint+"/v2/keys/services/web/1?ttl=3600", "value=one")
+	request(t, "PUT", "http://"+p.Endpoint+"/v2/keys/services/_hidden", "value=two")
+	tree := request(t, "GET", "http://"+p.Endpoint+"/v2/keys/?recursive=true&sorted=true", "")
 	want := portrait(t, c, p.Endpoint)
 	p.Kill()
 	file := filepath.Join(t.TempDir(), "handed-over.db")
@@ -77,10 +82,44 @@ func killedMember(t *testing.T, real *etcd) {
 		t.Errorf("in etcd:\n%s\nbefore:\n%s", got, want)
 	}
 	back.stop()
+	again := testkit.NewProcess(t)
+	run(t, "snapshot", "restore", file, "--data-dir", again.DataDir, "--name="+again.Name, "--initial-cluster="+again.Name+"=http://"+again.Peer, "--initial-advertise-peer-urls=http://"+again.Peer)
+	again.Start()
+	if got := request(t, "GET", "http://"+again.Endpoint+"/v2/keys/?recursive=true&sorted=true", ""); withoutTTL(got) != withoutTTL(tree) || !strings.Contains(tree, "one") {
+		t.Errorf("the v2 tree, restored:\n%s\nbefore:\n%s", got, tree)
+	}
+	if got := request(t, "GET", "http://"+again.Endpoint+"/v2/keys/services/_hidden", ""); !strings.Contains(got, "two") {
+		t.Errorf("a hidden node, restored: %s", got)
+	}
 	p.Start()
 	if got := portrait(t, p.Client(), p.Endpoint); got != want {
 		t.Errorf("started again:\n%s\nbefore:\n%s", got, want)
 	}
+}
+
+// request makes an HTTP request with a form and returns the body of a success.
+func request(t *testing.T, method, url, form string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(form))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s %v\n%s", method, url, answer.Status, err, body)
+	}
+	return string(body)
+}
+
+// withoutTTL takes out of a body the times left, which pass.
+func withoutTTL(body string) string {
+	return regexp.MustCompile(`"ttl":\d+`).ReplaceAllString(body, `"ttl":`)
 }
 
 // change does a little of everything that an entry of the log may ask for.

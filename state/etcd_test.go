@@ -19,6 +19,7 @@ import (
 	"keelson/state/auth"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 	"keelson/storage"
 )
 
@@ -89,7 +90,7 @@ func TestExportImport(t *testing.T) {
 	r := random(t)
 	for range *roundsFlag {
 		x := newMember(t)
-		g := &commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6}
+		g := &commandtest.Generator{R: r, Keys: 1 + r.IntN(12), Leases: 4, Members: 6, Tree: r.IntN(2) == 0}
 		for range 40 + r.IntN(200) {
 			g.Revision = x.m.Revision()
 			op := g.Op()
@@ -167,7 +168,23 @@ func sameToReaders(t *testing.T, x, y *member) {
 			t.Fatalf("space %c:\n%s\n%s", space, a, b)
 		}
 	}
+	if a, b := x.treeRecords(), y.treeRecords(); a != b {
+		t.Fatalf("tree:\n%s\n%s", a, b)
+	}
 	y.checkLeases()
+}
+
+// treeRecords prints what is kept of the v2 tree.
+func (x *member) treeRecords() string {
+	var b strings.Builder
+	err := tree.Export(x.db, func(key, value []byte) error {
+		fmt.Fprintf(&b, "%q %x\n", key, value)
+		return nil
+	})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return b.String()
 }
 
 // records prints what is stored in a space.

@@ -12,19 +12,20 @@ import (
 	"keelson/state/alarm"
 	"keelson/state/lease"
 	"keelson/state/mvcc"
+	"keelson/state/tree"
 	"keelson/storage"
 )
 
 // Export writes the state in db, a checkpoint that nobody writes to, into an etcd file: pairs with their history, leases,
-// users and roles, members and alarms. The v2 tree stays behind, because such a file has no place for it. scratch is an empty database for
-// putting things in order.
+// users and roles, members and alarms, and the v2 tree in a place of its own, which etcd does not look at. scratch is an empty
+// database for putting things in order.
 func Export(ctx context.Context, db, scratch *storage.DB, to *etcdfile.Writer) error {
 	s, err := openStore(db, Options{NewestCacheBytes: -1})
 	if err != nil {
 		return fmt.Errorf("state: export: %w", err)
 	}
 	x := exporter{ctx: ctx, s: s, to: to}
-	for _, part := range []func() error{x.meta, x.members, x.alarms, x.users, x.leases, func() error { return x.pairs(scratch) }} {
+	for _, part := range []func() error{x.meta, x.members, x.alarms, x.users, x.leases, x.tree, func() error { return x.pairs(scratch) }} {
 		if err := part(); err != nil {
 			return fmt.Errorf("state: export: %w", err)
 		}
@@ -114,6 +115,15 @@ func (x *exporter) leases() (err error) {
 		err = e
 	}
 	return err
+}
+
+func (x *exporter) tree() error {
+	return tree.Export(x.s.db, func(key, value []byte) error {
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
+		return x.to.PutTree(key, value)
+	})
 }
 
 func (x *exporter) pairs(scratch *storage.DB) error {

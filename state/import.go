@@ -74,6 +74,9 @@ func (m *importer) run(id Identity) error {
 	if err := m.importPairs(); err != nil {
 		return err
 	}
+	if err := m.importTree(len(id.Members)); err != nil {
+		return err
+	}
 	// The applied position comes last: a database without one holds no state.
 	b := m.db.NewBatch()
 	set, err := members.Bootstrap(b, id)
@@ -84,7 +87,6 @@ func (m *importer) run(id Identity) error {
 		b.Discard()
 		return err
 	}
-	tree.Bootstrap(b, len(id.Members))
 	m.digest.Write(set.AppendTo(nil))
 	b.Set(storage.Meta, metaApplied, appendApplied(nil, bootstrapPosition, m.digest.Sum64()))
 	return b.Commit()
@@ -216,6 +218,40 @@ func (m *importer) hold(b *storage.Batch, kv, prev *mvcc.KeyValue) error {
 	}
 	m.leases.Begin(b).Move(kv.Key, from, to)
 	return nil
+}
+
+// importBatchBytes is about how much of the tree is written in one batch.
+const importBatchBytes = 4 << 20
+
+// importTree takes over the v2 tree, if the file has one.
+func (m *importer) importTree(members int) error {
+	b := m.db.NewBatch()
+	l := tree.NewLoader(b)
+	some := false
+	err := m.from.Tree(func(key, value []byte) error {
+		if b.Len() > importBatchBytes {
+			if err := b.Commit(); err != nil {
+				return err
+			}
+			b = m.db.NewBatch()
+			l.Next(b)
+		}
+		some = true
+		m.note(int64(len(key)), int64(len(value)))
+		m.digest.Write(key)
+		m.digest.Write(value)
+		return l.Record(key, value)
+	})
+	if err != nil {
+		b.Discard()
+		return err
+	}
+	if some {
+		l.Finish(tree.Position{}, false)
+	} else {
+		tree.Bootstrap(b, members)
+	}
+	return b.Commit()
 }
 
 func (m *importer) importAlarms(b *storage.Batch) error {

@@ -217,6 +217,9 @@ func (r *Reader) Members(yield func(Member) error) error {
 	})
 }
 
+// Tree yields the records of the v2 tree in order. A file that etcd wrote has none.
+func (r *Reader) Tree(yield func(key, value []byte) error) error { return r.each(bucketTree, yield) }
+
 // Alarms yields the alarms that are raised.
 func (r *Reader) Alarms(yield func(*pb.AlarmMember) error) error {
 	return r.each(bucketAlarm, func(key, _ []byte) error {

@@ -28,6 +28,10 @@ var (
 	bucketMembers        = []byte("members")
 	bucketMembersRemoved = []byte("members_removed")
 	bucketMeta           = []byte("meta")
+
+	// bucketTree is ours: the v2 tree, which etcd's file has no place for. etcd and its tools leave alone what they do not know. It
+	// is there only if there is a tree.
+	bucketTree = []byte("keelson.v2")
 )
 
 var buckets = [][]byte{

@@ -1,6 +1,7 @@
 package etcdfile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -155,6 +156,14 @@ func (w *Writer) PutAuth(enabled bool, revision uint64) error {
 		return err
 	}
 	return w.put(bucketAuth, authRevision, binary.BigEndian.AppendUint64(nil, revision))
+}
+
+// PutTree writes a record of the v2 tree; what it means is the caller's business.
+func (w *Writer) PutTree(key, value []byte) error {
+	if _, err := w.tx.CreateBucketIfNotExists(bucketTree); err != nil {
+		return w.failed(err)
+	}
+	return w.put(bucketTree, bytes.Clone(key), bytes.Clone(value)) // bbolt keeps values until the batch is written
 }
 
 // PutMeta writes what there is once. Level is always that of this package.
