@@ -55,9 +55,6 @@ func (l *loader) complete() error {
 		}
 		return exit
 	}
-	if err := l.refuseLater(); err != nil {
-		return l.refuse(err)
-	}
 	l.replaceZeros()
 	l.noteDefaults()
 	return nil
@@ -94,20 +91,6 @@ func (l *loader) chooseInitialCluster() {
 
 // wanted reports whether members are to be discovered.
 func (d Discovery) wanted() bool { return d.Token != "" || len(d.Endpoints) > 0 || d.SRV != "" }
-
-// refuseLater refuses settings that ask for something this version does not do: ignoring them could leave open what
-// the operator believes is locked.
-func (l *loader) refuseLater() error {
-	for _, s := range l.all {
-		if s.later == "" {
-			continue
-		}
-		if now := s.String(); now != s.initial && !(now == "" && s.initial == "false") {
-			return fmt.Errorf("--%s asks for %s, which this version does not have yet", s.name, s.later)
-		}
-	}
-	return nil
-}
 
 func (l *loader) replaceZeros() {
 	c := l.config

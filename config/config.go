@@ -206,7 +206,7 @@ type Warnings struct {
 
 // Tracing is where spans go.
 type Tracing struct {
-	Enabled     bool   `flag:"enable-distributed-tracing" default:"false" later:"distributed tracing" help:"Send traces to an OpenTelemetry collector."`
+	Enabled     bool   `flag:"enable-distributed-tracing" default:"false" help:"Send traces to an OpenTelemetry collector."`
 	Address     string `flag:"distributed-tracing-address" default:"localhost:4317" help:"Address of the collector."`
 	ServiceName string `flag:"distributed-tracing-service-name" default:"etcd" help:"Service name in traces."`
 	InstanceID  string `flag:"distributed-tracing-instance-id" default:"" help:"Instance id in traces."`

@@ -19,7 +19,6 @@ type setting struct {
 	section string   // heading in the help: the section's field name
 	key     []string // path in a configuration file; nil: not settable there
 	one     []string // the only values that a flag may give; nil: any
-	later   string   // what setting it asks for, if we don't do that yet
 	field   reflect.Value
 }
 
@@ -67,7 +66,6 @@ func newSetting(section string, tag reflect.StructTag, field reflect.Value) *set
 		unit:    tag.Get("unit"),
 		help:    tag.Get("help"),
 		section: section,
-		later:   tag.Get("later"),
 		field:   field,
 	}
 	if s.name == none {

@@ -12,7 +12,6 @@ import (
 const (
 	works   = ""        // it does what it says
 	nothing = "nothing" // it is accepted and has no effect, which its help says
-	refused = "refused" // it asks for what this version does not do, and the start is refused
 	only    = "only"    // there is only one choice
 )
 
@@ -120,7 +119,7 @@ var specified = []struct{ name, initial, key, fate string }{
 	{"log-rotation-config-json", `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`, "", works},
 	{"warning-apply-duration", "100ms", "", works},
 	{"warning-unary-request-duration", "300ms", "", works},
-	{"enable-distributed-tracing", "false", "", refused},
+	{"enable-distributed-tracing", "false", "", works},
 	{"distributed-tracing-address", "localhost:4317", "", works},
 	{"distributed-tracing-service-name", "etcd", "", works},
 	{"distributed-tracing-instance-id", "", "", works},
@@ -167,9 +166,6 @@ func TestEveryFlagOfTheSpecification(t *testing.T) {
 		help := strings.ToLower(s.help)
 		if said := strings.Contains(help, "without effect"); said != (f.fate == nothing) {
 			t.Errorf("%s: its help says that it has no effect: %t, but its fate is %q", f.name, said, f.fate)
-		}
-		if (s.later != "") != (f.fate == refused) {
-			t.Errorf("%s: it is refused: %t, but its fate is %q", f.name, s.later != "", f.fate)
 		}
 	}
 	for name := range known {

@@ -65,7 +65,6 @@ func TestRefusals(t *testing.T) {
 		{"jwt without a method", "--auth-token=jwt", `auth: invalid auth options: option ""`},
 		{"jwt without a key", "--auth-token=jwt,sign-method=RS256", `auth: invalid auth options: RS256 needs a pub-key or a priv-key`},
 		{"jwt without a file", "--auth-token=jwt,sign-method=RS256,priv-key=nowhere", `auth: invalid auth options: open nowhere: no such file or directory`},
-		{"later: tracing", "--enable-distributed-tracing", `--enable-distributed-tracing asks for distributed tracing, which this version does not have yet`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

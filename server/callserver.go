@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -45,11 +46,19 @@ func (s *Server) recvBytesMax() int { return int(s.config.Limits.MaxRequestBytes
 
 func (s *Server) unaryInterceptors() []grpc.UnaryServerInterceptor {
 	calls := &timedCalls{metrics: s.metrics, counts: &s.calls, logger: s.logger, slow: s.config.Warnings.Unary}
-	return []grpc.UnaryServerInterceptor{s.metrics.GRPC.UnaryInterceptor, calls.intercept, s.services.Unary()}
+	list := []grpc.UnaryServerInterceptor{s.metrics.GRPC.UnaryInterceptor, calls.intercept, s.services.Unary()}
+	if s.tracer != nil {
+		list = slices.Insert(list, 0, s.tracer.Unary)
+	}
+	return list
 }
 
 func (s *Server) streamInterceptors() []grpc.StreamServerInterceptor {
-	return []grpc.StreamServerInterceptor{s.metrics.GRPC.StreamInterceptor, s.services.Stream()}
+	list := []grpc.StreamServerInterceptor{s.metrics.GRPC.StreamInterceptor, s.services.Stream()}
+	if s.tracer != nil {
+		list = slices.Insert(list, 0, s.tracer.Stream)
+	}
+	return list
 }
 
 // keelsonServer is our own. Connections that it shares are its own: what is no call goes to the HTTP handler.

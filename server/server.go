@@ -23,6 +23,7 @@ import (
 	"keelson/node"
 	"keelson/raftlog"
 	"keelson/server/bootstrap"
+	"keelson/server/tracing"
 	"keelson/state"
 	"keelson/watch"
 )
@@ -57,6 +58,7 @@ type Server struct {
 	room      *room
 	alarm     *spaceAlarm
 	metrics   *ops.Metrics
+	tracer    *tracing.Tracer // nil: nothing is traced
 	services  *v3.Services
 	identity  *identity.Identifier
 	front     *front
@@ -158,6 +160,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.peers.ready()
 	s.caughtUp.within(catchUpPatience)
+	if err := s.startTracing(ctx); err != nil {
+		return err
+	}
 	s.buildServices()
 	if err := s.startChecks(ctx); err != nil {
 		return err
@@ -239,6 +244,39 @@ func (s *Server) startNode() error {
 	s.peers.meet(view.Members())
 	return nil
 }
+
+// startTracing makes what traces calls, if that was asked for.
+func (s *Server) startTracing(ctx context.Context) (err error) {
+	o := s.config.Tracing
+	if !o.Enabled {
+		return nil
+	}
+	s.tracer, err = tracing.New(ctx, tracing.Options{
+		Address: o.Address, ServiceName: o.ServiceName, InstanceID: o.InstanceID, Version: version.Version, PerMillion: o.PerMillion,
+	})
+	if err != nil {
+		return err
+	}
+	s.logger.Info("distributed tracing has been enabled", zap.String("distributed-tracing-address", o.Address),
+		zap.String("distributed-tracing-service-name", o.ServiceName),
+		zap.String("distributed-tracing-service-instance-id", o.InstanceID), zap.Int("distributed-tracing-sampling-rate", o.PerMillion))
+	return nil
+}
+
+// stopTracing sends the spans that wait. A collector that is not there must not hold up the end for long.
+func (s *Server) stopTracing() {
+	if s.tracer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tracingPatience)
+	defer cancel()
+	if err := s.tracer.Close(ctx); err != nil {
+		s.logger.Warn("failed to send the last traces", zap.Error(err))
+	}
+}
+
+// tracingPatience is what the last spans are given to get to the collector.
+const tracingPatience = time.Second
 
 // observer is what the node is given to report to.
 func (s *Server) observer() node.Observer {
@@ -361,6 +399,7 @@ func (s *Server) stopAll() error {
 	if s.front != nil {
 		s.front.stop(s.endStreams, s.config.Member.RequestTimeout())
 	}
+	s.stopTracing()
 	if s.node != nil {
 		s.node.Stop()
 	}

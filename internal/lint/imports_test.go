@@ -53,6 +53,7 @@ var few = map[string][]string{
 	"http1":             nil,
 	"server/certs":      {"config"},
 	"server/mux":        nil,
+	"server/tracing":    nil,
 	"snapshot/etcdfile": nil,
 }
 
