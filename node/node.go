@@ -261,6 +261,19 @@ func (n *Node) Read(ctx context.Context) (*state.View, error) {
 	return n.o.Machine.View(), nil
 }
 
+// ReadLater is Read for a caller that does not wait: now says that he may open a view at once; if not, and without an error,
+// late is told when he may.
+func (n *Node) ReadLater(late LateReader) (now bool, err error) {
+	if n.lonely.Load() != 0 {
+		return true, nil
+	}
+	first, err := n.reads.joinLate(late, n.o.Clock.Monotonic())
+	if first {
+		n.events.signal()
+	}
+	return false, err
+}
+
 // readIndex waits until everything acknowledged before the call is applied here.
 func (n *Node) readIndex(ctx context.Context) error {
 	w, first, err := n.reads.join(n.o.Clock.Monotonic())

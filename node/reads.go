@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +22,22 @@ type reads struct {
 	slow, failed atomic.Uint64 // groups that waited for longer than readsSlow, and that got no answer, in total
 }
 
+// LateReader is a caller of ReadLater.
+type LateReader interface {
+	// Ready is called once: everything acknowledged before the call of ReadLater is applied here, or err says why that is not
+	// known. It may wait for no more than a look into the store.
+	Ready(err error)
+	// Go runs a function on another goroutine.
+	Go(f func())
+}
+
 type readGroup struct {
 	ticket  uint64
 	index   uint64
 	opened  time.Duration // monotonic: when its first reader joined
 	slow    bool          // it was counted as such
 	waiters []*waiter
+	late    []LateReader
 }
 
 // readsSlow is how long the question after an index may take before it is counted as slow. It is as long as etcd waits
@@ -35,10 +46,31 @@ const readsSlow = 500 * time.Millisecond
 
 func newReads() *reads { return &reads{} }
 
-// join adds a reader. first reports that the mover has to be told.
+// join adds a reader who waits. first reports that the mover has to be told.
 func (r *reads) join(now time.Duration) (w *waiter, first bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	g, first, err := r.open(now)
+	if err == nil {
+		w = waiterPool.Get().(*waiter)
+		g.waiters = append(g.waiters, w)
+	}
+	return w, first, err
+}
+
+// joinLate adds a reader who does not wait.
+func (r *reads) joinLate(late LateReader, now time.Duration) (first bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g, first, err := r.open(now)
+	if err == nil {
+		g.late = append(g.late, late)
+	}
+	return first, err
+}
+
+// open returns the group that gathers. The lock must be held.
+func (r *reads) open(now time.Duration) (g *readGroup, first bool, err error) {
 	if r.refusal != nil {
 		return nil, false, r.refusal
 	}
@@ -46,9 +78,7 @@ func (r *reads) join(now time.Duration) (w *waiter, first bool, err error) {
 		first = true
 		r.gathering = &readGroup{opened: now}
 	}
-	w = waiterPool.Get().(*waiter)
-	r.gathering.waiters = append(r.gathering.waiters, w)
-	return w, first, nil
+	return r.gathering, first, nil
 }
 
 // begin closes the gathering group and returns the ticket to ask about; ok is false if nobody gathered.
@@ -171,4 +201,15 @@ func (g *readGroup) settle(err error) {
 		w.err = err
 		w.done <- struct{}{}
 	}
+	for late := range slices.Chunk(g.late, lateChunk) {
+		late[0].Go(func() {
+			for _, l := range late {
+				l.Ready(err)
+			}
+		})
+	}
 }
+
+// lateChunk is how many late readers share a goroutine: whoever settles them has other things to do, and starting one for each
+// costs more than to answer most of them.
+const lateChunk = 64

@@ -36,7 +36,7 @@ func Defer(ctx context.Context) *Deferred {
 }
 
 // OnEnd sets what a call completes with that is given up by its client (context.Canceled) or out of time
-// (context.DeadlineExceeded). It comes before the deferred answer is handed on.
+// (context.DeadlineExceeded). It comes before the handler returns.
 func (d *Deferred) OnEnd(f func(cause error) error) {
 	d.onEnd = f
 	c := &d.s.cancellation
@@ -69,16 +69,17 @@ func (d *Deferred) Then(f func(error)) {
 // Go runs f on another goroutine, a worker.
 func (d *Deferred) Go(f func()) { d.s.conn.server.workers.run(task{f: f}) }
 
-// Complete gives the answer: a message, or an error for the status. The first time counts. It never waits, and may be
-// called from any goroutine.
-func (d *Deferred) Complete(reply any, err error) {
+// Complete gives the answer: a message, or an error for the status. The first time counts, of others it returns false. It
+// never waits, and may be called from any goroutine.
+func (d *Deferred) Complete(reply any, err error) (taken bool) {
 	if !d.taken.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	d.reply, d.err = reply, err
 	if d.steps.Add(1) == 2 {
 		d.answer()
 	}
+	return true
 }
 
 // returned is called when handler and interceptors have returned.

@@ -43,7 +43,7 @@ func BenchmarkRangeList(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		reply.free()
+		reply.(*encoded).free()
 	}
 }
 

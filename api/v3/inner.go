@@ -37,7 +37,10 @@ func (i inner) get(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, 
 	if err != nil {
 		return nil, err
 	}
-	e, err := (&kv{i.s}).Range(ctx, r)
+	if err := checkRange(r); err != nil {
+		return nil, err
+	}
+	e, err := (&kv{i.s}).readNow(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -17,14 +17,35 @@ import (
 type kv struct{ s *Services }
 
 // Range answers a read.
-func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
+func (k *kv) Range(ctx context.Context, r *pb.RangeRequest) (any, error) {
 	if err := checkRange(r); err != nil {
 		return nil, err
 	}
+	if d := rpc.Defer(ctx); d != nil {
+		return k.readLater(ctx, d, r)
+	}
+	return some(k.readNow(ctx, r))
+}
+
+// readNow answers a Range on a goroutine that may wait.
+func (k *kv) readNow(ctx context.Context, r *pb.RangeRequest) (*encoded, error) {
 	v, err := k.s.view(ctx, r.Serializable)
 	if err != nil {
 		return nil, err
 	}
+	return k.read(ctx, v, r)
+}
+
+// some keeps a nil *encoded from becoming a reply that is not nil.
+func some(e *encoded, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// read answers from a view and closes it.
+func (k *kv) read(ctx context.Context, v *state.View, r *pb.RangeRequest) (*encoded, error) {
 	defer v.Close()
 	h := k.s.header(v.Revision())
 	reply := k.s.reads.begin(ctx, &h, len(r.RangeEnd) == 0)
@@ -76,13 +97,7 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 
 // answerRead is readTxn on a goroutine that may wait.
 func (k *kv) answerRead(ctx context.Context, r *pb.TxnRequest) (any, error) {
-	read := func() (any, error) {
-		e, err := k.readTxn(ctx, r)
-		if err != nil {
-			return nil, err // and no nil that is not nil
-		}
-		return e, nil
-	}
+	read := func() (any, error) { return some(k.readTxn(ctx, r)) }
 	if d := rpc.Defer(ctx); d != nil {
 		d.Go(func() { d.Complete(read()) })
 		return d, nil
@@ -106,7 +121,7 @@ func (k *kv) readTxn(ctx context.Context, r *pb.TxnRequest) (*encoded, error) {
 
 // Compact makes old revisions unreadable. A physical compaction is answered when they are gone from disk, also by the
 // compaction that went before, if this one is refused because of it.
-func (k *kv) Compact(ctx context.Context, r *pb.CompactionRequest) (*encoded, error) {
+func (k *kv) Compact(ctx context.Context, r *pb.CompactionRequest) (any, error) {
 	res, err := k.s.propose(ctx, &command.Compact{Revision: r.Revision})
 	if r.Physical && (err == nil || err == rpctypes.ErrGRPCCompacted) {
 		if waitErr := k.s.o.Member.WaitSwept(ctx); err == nil {

@@ -14,9 +14,9 @@ var kvDesc = grpc.ServiceDesc{
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
 		kvMethod("Range", (*kv).Range),
-		kvChange("Put", (*kv).Put),
-		kvChange("DeleteRange", (*kv).DeleteRange),
-		kvChange("Txn", (*kv).Txn),
+		kvMethod("Put", (*kv).Put),
+		kvMethod("DeleteRange", (*kv).DeleteRange),
+		kvMethod("Txn", (*kv).Txn),
 		kvMethod("Compact", (*kv).Compact),
 	},
 	Streams: []grpc.StreamDesc{{
@@ -33,19 +33,7 @@ var kvDesc = grpc.ServiceDesc{
 	Metadata: pb.KV_ServiceDesc.Metadata,
 }
 
-func kvMethod[Request any](name string, call func(*kv, context.Context, *Request) (*encoded, error)) grpc.MethodDesc {
-	// A nil *encoded must not become a reply that is not nil.
-	return kvChange(name, func(k *kv, ctx context.Context, r *Request) (any, error) {
-		e, err := call(k, ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		return e, nil
-	})
-}
-
-// kvChange is kvMethod for calls that may answer later.
-func kvChange[Request any](name string, call func(*kv, context.Context, *Request) (any, error)) grpc.MethodDesc {
+func kvMethod[Request any](name string, call func(*kv, context.Context, *Request) (any, error)) grpc.MethodDesc {
 	full := "/" + pb.KV_ServiceDesc.ServiceName + "/" + name
 	reply := func(srv any, ctx context.Context, req any) (any, error) { return call(srv.(*kv), ctx, req.(*Request)) }
 	return grpc.MethodDesc{
@@ -66,7 +54,7 @@ func kvChange[Request any](name string, call func(*kv, context.Context, *Request
 
 // Deferrable names the methods that may answer later.
 func Deferrable() []string {
-	return []string{pb.KV_Put_FullMethodName, pb.KV_DeleteRange_FullMethodName, pb.KV_Txn_FullMethodName}
+	return []string{pb.KV_Range_FullMethodName, pb.KV_Put_FullMethodName, pb.KV_DeleteRange_FullMethodName, pb.KV_Txn_FullMethodName}
 }
 
 // MayDefer reports that calls of these methods do not wait before they hand their answer on. With users they may, to find out

@@ -29,6 +29,9 @@ type Member interface {
 	Abandon(cause error) error
 	// Read opens a view that contains every write acknowledged, by any member, before Read was called. Close it.
 	Read(ctx context.Context) (*state.View, error)
+	// ReadLater is Read for a caller that does not wait: now says that ReadLocal is as good as Read; if not, and without an
+	// error, late is told when it is.
+	ReadLater(late node.LateReader) (now bool, err error)
 	// ReadLocal opens a view of what this member has. Close it.
 	ReadLocal() *state.View
 	// Users is users and roles as this member has applied them. It must cost next to nothing.

@@ -79,6 +79,21 @@ func (v *View) cached(key []byte, rev Revision) *record {
 	return nil
 }
 
+// Recall answers q, which selects one key, if that takes no look at the store; known says so. Otherwise ask Range.
+//
+// Errors: those of Range.
+func (v *View) Recall(q Query, yield func(*KeyValue) bool) (sum Summary, known bool, err error) {
+	rev, err := v.at.resolve(q.Revision)
+	if err != nil {
+		return Summary{}, true, err
+	}
+	r := v.cached(q.Key, rev)
+	if r == nil {
+		return Summary{}, false, nil
+	}
+	return readOne(r.pair(), &q, yield), true, nil
+}
+
 // Range calls yield with the selected pairs, until yield returns false, which leaves the summary unfinished. A pair
 // and its bytes are valid only during the call.
 //
