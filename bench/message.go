@@ -47,20 +47,24 @@ func appendPut(b, key, value []byte, lease int64, prevKV bool) []byte {
 	return appendBoolField(b, 4, prevKV)
 }
 
-// rangeQuery is a RangeRequest: key 1, range_end 2, limit 3, serializable 7, keys_only 8.
+// rangeQuery is a RangeRequest: key 1, range_end 2, limit 3, revision 4, serializable 7, keys_only 8, count_only 9.
 type rangeQuery struct {
 	key, end     []byte
 	limit        int64
+	revision     int64
 	serializable bool
 	keysOnly     bool
+	countOnly    bool
 }
 
 func appendRange(b []byte, q rangeQuery) []byte {
 	b = appendBytesField(b, 1, q.key)
 	b = appendBytesField(b, 2, q.end)
 	b = appendIntField(b, 3, q.limit)
+	b = appendIntField(b, 4, q.revision)
 	b = appendBoolField(b, 7, q.serializable)
-	return appendBoolField(b, 8, q.keysOnly)
+	b = appendBoolField(b, 8, q.keysOnly)
+	return appendBoolField(b, 9, q.countOnly)
 }
 
 // appendTxn appends a TxnRequest (compare 1, success 2) that puts a key on the condition that its version (Compare:

@@ -23,8 +23,8 @@ func TestRequestsAreThoseOfTheAPI(t *testing.T) {
 	}{
 		{put, &pb.PutRequest{Key: []byte("k"), Value: []byte("v"), Lease: 7, PrevKv: true}},
 		{appendPut(nil, []byte("k"), nil, -1, false), &pb.PutRequest{Key: []byte("k"), Lease: -1}},
-		{appendRange(nil, rangeQuery{key: []byte("a"), end: []byte("b"), limit: 3, serializable: true, keysOnly: true}),
-			&pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b"), Limit: 3, Serializable: true, KeysOnly: true}},
+		{appendRange(nil, rangeQuery{key: []byte("a"), end: []byte("b"), limit: 3, revision: 9, serializable: true, keysOnly: true, countOnly: true}),
+			&pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b"), Limit: 3, Revision: 9, Serializable: true, KeysOnly: true, CountOnly: true}},
 		{appendTxn(nil, []byte("k"), put, &scratch), &pb.TxnRequest{
 			Compare: []*pb.Compare{{Result: pb.Compare_GREATER, Target: pb.Compare_VERSION, Key: []byte("k"), TargetUnion: &pb.Compare_Version{Version: -1}}},
 			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte("v"), Lease: 7, PrevKv: true}}}},

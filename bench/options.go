@@ -45,6 +45,9 @@ type Options struct {
 	Serializable bool  `flag:"serializable" default:"false" help:"get, range: read what the member has, without asking a quorum"`
 	Limit        int64 `flag:"limit" default:"0" help:"range: at most so many keys; 0: all"`
 	KeysOnly     bool  `flag:"keys-only" default:"false" help:"range: without values"`
+	CountOnly    bool  `flag:"count-only" default:"false" help:"range: only how many keys there are"`
+	Revision     int64 `flag:"revision" default:"0" help:"range: as of this revision; 0: the newest"`
+	Pages        bool  `flag:"pages" default:"false" help:"range: from a random key on, not from the first"`
 	PrevKV       bool  `flag:"prev-kv" default:"false" help:"put, watch: with the previous pair"`
 
 	Leases     int64 `flag:"leases" default:"1000" help:"keep-alive: number of leases, granted before"`

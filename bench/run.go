@@ -206,7 +206,14 @@ func (r *run) encode(s *slot, value []byte) {
 		b = appendRange(b, rangeQuery{key: l.keys.choose(), serializable: o.Serializable})
 	case OpRange:
 		s.call.path = pathRange
-		b = appendRange(b, rangeQuery{key: []byte(o.Prefix), end: prefixEnd([]byte(o.Prefix)), limit: o.Limit, serializable: o.Serializable, keysOnly: o.KeysOnly})
+		from := []byte(o.Prefix)
+		if o.Pages {
+			from = l.keys.choose()
+		}
+		b = appendRange(b, rangeQuery{
+			key: from, end: prefixEnd([]byte(o.Prefix)), limit: o.Limit, revision: o.Revision,
+			serializable: o.Serializable, keysOnly: o.KeysOnly, countOnly: o.CountOnly,
+		})
 	case OpTxn:
 		s.call.path = pathTxn
 		key := l.keys.choose()

@@ -34,6 +34,12 @@ func scenarios() []scenario {
 		{"put", "puts of 256 bytes, 1000 in flight", false, putMany, 0, nil},
 		{"put-one", "puts of 256 bytes, one client", false, putOne, 0, nil},
 		{"get", "linearizable reads of one key, 1000 in flight", false, getMany, 0, nil},
+		{"get-serializable", "reads of one key that ask no quorum, 1000 in flight", false, getLocal, 0, nil},
+		{"txn", "compare-and-put transactions, 1000 in flight", false, compareAndPut, 0, nil},
+		{"count", "counts of a million keys", false, count, 0, nil},
+		{"page", "pages of 500 of a million keys at a pinned revision, with the count of the rest", false, page, 0, nil},
+		{"connections", "16,000 clients with one read or put each in flight", false, connections, 0, nil},
+		{"overload", "puts while a client lists everything in a loop", false, overload, 0, nil},
 		{"list", "one answer with every key, 256 bytes each", false, list, 0, nil},
 		{"restart", "stop and start with many keys", false, restart, 0, nil},
 		{"compact", "compaction of superseded revisions under puts", false, compact, 0, nil},
@@ -101,6 +107,136 @@ func getMany(ctx context.Context, b *bed) error {
 	}
 	b.throughput("get", l)
 	return l.carries(1)
+}
+
+func getLocal(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 10_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, fmt.Sprintf("get --serializable --in-flight 1000 --key-space %d --duration %s", n, b.seconds()))
+	if err != nil {
+		return err
+	}
+	b.throughput("get", l)
+	return l.carries(1)
+}
+
+func compareAndPut(ctx context.Context, b *bed) error {
+	const space = 10_000
+	if _, err := b.fill(ctx, space, space, 0); err != nil {
+		return err
+	}
+	l, err := b.bench(ctx, fmt.Sprintf("txn --in-flight 1000 --key-space %d --duration %s", space, b.seconds()))
+	if err == nil {
+		b.throughput("txn", l)
+	}
+	return err
+}
+
+func count(ctx context.Context, b *bed) error {
+	n := b.size(1_000_000, 100_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	first, err := b.bench(ctx, "range --count-only --in-flight 1 --total 1")
+	if err != nil {
+		return err
+	}
+	b.report("first count", "ms", millis(first.P50))
+	l, err := b.bench(ctx, "range --count-only --in-flight 1 --total 20")
+	if err != nil {
+		return err
+	}
+	b.report("count p50", "ms", millis(l.P50))
+	b.report("server CPU per count", "ms", millis(l.CPUPerOp))
+	return nil
+}
+
+func page(ctx context.Context, b *bed) error {
+	n := b.size(1_000_000, 100_000)
+	pinned, err := b.fill(ctx, n, n, 0)
+	if err != nil {
+		return err
+	}
+	// Meanwhile others write: the pages are of a revision that is not the newest any more.
+	if _, err := b.bench(ctx, fmt.Sprintf("put --in-flight 100 --total %d --key-space %d", b.size(20_000, 2000), 2*n)); err != nil {
+		return err
+	}
+	pages := fmt.Sprintf("range --pages --limit 500 --key-space %d --revision %d --in-flight 1 --total ", n, pinned)
+	first, err := b.bench(ctx, pages+"1")
+	if err != nil {
+		return err
+	}
+	b.report("first page", "ms", millis(first.P50))
+	l, err := b.bench(ctx, pages+"50")
+	if err != nil {
+		return err
+	}
+	b.report("page p50", "ms", millis(l.P50))
+	b.report("server CPU per page", "ms", millis(l.CPUPerOp))
+	return nil
+}
+
+// connections compares 16,000 clients, each with one request in flight on a connection of its own, with fewer of them.
+func connections(ctx context.Context, b *bed) error {
+	const space = 10_000
+	if _, err := b.fill(ctx, space, space, 0); err != nil {
+		return err
+	}
+	many := b.size(16_000, 4000)
+	for _, what := range []string{"get", "put"} {
+		best := 0.0
+		for _, n := range []int{64, 256, 1000, 4000, 16_000} {
+			if n > many {
+				break
+			}
+			l, err := b.bench(ctx, fmt.Sprintf("%s --conns %d --in-flight %d --key-space %d --duration %s", what, n, n, space, b.seconds()))
+			if err != nil {
+				return err
+			}
+			best = max(best, l.PerSec)
+			b.report(fmt.Sprintf("%s per second, %d clients", what, n), "1/s", l.PerSec)
+			if n == many {
+				b.report(fmt.Sprintf("%s p99, %d clients", what, n), "ms", millis(l.P99))
+				b.report(fmt.Sprintf("%s, %d clients against the best", what, n), "", l.PerSec/best)
+			}
+		}
+	}
+	return nil
+}
+
+func overload(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 20_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	puts := "put --in-flight 50 --rate 2000 --key-space 10000 --prefix other/ --duration " + b.seconds()
+	quiet, err := b.bench(ctx, puts)
+	if err != nil {
+		return err
+	}
+	listing, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.bench(listing, "range --in-flight 1 --duration 60s")
+		if listing.Err() != nil {
+			err = nil
+		}
+		ended <- err
+	}()
+	time.Sleep(500 * time.Millisecond)
+	busy, err := b.bench(ctx, puts)
+	stop()
+	if err = errors.Join(err, <-ended); err != nil {
+		return err
+	}
+	b.report("put p50, quiet", "ms", millis(quiet.P50))
+	b.report("put p50 beside a lister", "ms", millis(busy.P50))
+	b.report("put p99, quiet", "ms", millis(quiet.P99))
+	b.report("put p99 beside a lister", "ms", millis(busy.P99))
+	b.report("put p99, beside a lister against quiet", "", float64(busy.P99)/float64(quiet.P99))
+	return nil
 }
 
 func list(ctx context.Context, b *bed) error {

@@ -18,11 +18,13 @@ func (s *Store) count(c *scan, lower []byte) (n int64, err error) {
 			return 0, c.err
 		}
 		if n += found.count; found.worth() {
+			if err := s.reach(c.rev, found.count); err != nil {
+				return 0, err
+			}
 			s.fences.learn(found)
 		}
 	}
-	back, err := s.bornSince(c.rev, &t)
-	return n + t.known - back, err
+	return n + t.known, nil
 }
 
 // countScan counts the pairs of a stretch one by one.
@@ -40,35 +42,48 @@ func (s *Store) countScan(c *scan, piece stretch) *learned {
 	return l
 }
 
-// bornSince is by how much the keys of t's known stretches have grown from rev to t.at. It reads the changes in between.
-func (s *Store) bornSince(rev Revision, t *tally) (n int64, err error) {
-	if t.at <= rev || len(t.exact) == 0 {
-		return 0, nil
+// reach has the births go back to rev, unless that takes reading many more changes than a scan of n keys was.
+func (s *Store) reach(rev Revision, n int64) error {
+	from, room := s.fences.reached()
+	if rev >= from || from-rev > 4*n {
+		return nil
 	}
-	from, to := storage.Version{Main: rev + 1}, storage.Version{Main: t.at + 1}
-	it, err := s.db.Iter(storage.Changes, appendChangeKey(nil, from), appendChangeKey(nil, to))
+	lower, upper := storage.Version{Main: rev + 1}, storage.Version{Main: from + 1}
+	it, err := s.db.Iter(storage.Changes, appendChangeKey(nil, lower), appendChangeKey(nil, upper))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		var b []byte
-		var c change
-		if b, err = it.Value(); err == nil {
-			c, err = decodeChange(b)
-		}
-		switch {
-		case err != nil || !t.knows(c.key):
-		case c.kind == Delete:
-			n--
-		case c.replaced.Main == 0:
-			n++
-		}
+	var older []birth
+	for ok := it.First(); ok && err == nil && len(older) <= room; ok = it.Next() {
+		older, err = appendBirth(older, it)
 	}
 	if e := it.Close(); err == nil {
 		err = e
 	}
 	if err != nil {
-		return 0, fmt.Errorf("changes %d..%d: %w", rev+1, t.at, err)
+		return fmt.Errorf("changes %d..%d: %w", rev+1, from, err)
 	}
-	return n, nil
+	s.fences.reach(rev, from, older)
+	return nil
+}
+
+// appendBirth adds the change that it stands on, if that is a birth.
+func appendBirth(list []birth, it *storage.Iter) ([]birth, error) {
+	v, err := decodeChangeKey(it.Key())
+	if err != nil {
+		return list, err
+	}
+	b, err := it.Value()
+	if err != nil {
+		return list, err
+	}
+	c, err := decodeChange(b)
+	switch {
+	case err != nil:
+	case c.kind == Delete:
+		list = append(list, birth{v.Main, bytes.Clone(c.key), -1})
+	case c.replaced.Main == 0:
+		list = append(list, birth{v.Main, bytes.Clone(c.key), 1})
+	}
+	return list, err
 }

@@ -21,7 +21,8 @@ import (
 // pays nothing.
 //
 // The numbers stand for the newest revision noted. births, the latest creations and deletions, lead from there back to the
-// somewhat older revision of a view; what is older still is worked out from the changes table.
+// somewhat older revision of a view, or to a pinned one. Beyond them a count scans, and if that was much has the births
+// reach further back.
 //
 // All of it can be forgotten at any time and changes no answer. Safe for use by several goroutines. The lock is held for
 // arithmetic, never for a read of the store.
@@ -42,8 +43,8 @@ type fences struct {
 const (
 	// fenceSpacing is the number of keys between fences: what a count scans at most at each end, on average.
 	fenceSpacing = 512
-	// birthsKept is how many creations and deletions are kept.
-	birthsKept = 1 << 16
+	// birthsKept is how many creations and deletions are kept at most, birthsFirst how many there is room for at first.
+	birthsKept, birthsFirst = 1 << 18, 1 << 12
 	// foldMax bounds how many of them wait to be folded into the segments.
 	foldMax = 256
 	// birthBytesMax bounds their keys.
@@ -112,13 +113,14 @@ func (f *fences) note(tx *Tx) {
 
 func (f *fences) bear(b birth) {
 	r := &f.births
-	r.push(b)
-	for r.n > 1 && r.bytes > birthBytesMax {
-		r.drop()
+	if r.n == len(r.ring) && r.n < f.birthsMax {
+		r.resize(min(f.birthsMax, 2*r.n))
 	}
-	if r.fresh >= min(foldMax, r.n) {
+	r.push(b)
+	if r.fresh >= min(foldMax, r.n) || r.bytes > birthBytesMax {
 		f.fold()
 	}
+	r.shrink()
 }
 
 // fold brings the segments up to what is noted.
@@ -146,6 +148,22 @@ func (r *births) push(b birth) {
 	r.bytes += len(b.key)
 }
 
+// resize makes room for n, which is no less than there are.
+func (r *births) resize(n int) {
+	ring := make([]birth, n)
+	for i := range r.n {
+		ring[i] = *r.at(i)
+	}
+	r.ring, r.first = ring, 0
+}
+
+// shrink forgets the oldest ones if their keys take too much. All are folded then.
+func (r *births) shrink() {
+	for r.n > 1 && r.bytes > birthBytesMax {
+		r.drop()
+	}
+}
+
 // drop forgets the oldest one.
 func (r *births) drop() {
 	b := r.at(0)
@@ -170,18 +188,16 @@ func (f *fences) segment(key []byte) int {
 // tally is how a count goes about its range.
 type tally struct {
 	known int64     // live keys of the stretches that need no scan
-	at    Revision  // as of which known is
 	exact []stretch // those
 	scans []stretch // what has to be scanned
 }
 
-// plan cuts a range into what is known at rev, or close to it, and what has to be scanned. It brings the known number to
-// rev if the births reach back so far; t.at tells.
+// plan cuts a range into what is known at rev and what has to be scanned.
 func (f *fences) plan(lower, upper []byte, rev Revision) (t tally) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if rev < f.births.from && f.noted-rev > changesWorth(f.total()) {
-		return tally{at: rev, scans: []stretch{{lower, upper}}}
+	if rev < f.births.from {
+		return tally{scans: []stretch{{lower, upper}}}
 	}
 	f.fold()
 	unknown := false // the last scan is of an unknown segment
@@ -200,28 +216,13 @@ func (f *fences) plan(lower, upper []byte, rev Revision) (t tally) {
 			unknown = f.counts[i] == countUnknown
 		}
 	}
-	t.at = f.noted
-	if rev >= f.births.from {
-		f.births.since(rev, func(b *birth) {
-			if t.knows(b.key) {
-				t.known -= b.delta
-			}
-		})
-		t.at = rev
-	}
+	f.births.since(rev, func(b *birth) {
+		if t.knows(b.key) {
+			t.known -= b.delta
+		}
+	})
 	return t
 }
-
-// total is the number of live keys of all known segments.
-func (f *fences) total() (n int64) {
-	for _, c := range f.counts {
-		n += max(c, 0)
-	}
-	return n
-}
-
-// changesWorth is how many revisions may be read back rather than scanning n keys.
-func changesWorth(n int64) Revision { return Revision(n / 2) }
 
 // clip is the part of segment i that lies within the bounds, and whether that is all of it.
 func (f *fences) clip(i int, lower, upper []byte) (piece stretch, whole bool) {
@@ -264,13 +265,44 @@ type learned struct {
 // worth reports whether the scan was long enough to remember.
 func (l *learned) worth() bool { return len(l.fences) >= 2 }
 
+// reached tells how far back the births go, and how many more of them may be remembered. From now on they are.
+func (f *fences) reached() (from Revision, room int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := &f.births
+	if r.ring == nil {
+		r.resize(min(f.birthsMax, birthsFirst))
+	}
+	return r.from, f.birthsMax - r.n
+}
+
+// reach puts older births, in order, before those that are known, which went back to the revision from. Now they go back to rev.
+func (f *fences) reach(rev, from Revision, older []birth) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := &f.births
+	if r.from != from || len(older) > f.birthsMax-r.n {
+		return // others were faster
+	}
+	f.fold()
+	if r.n+len(older) > len(r.ring) {
+		r.resize(min(f.birthsMax, 2*(r.n+len(older))))
+	}
+	for i := range older {
+		b := &older[len(older)-1-i]
+		r.first = (r.first - 1 + len(r.ring)) % len(r.ring)
+		r.ring[r.first] = *b
+		r.n++
+		r.bytes += len(b.key)
+	}
+	r.from = rev
+	r.shrink()
+}
+
 // learn puts up the fences that a scan has found. It does nothing if the births no longer reach back to the scan.
 func (f *fences) learn(l *learned) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.births.ring == nil {
-		f.births.ring = make([]birth, f.birthsMax)
-	}
 	if l.rev < f.births.from {
 		return
 	}

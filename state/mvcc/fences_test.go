@@ -152,6 +152,32 @@ func TestFencesSpareScans(t *testing.T) {
 	m.close()
 }
 
+// TestFencesReachBack counts at a revision that is older than whatever was remembered.
+func TestFencesReachBack(t *testing.T) {
+	m := newMachine(t, storage.Options{}, Options{fenceSpacing: 4})
+	r := rand.New(rand.NewPCG(4, 4))
+	for range 30 {
+		countRun(t, m, r, 600)
+	}
+	pinned := m.s.Revision()
+	for range 30 {
+		countRun(t, m, r, 600)
+	}
+	v := m.s.View()
+	q := Query{Key: []byte("k"), End: []byte("l"), CountOnly: true, Revision: pinned}
+	want := scanned(t, v, q)
+	for range 2 {
+		if sum, err := v.Range(q, nil); err != nil || sum.Count != want {
+			t.Fatalf("%d pairs, want %d, error %v", sum.Count, want, err)
+		}
+	}
+	if p := m.s.fences.plan(q.Key, q.End, pinned); len(p.scans) > 0 {
+		t.Errorf("the same count again scans %q", p.scans)
+	}
+	v.Close()
+	m.close()
+}
+
 // TestFencesUnderWrites counts while another goroutine writes.
 func TestFencesUnderWrites(t *testing.T) {
 	m := newMachine(t, storage.Options{}, Options{fenceSpacing: 4, birthsKept: 200})
@@ -206,6 +232,7 @@ func TestFencesAreBounded(t *testing.T) {
 			t.Fatalf("%d bytes of fences", f.bytes)
 		}
 	}
+	f.reached()
 	for i := range 100 {
 		f.bear(birth{rev: Revision(2 + i), key: name, delta: 1})
 	}
