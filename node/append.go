@@ -34,7 +34,7 @@ func (a *appender) loop() {
 	defer a.idle.timer.Stop()
 	for {
 		a.turn.take(a.move)
-		a.n.events.nudge()
+		a.n.passOn(a.n.appends.len() == 0)
 		select {
 		case <-a.n.appends.wake:
 		case <-a.idle.timer.C():

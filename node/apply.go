@@ -29,7 +29,7 @@ func newApplier(n *Node) *applier {
 func (a *applier) loop() {
 	for {
 		a.turn.take(a.move)
-		a.n.events.nudge()
+		a.n.passOn(a.n.applies.len() == 0)
 		select {
 		case <-a.n.applies.wake:
 		case <-a.n.stopped.Done():

@@ -85,6 +85,18 @@ func (n *Node) help() {
 	n.applies.nudge()
 }
 
+// passOn sees to it that the replica is told of a move that was made: by the goroutine that made it, if it is idle, because
+// another one would have to be woken for it.
+func (n *Node) passOn(idle bool) {
+	switch {
+	case n.events.len() == 0:
+	case idle:
+		n.move()
+	default:
+		n.events.signal()
+	}
+}
+
 // tick counts time: raft's, and that of those who wait.
 func (m *mover) tick() {
 	n := m.n

@@ -12,6 +12,9 @@
 //	OpenBulk ─────────────────────────────────────TCP──────────────► Handler.Bulk
 //	OpenFetch ────────────────────────────────────TCP──────────────► Handler.Fetch
 //
+// A few small messages are written by whoever sends them, if nobody is at the stream and the socket takes them at once;
+// otherwise the writer is woken.
+//
 // Each arrow is a TCP connection of its own, dialed by the member that sends: two members are joined by four streams
 // that last and, at times, one for bulk each way. The format is in docs/formats/peer-stream.md.
 //

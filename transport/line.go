@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keelson/env"
+	"keelson/internal/socket"
 )
 
 // line is a connection whose reads and writes fail when nothing at all moves for too long, and which is counted. One
@@ -88,6 +89,16 @@ func (l *line) writePiece(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := l.conn.Write(p)
+	l.sent.Add(uint64(n))
+	return n, err
+}
+
+// writeNow writes what the connection takes at once.
+func (l *line) writeNow(to *socket.Prompt, p []byte) (int, error) {
+	if err := l.beforeWrite(); err != nil {
+		return 0, err
+	}
+	n, err := to.Write(p)
 	l.sent.Add(uint64(n))
 	return n, err
 }

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"math/bits"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"keelson/internal/socket"
 )
 
 // outgoing is a stream to a peer that lasts: it is dialed, written to, and dialed again when it is lost. The package
@@ -21,6 +24,8 @@ type outgoing struct {
 	peer  *peer
 	kind  kind
 	queue *queue
+
+	live atomic.Pointer[writer] // of the stream that is up
 
 	retry  chan struct{} // capacity 1: an attempt may succeed now
 	reason string        // why the last attempt failed, as it was logged; empty: it did not
@@ -125,7 +130,7 @@ func (s *outgoing) fields(more ...zap.Field) []zap.Field {
 
 // serve writes what is queued until the stream or ctx ends.
 func (s *outgoing) serve(ctx context.Context, l *line, r *bufio.Reader) (err error) {
-	w := &writer{line: l}
+	w := &writer{line: l, prompt: socket.NewPrompt(l.conn)}
 	answers := make(chan error, 1)
 	go func() { answers <- w.readAnswers(r, s) }()
 	stop := context.AfterFunc(ctx, func() { closeNow(l.conn) })
@@ -141,6 +146,11 @@ func (s *outgoing) serve(ctx context.Context, l *line, r *bufio.Reader) (err err
 	if err := w.ping(); err != nil {
 		return err
 	}
+	if w.prompt != nil {
+		s.live.Store(w)
+		defer s.live.Store(nil)
+	}
+	s.queue.signal() // something may have come before
 	for {
 		select {
 		case <-s.queue.wake:
@@ -158,6 +168,11 @@ func (s *outgoing) serve(ctx context.Context, l *line, r *bufio.Reader) (err err
 
 // writeQueued empties the queue, as much as can be gathered at a time.
 func (s *outgoing) writeQueued(w *writer) error {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if err := w.writeRest(); err != nil {
+		return err
+	}
 	for {
 		w.items = s.queue.take(w.items[:0], gatherBytesMax)
 		if len(w.items) == 0 {
@@ -172,10 +187,55 @@ func (s *outgoing) writeQueued(w *writer) error {
 	}
 }
 
-// writer turns messages into frames on one connection.
+// promptBytesMax is up to how much is written by the one who sends it.
+const promptBytesMax = 16 << 10
+
+// send sees to it that what is queued is written: by the caller himself, if nobody is at it, it is little and the socket takes
+// it at once, because waking the goroutine that writes costs more than that. It does not wait.
+func (s *outgoing) send() {
+	if w := s.live.Load(); w == nil || !w.turn.TryLock() {
+		s.queue.signal()
+	} else {
+		done := s.sendPromptly(w)
+		w.turn.Unlock()
+		if !done {
+			s.queue.signal()
+		}
+	}
+}
+
+// sendPromptly reports whether nothing is left to write.
+func (s *outgoing) sendPromptly(w *writer) bool {
+	if len(w.rest) > 0 {
+		return false
+	}
+	var ok bool
+	if w.items, ok = s.queue.takeAll(w.items[:0], promptBytesMax); !ok {
+		return false
+	}
+	if len(w.items) == 0 {
+		return true
+	}
+	s.peer.counters.sentMessages.Add(uint64(len(w.items)))
+	w.gather(promptBytesMax)
+	b := w.heads
+	clear(w.items)
+	clear(w.parts)
+	n, err := w.line.writeNow(w.prompt, b)
+	if n < len(b) || err != nil {
+		w.rest = append(w.rest, b[n:]...) // the writer meets the error
+		return false
+	}
+	return true
+}
+
+// writer turns messages into frames on one connection. What is not marked otherwise is guarded by turn.
 type writer struct {
-	line  *line
-	items []item
+	line   *line
+	prompt *socket.Prompt // nil: it can't be written to without waiting
+	turn   sync.Mutex
+	rest   []byte // what the socket did not take of a prompt write
+	items  []item
 
 	heads   []byte      // frames without the parts of tails that are sent from where they lie
 	parts   net.Buffers // the frames in order
@@ -186,6 +246,18 @@ type writer struct {
 
 // write sends the items.
 func (w *writer) write() error {
+	w.gather(ownPartTailMin)
+	w.writing = w.parts
+	err := w.line.writeParts(&w.writing)
+	clear(w.parts)
+	if cap(w.heads) > scratchBytesMax {
+		w.heads = nil
+	}
+	return err
+}
+
+// gather makes frames of the items. Tails of ownPart bytes and more become parts of their own.
+func (w *writer) gather(ownPart int) {
 	w.heads, w.parts = w.heads[:0], w.parts[:0]
 	from := 0 // what of heads is not among parts yet
 	for _, it := range w.items {
@@ -197,7 +269,7 @@ func (w *writer) write() error {
 		}
 		it.block.encode()
 		endFrame(w.heads, at, frameMessage, it.block.bytes, it.block.crc)
-		if it.block.bytes < ownPartTailMin {
+		if it.block.bytes < ownPart {
 			for _, part := range it.block.parts {
 				w.heads = append(w.heads, part...)
 			}
@@ -210,17 +282,25 @@ func (w *writer) write() error {
 	if from < len(w.heads) {
 		w.parts = append(w.parts, w.heads[from:])
 	}
-	w.writing = w.parts
-	err := w.line.writeParts(&w.writing)
-	clear(w.parts)
-	if cap(w.heads) > scratchBytesMax {
-		w.heads = nil
+}
+
+// writeRest writes what a prompt write has left. The turn must be held.
+func (w *writer) writeRest() error {
+	if len(w.rest) == 0 {
+		return nil
 	}
+	_, err := w.line.Write(w.rest)
+	w.rest = w.rest[:0]
 	return err
 }
 
 // ping asks the other side for a sign of life.
 func (w *writer) ping() error {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if err := w.writeRest(); err != nil {
+		return err
+	}
 	now := max(uint64(w.line.clock.Monotonic()), 1)
 	w.asked.Store(now)
 	_, err := w.line.Write(appendPing(w.heads[:0], framePing, now))

@@ -26,7 +26,7 @@ func (it item) bytes() int {
 // queue holds the messages that one stream has to send, bounded in bytes. Many may put, one takes.
 type queue struct {
 	limit int           // bytes; a single message may exceed it
-	wake  chan struct{} // capacity 1: the queue is not empty any more
+	wake  chan struct{} // capacity 1: there is something to write
 
 	mu       sync.Mutex
 	items    []item
@@ -38,8 +38,8 @@ type queue struct {
 
 func newQueue(limit int) *queue { return &queue{limit: limit, wake: make(chan struct{}, 1)} }
 
-// put adds a message. dropped says that it was not added; news, that this is the first one of a burst and nobody knows
-// yet.
+// put adds a message, without a signal. dropped says that it was not added; news, that this is the first one of a burst and
+// nobody knows yet.
 func (q *queue) put(it item) (dropped, news bool) {
 	size := it.bytes()
 	q.mu.Lock()
@@ -55,13 +55,23 @@ func (q *queue) put(it item) (dropped, news bool) {
 	}
 	q.items = append(q.items, it)
 	q.bytes += size
-	if empty {
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
-	}
 	return false, false
+}
+
+// signal wakes the one who takes.
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeAll moves all messages behind dst, unless they are more than maxBytes.
+func (q *queue) takeAll(dst []item, maxBytes int) (_ []item, ok bool) {
+	if q.size() > maxBytes {
+		return dst, false
+	}
+	return q.take(dst, maxBytes), true
 }
 
 // take moves messages of about maxBytes, at least one if there are any, behind dst.

@@ -13,7 +13,7 @@ func sized(n uint64, size int) item {
 	return item{m: &raftpb.Message{Commit: new(n), Context: make([]byte, size-itemOverhead)}}
 }
 
-// TestQueue checks the bound, what is said about drops, and when the taker is woken.
+// TestQueue checks the bound and what is said about drops, and that nobody is woken by it.
 func TestQueue(t *testing.T) {
 	q := newQueue(1000)
 	put := func(size int, wantDropped, wantNews bool) {
@@ -22,45 +22,30 @@ func TestQueue(t *testing.T) {
 			t.Fatalf("dropped %v, news %v", dropped, news)
 		}
 	}
-	woken := func(want bool) {
-		t.Helper()
-		if (len(q.wake) == 1) != want {
-			t.Fatalf("woken %v", !want)
-		}
-		for len(q.wake) > 0 {
-			<-q.wake
-		}
-	}
 	put(5000, false, false) // a single one may be larger
-	woken(true)
 	put(200, true, true)
 	put(200, true, false) // the same burst
-	woken(false)
 	if got := q.take(nil, 1); len(got) != 1 || q.size() != 0 {
 		t.Fatalf("%d items, %d bytes left", len(got), q.size())
 	}
 	put(500, false, false)
 	put(500, false, false)
-	woken(true)
 	put(200, true, true) // another burst
 	if got := q.take(nil, 1); len(got) != 1 || q.size() != 500 {
 		t.Fatalf("%d items, %d bytes left", len(got), q.size())
 	}
 	put(200, false, false)
 	put(500, true, false) // never empty since: still the same
-	woken(false)
 	if n := q.reset(true); n != 2 || q.size() != 0 {
 		t.Fatalf("%d dropped", n)
 	}
 	put(200, true, false) // down: it was said when it went down
 	q.open()
 	put(200, false, false)
-	woken(true)
 	if n := q.reset(false); n != 1 {
 		t.Fatalf("%d dropped", n)
 	}
 	put(200, false, false)
-	woken(true)
 }
 
 // TestQueueOrder takes while others are put, in every rhythm: nothing is lost or changes places.

@@ -359,3 +359,24 @@ func TestRoundTrip(t *testing.T) {
 	}
 	poll(t, "a round trip", func() bool { return a.stats(2).RoundTrip > 0 })
 }
+
+// TestPromptWritesIntoAFullSocket sends small messages one by one, which their sender writes, to a member that does not read for a
+// while: what its socket does not take comes later, in order, and the sender never waits.
+func TestPromptWritesIntoAFullSocket(t *testing.T) {
+	a, b := newMember(t, 1), newMember(t, 2)
+	join(t, a, b)
+	entered, release := b.holdEntries()
+	a.send(a.append(b, 1, 100))
+	<-entered
+	const n = 3000
+	for i := uint64(2); i <= n; i++ {
+		a.send(a.append(b, i, 8<<10))
+	}
+	release()
+	b.waitNumber(a, raftpb.MsgApp, n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if list := b.numbers(a.id, raftpb.MsgApp); len(list) != n || !slices.IsSorted(list) {
+		t.Errorf("%d messages, sorted %v", len(list), slices.IsSorted(list))
+	}
+}

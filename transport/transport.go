@@ -30,8 +30,9 @@ type Transport struct {
 
 	peers atomic.Pointer[map[uint64]*peer] // replaced as a whole, under mu
 
-	sendMu sync.Mutex // orders calls of Send
-	recent recentBlocks
+	sendMu  sync.Mutex // orders calls of Send
+	recent  recentBlocks
+	touched []*outgoing // scratch of Send
 
 	mu       sync.Mutex
 	stopped  bool
@@ -134,19 +135,25 @@ func (t *Transport) begin(p *peer) {
 	}
 }
 
-// Send queues messages for their receivers. It never waits. What finds its queue full, or its peer down, is dropped.
+// Send queues messages for their receivers, and writes them if that is little. It never waits. What finds its queue full, or
+// its peer down, is dropped.
 func (t *Transport) Send(messages []*raftpb.Message) {
 	t.sendMu.Lock()
 	defer t.sendMu.Unlock()
 	peers := t.peersNow()
 	for _, m := range messages {
 		if p := peers[m.GetTo()]; p != nil {
-			t.send(p, m)
+			t.queue(p, m)
 		}
 	}
+	for _, s := range t.touched {
+		s.send()
+	}
+	clear(t.touched)
+	t.touched = t.touched[:0]
 }
 
-func (t *Transport) send(p *peer, m *raftpb.Message) {
+func (t *Transport) queue(p *peer, m *raftpb.Message) {
 	k, _ := route(m.GetType())
 	it := item{m: m}
 	err := unsendable(m, t.o.MemberID)
@@ -165,6 +172,9 @@ func (t *Transport) send(p *peer, m *raftpb.Message) {
 		dropped, news = p.out[k].queue.put(it)
 	}
 	if !dropped {
+		if !slices.Contains(t.touched, p.out[k]) {
+			t.touched = append(t.touched, p.out[k])
+		}
 		return
 	}
 	p.counters.sendFailures.Add(1)

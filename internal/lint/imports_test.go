@@ -38,7 +38,7 @@ var few = map[string][]string{
 	"storage":           {"env"},
 	"raftlog":           {"storage", "env"},
 	"snapshot":          {"storage", "env"},
-	"transport":         {"env"},
+	"transport":         {"env", "internal/socket"},
 	"state/mvcc":        {"storage", "command"},
 	"state/lease":       {"storage", "command"},
 	"state/auth":        {"storage", "command"},
