@@ -7,6 +7,7 @@
 //	go run ./benchetcd -keelson ../bin/keelson            # every scenario, about a minute each
 //	go run ./benchetcd -quick -run 'put|get'              # a few seconds each
 //	go run ./benchetcd -run cluster-                      # three members each
+//	go run ./benchetcd -run v2-                           # the v2 API, against etcd 3.4 of the distribution
 //	go run ./benchetcd -run cluster-catch-up -behind 2048 # one of them two gigabytes behind
 //	go run ./benchetcd -run huge -huge                    # ten million keys, Keelson alone
 //

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if s.etcd == "" {
+	if s.etcd == "" && s.needsEtcdPeer() {
 		dir, err := os.MkdirTemp("", "benchetcd-")
 		if err != nil {
 			return err
@@ -75,6 +75,16 @@ func run(ctx context.Context, args []string) error {
 		return errors.New("no scenario of that name; -list shows them")
 	}
 	return errors.Join(failures...)
+}
+
+// needsEtcdPeer reports whether any scenario that is asked for compares with it.
+func (s settings) needsEtcdPeer() bool {
+	for _, scenario := range scenarios() {
+		if s.match.MatchString(scenario.name) && !scenario.isV2() && !scenario.huge {
+			return true
+		}
+	}
+	return false
 }
 
 func parse(args []string) (settings, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -17,6 +18,11 @@ type scenario struct {
 	members     int      // 0: one
 	args        []string // further flags for every member
 }
+
+// withV2 is the flag of scenarios of the v2 API. Their reference is etcd 3.4.
+var withV2 = []string{"--enable-v2"}
+
+func (sc scenario) isV2() bool { return slices.Equal(sc.args, withV2) }
 
 // limit is how long a scenario may take on one server in one round.
 func (sc scenario) limit(s settings) time.Duration {
@@ -48,6 +54,11 @@ func scenarios() []scenario {
 		{"lease", "grants and keep-alives of 200,000 leases", false, leases, 0, nil},
 		{"lease-expiry", "5000 leases a second expire while one client puts", false, leaseExpiry, 0, nil},
 		{"lease-keys", "puts on a lease that has 100,000 keys", false, leaseKeys, 0, nil},
+		{"v2-put", "v2 API: puts of 64 bytes over 1000 connections", false, v2Puts(1000), 0, withV2},
+		{"v2-put-64", "v2 API: the same over 64 connections", false, v2Puts(64), 0, withV2},
+		{"v2-get", "v2 API: reads of 64 bytes over 1000 connections", false, v2Gets(1000), 0, withV2},
+		{"v2-get-64", "v2 API: the same over 64 connections", false, v2Gets(64), 0, withV2},
+		{"v2-polls", "v2 API: 18,000 long polls with nothing to tell, then a hundred events", false, v2Polls, 0, withV2},
 		{"cluster-put", "three members: puts of 256 bytes, 1000 in flight, spread over all", false, putMany, 3, nil},
 		{"cluster-put-leader", "three members: the same, all through the leader", false, putLeader, 3, nil},
 		{"cluster-put-one", "three members: puts of 256 bytes, one client of the leader", false, putOneLeader, 3, nil},

@@ -80,6 +80,13 @@ func number(v float64, ok bool) string {
 func compare(ctx context.Context, s settings, scenario scenario) (*table, error) {
 	kinds := [2]process.Kind{process.Etcd, s.against}
 	t := &table{title: scenario.name + ": " + scenario.about, names: [2]string{kinds[0].String(), kinds[1].String()}}
+	if scenario.isV2() {
+		kinds[0], t.names[0] = process.EtcdV2, process.EtcdV2.String()
+		var err error
+		if s, err = s.withV2(); err != nil {
+			return t, err
+		}
+	}
 	for round := range s.rounds {
 		for turn := range kinds {
 			side := (round + turn) % 2

@@ -29,12 +29,17 @@ const (
 	Etcd Kind = iota
 	// Keelson is the binary under test.
 	Keelson
+	// EtcdV2 is an etcd that has the v2 API: 3.4, as distributions have it.
+	EtcdV2
 )
 
 // String names the kind as reports do.
 func (k Kind) String() string {
-	if k == Etcd {
+	switch k {
+	case Etcd:
 		return "etcd"
+	case EtcdV2:
+		return "etcd 3.4"
 	}
 	return "keelson"
 }
@@ -165,7 +170,7 @@ func (s *Server) Start() (took time.Duration, err error) {
 	ready := make(chan struct{})
 	var once sync.Once
 	isReady := func(line string) {
-		if (s.kind == Etcd && line == "ready") || (s.kind == Keelson && strings.Contains(line, "ready to serve client requests")) {
+		if (s.kind == Etcd && line == "ready") || (s.kind != Etcd && strings.Contains(line, "ready to serve client requests")) {
 			once.Do(func() { close(ready) })
 		}
 	}
@@ -263,11 +268,13 @@ func (s *Server) args() []string {
 	args := []string{"--name", s.name, "--data-dir", s.dataDir, "--listen-client-urls", client, "--listen-peer-urls", peer}
 	if s.kind == Keelson {
 		args = append([]string{"serve"}, args...)
+	}
+	if s.kind != Etcd {
 		args = append(args, "--advertise-client-urls", client, "--initial-advertise-peer-urls", peer)
 	}
 	if s.initial != "" {
 		args = append(args, "--initial-cluster", s.initial)
-	} else if s.kind == Keelson {
+	} else if s.kind != Etcd {
 		args = append(args, "--initial-cluster", s.name+"="+peer)
 	}
 	if s.joins {
