@@ -90,7 +90,9 @@ func (l *loader) chooseInitialCluster() {
 }
 
 // wanted reports whether members are to be discovered.
-func (d Discovery) wanted() bool { return d.Token != "" || len(d.Endpoints) > 0 || d.SRV != "" }
+func (d Discovery) wanted() bool {
+	return d.URL != "" || d.Token != "" || len(d.Endpoints) > 0 || d.SRV != ""
+}
 
 func (l *loader) replaceZeros() {
 	c := l.config

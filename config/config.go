@@ -87,6 +87,7 @@ type Cluster struct {
 
 // Discovery is how members find each other through another cluster or through DNS.
 type Discovery struct {
+	URL                string        `flag:"discovery" default:"" help:"URL of the v2 API under which the first members of this cluster meet."`
 	Token              string        `flag:"discovery-token" default:"" key:"discovery-config.token" help:"Token of the cluster at the discovery service."`
 	Endpoints          []string      `flag:"discovery-endpoints" default:"" key:"discovery-config.client.endpoints" help:"Addresses of the discovery service."`
 	DialTimeout        time.Duration `flag:"discovery-dial-timeout" default:"2s" key:"discovery-config.client.dial-timeout" help:"Dial timeout towards the discovery service."`

@@ -16,7 +16,7 @@ const (
 )
 
 // secrets are settings whose values are nobody's business.
-var secrets = []string{"discovery-password", "discovery-token"}
+var secrets = []string{"discovery-password", "discovery-token", "discovery"}
 
 // derived are settings whose defaults follow from other settings or the machine.
 var derived = []string{"data-dir", "initial-cluster", "initial-advertise-peer-urls", "advertise-client-urls"}

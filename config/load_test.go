@@ -173,7 +173,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown flag", []string{"--nosuch"}, 2, "flag provided but not defined: -nosuch\nUsage:", ""},
 		{"unknown flag after others", []string{"--name", "x", "-experimental-foo=true"}, 2, "flag provided but not defined: -experimental-foo\n", ""},
 		{"removed flag", []string{"--enable-v2v3=x"}, 2, "flag provided but not defined: -enable-v2v3\n", ""},
-		{"only in help", []string{"--discovery=x"}, 2, "flag provided but not defined: -discovery\n", ""},
+		{"only in help", []string{"--discovery-proxy=x"}, 2, "flag provided but not defined: -discovery-proxy\n", ""},
 		{"bad number", []string{"--heartbeat-interval=abc"}, 2, `invalid value "abc" for flag -heartbeat-interval: parse error` + "\nUsage:", ""},
 		{"negative", []string{"--heartbeat-interval=-1"}, 2, `invalid value "-1" for flag -heartbeat-interval: parse error` + "\n", ""},
 		{"out of range", []string{"--max-concurrent-streams=4294967296"}, 2, `invalid value "4294967296" for flag -max-concurrent-streams: value out of range` + "\n", ""},

@@ -55,6 +55,7 @@ var specified = []struct{ name, initial, key, fate string }{
 	{"initial-cluster", "", "", works},
 	{"initial-cluster-state", "new", "", works},
 	{"initial-cluster-token", "etcd-cluster", "", works},
+	{"discovery", "", "", works}, // gone from etcd 3.6 with the v2 API
 	{"discovery-token", "", "discovery-config.token", works},
 	{"discovery-endpoints", "", "discovery-config.client.endpoints", works},
 	{"discovery-dial-timeout", "2s", "discovery-config.client.dial-timeout", works},
@@ -181,7 +182,7 @@ func TestFlagsThatAreGone(t *testing.T) {
 		mustLoad(t, machine(nil, ""), "--"+name+"=x")
 	}
 	for _, name := range strings.Fields("enable-v2v3 proxy proxy-failure-wait debug log-package-levels log-output peer-ca-file " +
-		"ca-file addr bind-addr peer-addr peer-bind-addr peers peers-file discovery discovery-proxy experimental-nosuch") {
+		"ca-file addr bind-addr peer-addr peer-bind-addr peers peers-file discovery-proxy experimental-nosuch") {
 		if exit := refusal(t, machine(nil, ""), "--"+name+"=x"); exit.Code != 2 ||
 			!strings.HasPrefix(exit.Stderr, "flag provided but not defined: -"+name+"\n") {
 			t.Errorf("%s: code %d, %q", name, exit.Code, exit.Stderr)

@@ -79,7 +79,7 @@ func (c *Config) validateAdvertised() error {
 func (c *Config) validateDiscovery(initialGiven bool) error {
 	d := c.Discovery
 	ways := 0
-	for _, wanted := range []bool{initialGiven && c.Cluster.Initial != "", len(d.Endpoints) > 0, d.SRV != ""} {
+	for _, wanted := range []bool{initialGiven && c.Cluster.Initial != "", d.URL != "", len(d.Endpoints) > 0, d.SRV != ""} {
 		if wanted {
 			ways++
 		}

@@ -84,7 +84,7 @@ func openEngine(
 	if begun {
 		logger.Info("server has already been initialized",
 			zap.String("data-dir", c.Member.DataDir), zap.String("dir-type", "member"))
-		if len(c.Discovery.Endpoints) > 0 {
+		if len(c.Discovery.Endpoints) > 0 || c.Discovery.URL != "" {
 			logger.Warn("discovery token is ignored since cluster already initialized; valid logs are found",
 				zap.String("wal-dir", dir.Wal()))
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,7 +21,7 @@ func (s *Server) v2Handler() *v2.Handler {
 		Member: s.node, Cluster: s.node, Hub: s.tree, Clock: s.clock, Stats: s.treeStats,
 		ClusterID: s.engine.dir.Identity.ClusterID,
 		Access:    v2.NewAccess(s.node, salt(s.chance), s.config.ClientTLS.ClientCertAuth),
-		Quota:     s.quota, Corrupt: s.node.Corrupt, Fields: gateway.SimpleFields(s.config.HTTP),
+		Quota:     s.quota, Corrupt: s.node.Corrupt, Token: func() string { return fmt.Sprintf("%x", salt(s.chance)) }, Fields: gateway.SimpleFields(s.config.HTTP),
 	})
 }
 

@@ -24,6 +24,8 @@ type Options struct {
 	Quota Quota
 	// Corrupt reports whether this member's state is known to be wrong; nil: never.
 	Corrupt func() bool
+	// Token makes the name of a new registry, which nobody can guess; nil: none can be made.
+	Token func() string
 	// Fields are header lines, each with its end, that answers of ServeHTTP1 have beside their own; may be empty.
 	Fields string
 }
@@ -45,8 +47,10 @@ func NewHandler(o Options) *Handler {
 	}
 }
 
-// Serves reports whether a path is under /v2.
-func Serves(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
+// Serves reports whether a path is under /v2, or makes a registry.
+func Serves(path string) bool {
+	return path == "/v2" || strings.HasPrefix(path, "/v2/") || path == newTokenPath
+}
 
 // ServeHTTP answers a request for which Serves is true.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -60,6 +64,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.machines(w, r)
 	case path == "/v2/stats/self", path == "/v2/stats/leader", path == "/v2/stats/store":
 		h.stats(w, r, path[len("/v2/stats/"):])
+	case path == newTokenPath:
+		h.newToken(w, r)
 	case under(path, authPath):
 		h.auth(w, r)
 	default:

@@ -66,8 +66,10 @@ func Begin(ctx context.Context, o Options) (Beginning, error) {
 func begin(ctx context.Context, o Options) (Beginning, error) {
 	discovery := o.Config.Discovery
 	switch {
-	case o.Config.Cluster.Joining() && len(discovery.Endpoints) > 0:
+	case o.Config.Cluster.Joining() && (len(discovery.Endpoints) > 0 || discovery.URL != ""):
 		return Beginning{}, errDiscoveryAndExisting
+	case discovery.URL != "":
+		return o.discoverByURL(ctx)
 	case len(discovery.Endpoints) > 0:
 		return o.discover(ctx)
 	}

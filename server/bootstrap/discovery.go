@@ -38,13 +38,11 @@ func (o Options) discover(ctx context.Context) (Beginning, error) {
 		return Beginning{}, fmt.Errorf("discovery: %w", err)
 	}
 	defer registry.Close()
-	m := meeting{
-		registry: registry, clock: o.Clock, logger: o.Logger,
-		token: token, own: fmt.Sprintf("%x", alone.LocalID), retriesMax: math.MaxUint32,
-	}
+	m := newMeeting(o)
+	m.registry, m.token, m.own = registry, token, fmt.Sprintf("%x", alone.LocalID)
 	pairs, err := m.attend(ctx, own)
 	if err != nil {
-		o.warnUsed(ctx, err)
+		o.warnUsed(ctx, token, err)
 		return Beginning{}, err
 	}
 	f, err := c.Founding(ctx, o.Resolver, strings.Join(pairs, ","), token)
@@ -55,12 +53,12 @@ func (o Options) discover(ctx context.Context) (Beginning, error) {
 }
 
 // warnUsed says what to do about a token that led nowhere.
-func (o Options) warnUsed(ctx context.Context, err error) {
+func (o Options) warnUsed(ctx context.Context, token string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
 	o.Logger.Warn("failed to bootstrap; discovery token was already used",
-		zap.String("discovery-token", o.Config.Discovery.Token), zap.Error(err))
+		zap.String("discovery-token", token), zap.Error(err))
 	o.Logger.Warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
 }
 
@@ -93,6 +91,12 @@ type meeting struct {
 	logger     *zap.Logger
 	token, own string
 	retriesMax int // of one step
+	// pauseShiftMin makes the first pause 1 << pauseShiftMin seconds.
+	pauseShiftMin int
+}
+
+func newMeeting(o Options) meeting {
+	return meeting{clock: o.Clock, logger: o.Logger, retriesMax: math.MaxUint32}
 }
 
 func (m *meeting) prefix() string { return "/_etcd/registry/" + m.token + "/members/" }
@@ -192,7 +196,7 @@ func (m *meeting) try(ctx context.Context, step string, f func(context.Context) 
 		if n >= m.retriesMax {
 			return errTooManyRetries
 		}
-		pause := time.Second << min(n, pauseShiftMax)
+		pause := time.Second << min(n+m.pauseShiftMin, pauseShiftMax)
 		m.logger.Warn("retry with the discovery service", zap.String("step", step), zap.Duration("pause", pause), zap.Error(t.error))
 		if err := m.sleep(ctx, pause); err != nil {
 			return err
