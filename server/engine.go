@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -55,6 +56,33 @@ func (h hooks) end(reason string) {
 	select {}
 }
 
+const (
+	dirPause    = 100 * time.Millisecond // between two tries to get the data directory
+	dirPatience = 10 * time.Second       // between two lines about waiting for it
+)
+
+// openDir opens the data directory. While another process has it, it waits, until ctx ends: a member that is started again may come
+// before the one it replaces has gone.
+func openDir(ctx context.Context, fs env.FS, m config.Member, logger *zap.Logger) (*datadir.Dir, error) {
+	start := time.Now()
+	for said := start; ; {
+		dir, err := datadir.OpenApart(fs, m.DataDir, m.WALDir)
+		if !errors.Is(err, datadir.ErrInUse) || errors.Is(err, os.ErrPermission) {
+			return dir, err
+		}
+		select {
+		case <-time.After(dirPause):
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		}
+		if time.Since(said) >= dirPatience {
+			said = time.Now()
+			logger.Warn("db file is flocked by another process, or taking too long",
+				zap.String("path", m.DataDir), zap.Duration("took", time.Since(start)), zap.Error(err))
+		}
+	}
+}
+
 // openEngine opens the data directory. An empty one is given a first state: of a cluster to be founded, or of none yet, if
 // the member is to join one: it then asks others.
 //
@@ -63,7 +91,7 @@ func openEngine(
 	ctx context.Context, c *config.Config, others *bootstrap.Client, fetch fetch, logger *zap.Logger, h hooks,
 ) (_ *engine, err error) {
 	fs := env.SystemFS()
-	dir, err := datadir.OpenApart(fs, c.Member.DataDir, c.Member.WALDir)
+	dir, err := openDir(ctx, fs, c.Member, logger)
 	if err != nil {
 		return nil, err
 	}

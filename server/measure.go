@@ -44,7 +44,12 @@ func (m *measures) observer() node.Observer {
 // calls is what the services are given to report to.
 func (m *measures) calls() v3.Observer {
 	metrics := m.metrics.Load()
-	return v3.Observer{WatchSent: m.noteWatchSent, StreamFailed: metrics.StreamFailed}
+	return v3.Observer{WatchSent: m.noteWatchSent, StreamFailed: metrics.StreamFailed, CancelFailed: m.noteCancelFailed}
+}
+
+// noteCancelFailed is told that a downgrade was not called off: mostly there was none.
+func (m *measures) noteCancelFailed(err error) {
+	m.logger.Warn("failed to cancel downgrade", zap.Error(err))
 }
 
 func (m *measures) noteWatchSent(kind v3.WatchResponse, events int, took time.Duration) {

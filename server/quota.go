@@ -61,6 +61,18 @@ func (q *quota) Admit(ctx context.Context, costBytes int64) bool {
 	return false
 }
 
+// Exceeded implements v3.Quota.
+func (q *quota) Exceeded() bool {
+	if q.known.Load() < q.limitBytes {
+		return false
+	}
+	q.look()
+	return q.known.Load() >= q.limitBytes
+}
+
+// Raise implements v3.Quota.
+func (q *quota) Raise(ctx context.Context) { q.over(ctx) }
+
 func (q *quota) look() {
 	q.since.Store(0)
 	q.known.Store(q.size())

@@ -43,3 +43,23 @@ func TestQuotaLooksSeldom(t *testing.T) {
 		t.Errorf("%d looks after a while", looks-before)
 	}
 }
+
+// What has grown is noticed with the next look, and what has shrunk before anybody is told otherwise.
+func TestQuotaExceeded(t *testing.T) {
+	size := int64(100)
+	q := &quota{limitBytes: 1000, size: func() int64 { return size }, now: func() time.Duration { return 0 }, over: func(context.Context) {}}
+	q.look()
+	for _, c := range []struct {
+		size int64
+		look bool
+		want bool
+	}{{1000, false, false}, {1000, true, true}, {999, false, false}} {
+		size = c.size
+		if c.look {
+			q.look()
+		}
+		if got := q.Exceeded(); got != c.want {
+			t.Errorf("at %d: %t", c.size, got)
+		}
+	}
+}

@@ -79,6 +79,12 @@ func (r *room) Admit(ctx context.Context, costBytes int64) bool {
 	return false
 }
 
+// Exceeded implements v3.Quota: there is no size that the store must not have.
+func (r *room) Exceeded() bool { return false }
+
+// Raise implements v3.Quota.
+func (r *room) Raise(ctx context.Context) { r.over(ctx) }
+
 // Ample implements v3.Quota.
 func (r *room) Ample() bool { return r.total.Load() == 0 || r.isBack() }
 

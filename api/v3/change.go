@@ -11,13 +11,18 @@ import (
 	"keelson/state/auth"
 )
 
-// change proposes op and answers with what reply makes of its result. Where the call allows it, the answer is deferred: then
+// change proposes op, which costs about so many bytes of the quota, and answers with what reply makes of its result. Where the call allows it, the answer is deferred: then
 // no goroutine waits for it.
-func (s *Services) change(ctx context.Context, op command.Op, reply func(*header, *state.Result) *encoded) (any, error) {
+func (s *Services) change(
+	ctx context.Context, op command.Op, costBytes int64, reply func(*header, *state.Result) *encoded,
+) (any, error) {
 	if d := rpc.Defer(ctx); d != nil {
-		return s.changeLater(ctx, d, op, reply)
+		return s.changeLater(ctx, d, op, costBytes, reply)
 	}
 	res, err := s.propose(ctx, op)
+	if err == nil {
+		err = s.checkRoom(ctx, costBytes)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +32,7 @@ func (s *Services) change(ctx context.Context, op command.Op, reply func(*header
 
 // changeLater is change for a call whose answer is d.
 func (s *Services) changeLater(
-	ctx context.Context, d *rpc.Deferred, op command.Op, reply func(*header, *state.Result) *encoded,
+	ctx context.Context, d *rpc.Deferred, op command.Op, costBytes int64, reply func(*header, *state.Result) *encoded,
 ) (any, error) {
 	if sizeCommand(op) > s.o.MaxRequestBytes {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
@@ -39,6 +44,17 @@ func (s *Services) changeLater(
 		}
 		switch err {
 		case nil:
+			if s.exceeds(costBytes) {
+				d.Go(func() {
+					if err := s.checkRoom(ctx, costBytes); err != nil {
+						d.Complete(nil, err)
+						return
+					}
+					h := s.header(res.Revision)
+					d.Complete(reply(&h, &res), nil)
+				})
+				return
+			}
 			h := s.header(res.Revision)
 			d.Complete(reply(&h, &res), nil)
 		case auth.ErrOldRevision: // users have changed since the call was let in
@@ -59,4 +75,22 @@ func (s *Services) changeLater(
 		return nil, wireError(err)
 	}
 	return d, nil
+}
+
+// exceeds reports whether the store may be beyond its quota by the time that a change of this cost has been carried out.
+func (s *Services) exceeds(costBytes int64) bool {
+	return costBytes > 0 && s.o.Quota != nil && s.o.Quota.Exceeded()
+}
+
+// checkRoom is called when a change of this cost has been carried out. As in etcd, who made it is told if the store has grown beyond
+// its quota meanwhile, and the alarm is raised; what was written stays. Nothing of that is in the state: another member may find
+// otherwise.
+//
+// Source: v3 API specification, 2.8.
+func (s *Services) checkRoom(ctx context.Context, costBytes int64) error {
+	if !s.exceeds(costBytes) {
+		return nil
+	}
+	s.o.Quota.Raise(ctx)
+	return rpctypes.ErrGRPCNoSpace
 }

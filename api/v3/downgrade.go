@@ -23,9 +23,7 @@ func (m *maintenance) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*p
 	case pb.DowngradeRequest_ENABLE:
 		err = m.enableDowngrade(ctx, r.Version)
 	case pb.DowngradeRequest_CANCEL:
-		if _, err = m.s.propose(ctx, &command.Downgrade{}); err == rpctypes.ErrGRPCNoInflightDowngrade {
-			err = nil // as it was asked for
-		}
+		m.cancelDowngrade(ctx)
 	default:
 		err = errUnknownMethod
 	}
@@ -44,6 +42,13 @@ func (m *maintenance) enableDowngrade(ctx context.Context, version string) error
 	}
 	_, err = m.s.propose(ctx, &command.Downgrade{Target: target})
 	return err
+}
+
+// cancelDowngrade calls a downgrade off. As in etcd, whoever asks is told nothing of a failure: he sees it by Status.
+func (m *maintenance) cancelDowngrade(ctx context.Context) {
+	if _, err := m.s.propose(ctx, &command.Downgrade{}); err != nil && m.s.o.Observe.CancelFailed != nil {
+		m.s.o.Observe.CancelFailed(err)
+	}
 }
 
 // validateDowngrade returns the version to go to, in full, if that is possible.

@@ -9,10 +9,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"keelson/command"
+	"keelson/node"
 )
 
 func TestDowngrade(t *testing.T) {
-	s := serve(t, nil)
+	failed := 0
+	s := serve(t, func(o *Options) { o.Observe.CancelFailed = func(error) { failed++ } })
 	validate, enable, cancel := pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE, pb.DowngradeRequest_CANCEL
 	downgrade := func(what string, action pb.DowngradeRequest_DowngradeAction, version string, want error) {
 		t.Helper()
@@ -61,5 +63,12 @@ func TestDowngrade(t *testing.T) {
 	downgrade("cancel", cancel, "", nil)
 	info(false, "", "3.7.0")
 	downgrade("cancel again", cancel, "", nil)
+	failure := node.ErrTimeout
+	s.proposeErr.Store(&failure)
+	downgrade("cancel, which fails", cancel, "", nil)
+	s.proposeErr.Store(nil)
+	if failed != 3 { // without a job, again without one, and that
+		t.Errorf("%d failures were reported, want 3", failed)
+	}
 	downgrade("unknown", 9, "3.6", status.Error(codes.Unknown, "etcdserver: unknown method"))
 }

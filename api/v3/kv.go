@@ -68,7 +68,7 @@ func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (any, error) {
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, wire.Put(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
+	return k.s.change(ctx, wire.Put(r), putCost(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
 }
 
 // DeleteRange removes pairs.
@@ -76,7 +76,7 @@ func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (any, er
 	if err := checkDeleteRange(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, wire.DeleteRange(r), func(h *header, res *state.Result) *encoded {
+	return k.s.change(ctx, wire.DeleteRange(r), 0, func(h *header, res *state.Result) *encoded {
 		return deleteReply(h, res.Deleted, res.Prevs)
 	})
 }
@@ -92,7 +92,7 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if readOnly(r) {
 		return k.answerRead(ctx, r)
 	}
-	return k.s.change(ctx, wire.Txn(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
+	return k.s.change(ctx, wire.Txn(r), txnCost(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
 }
 
 // answerRead is readTxn on a goroutine that may wait.

@@ -415,7 +415,15 @@ func TestRequestSizes(t *testing.T) {
 	}
 }
 
-type quota struct{ left int64 }
+type quota struct {
+	left   int64
+	full   bool // by the time that something is applied
+	raised int
+}
+
+func (q *quota) Exceeded() bool { return q.full }
+
+func (q *quota) Raise(context.Context) { q.raised++ }
 
 func (q *quota) Ample() bool { return q.left > 1<<20 }
 
@@ -447,6 +455,31 @@ func TestQuotaComesFirst(t *testing.T) {
 		&pb.RangeRequest{Key: []byte("k")},
 		&pb.CompactionRequest{Revision: 3},
 	} {
+		if err := s.call(t, req); err != nil {
+			t.Errorf("%T costs nothing: %v", req, err)
+		}
+	}
+}
+
+// TestQuotaIsLookedAtAgain: when the store has grown beyond its quota by the time that a write is applied, the write stands, who made it
+// is told that there is no space, and the alarm is raised. What costs nothing is not concerned.
+func TestQuotaIsLookedAtAgain(t *testing.T) {
+	q := &quota{left: 1 << 30, full: true}
+	s := serve(t, func(o *Options) { o.Quota = q })
+	for i, req := range []any{put("k", "v"), &pb.TxnRequest{Success: ops{putOp("t")}}, &pb.LeaseGrantRequest{TTL: 10, ID: 7}} {
+		wantError(t, fmt.Sprintf("%T", req), s.call(t, req), rpctypes.ErrGRPCNoSpace)
+		if q.raised != i+1 {
+			t.Errorf("%T: the alarm was raised %d times, want %d", req, q.raised, i+1)
+		}
+	}
+	for _, key := range []string{"k", "t"} {
+		r, err := s.kv.Range(ctx(t), &pb.RangeRequest{Key: []byte(key)})
+		if err != nil || r.Count != 1 {
+			t.Errorf("%s was not written: %v %v", key, r, err)
+		}
+	}
+	wantError(t, "a lease that was granted", s.call(t, &pb.LeaseGrantRequest{TTL: 10, ID: 7}), rpctypes.ErrGRPCLeaseExist)
+	for _, req := range []any{&pb.DeleteRangeRequest{Key: []byte("k")}, &pb.TxnRequest{Success: ops{deleteOp("t", "")}}} {
 		if err := s.call(t, req); err != nil {
 			t.Errorf("%T costs nothing: %v", req, err)
 		}

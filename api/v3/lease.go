@@ -35,6 +35,9 @@ func (l *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) 
 		return nil, l.refuseTTL(ctx)
 	}
 	res, err := l.grant(ctx, r.ID, max(r.TTL, l.s.o.LeaseTTLMinSeconds))
+	if err == nil {
+		err = l.s.checkRoom(ctx, leaseCostBytes)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,10 @@ type Quota interface {
 	// Admit reports whether a request of this estimated cost in bytes may be proposed. If not, the alarm is raised when
 	// Admit returns, unless that could not be done before ctx ended or the request timeout was over.
 	Admit(ctx context.Context, costBytes int64) bool
+	// Exceeded reports whether the store has grown beyond what it may hold. It costs next to nothing unless that seems so.
+	Exceeded() bool
+	// Raise raises the alarm, as a refusal of Admit does.
+	Raise(ctx context.Context)
 	// Ample reports whether there is so much room that Admit will let the next small requests in without waiting.
 	Ample() bool
 }

@@ -65,6 +65,8 @@ type Observer struct {
 	// StreamFailed is told that a stream of the api ("watch", "lease-keepalive") broke for another reason than its client's
 	// going, while something was received or else sent.
 	StreamFailed func(api string, receiving bool)
+	// CancelFailed is told why a downgrade was not called off; the client is not.
+	CancelFailed func(err error)
 }
 
 // WatchResponse is what a watch stream was told.

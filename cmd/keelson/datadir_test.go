@@ -16,11 +16,6 @@ func TestDataDirectoryRefusals(t *testing.T) {
 		spoil func(t *testing.T, p *testkit.Process)
 		want  string
 	}{
-		{"in use", func(t *testing.T, p *testkit.Process) {
-			other := testkit.NewProcess(t)
-			other.DataDir = p.DataDir
-			other.Start()
-		}, "stop that one first"},
 		{"etcd's", func(t *testing.T, p *testkit.Process) {
 			write(t, filepath.Join(p.DataDir, "member", "snap", "db"), "bolt")
 		}, "was written by etcd"},
@@ -68,6 +63,25 @@ func write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSecondProcessWaits starts a process on the data directory of another one: it says what it waits for, and goes on when that one
+// has gone.
+func TestSecondProcessWaits(t *testing.T) {
+	first, second := testkit.NewProcess(t), testkit.NewProcess(t)
+	second.DataDir = first.DataDir
+	first.Start()
+	if err := second.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	awaitLog(t, second, "db file is flocked by another process, or taking too long")
+	if _, err := first.Status(); err != nil {
+		t.Fatalf("the first one: %v", err)
+	}
+	first.Stop()
+	if err := second.AwaitReady(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -70,7 +70,7 @@ func (d *Dir) open() (err error) {
 		return err
 	}
 	if d.lock, err = d.fs.Lock(d.fs.PathJoin(d.root, lockName)); err != nil {
-		return fmt.Errorf("%w: %s is open in another process (%v); stop that one first, or give this one a --data-dir of its own", ErrInUse, d.root, err)
+		return fmt.Errorf("%w: %s is open in another process (%w); stop that one first, or give this one a --data-dir of its own", ErrInUse, d.root, err)
 	}
 	if err := d.lookAndPrepare(); err != nil {
 		return errors.Join(err, d.lock.Close())
