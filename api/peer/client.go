@@ -64,6 +64,7 @@ type request struct {
 	method, path  string
 	body          []byte
 	authorization string // of the client on whose behalf it is asked; empty: nobody's
+	caller        string // callerHeader; empty: there is no such client, or it has a token
 }
 
 // ask sends a request to a member, at its first address that gives an answer, and returns the body of the reply.
@@ -93,6 +94,9 @@ func (c *Client) askAt(ctx context.Context, base string, r request) ([]byte, err
 	req.Header.Set(clusterHeader, strconv.FormatUint(c.o.Member.Status().ClusterID, 16))
 	if r.authorization != "" {
 		req.Header.Set("Authorization", r.authorization)
+	}
+	if r.caller != "" {
+		req.Header.Set(callerHeader, r.caller)
 	}
 	reply, err := c.o.HTTP.Do(req)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ func (h *Handler) promote(w http.ResponseWriter, r *http.Request) {
 	if token := r.Header.Get("Authorization"); token != "" {
 		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
 	}
-	who, err := h.o.Caller(ctx)
+	who, err := h.callerOf(ctx, r)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -42,6 +43,45 @@ func (h *Handler) promote(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeMembers(w, list)
+}
+
+// callerHeader names the client on whose behalf a member asks that has proven by a certificate who it is: that proof was between the
+// client and that member. It is believed as everything is that comes to the peer port: commands in raft's messages name their
+// callers in the same way.
+const callerHeader = "X-Keelson-Caller"
+
+// callerOf is on whose behalf another member asks: by the client's token, or by the name that the member vouches for.
+func (h *Handler) callerOf(ctx context.Context, r *http.Request) (auth.Caller, error) {
+	vouched := r.Header.Get(callerHeader)
+	if vouched == "" || r.Header.Get("Authorization") != "" {
+		return h.o.Caller(ctx)
+	}
+	return parseCaller(vouched)
+}
+
+// formatCaller is the header for a caller: the revision of users and roles that goes with the name, a space, the name, escaped.
+func formatCaller(who auth.Caller) string {
+	return strconv.FormatUint(who.Revision, 10) + " " + url.QueryEscape(who.User)
+}
+
+func parseCaller(text string) (who auth.Caller, err error) {
+	revision, name, _ := strings.Cut(text, " ")
+	if who.Revision, err = strconv.ParseUint(revision, 10, 64); err == nil {
+		who.User, err = url.QueryUnescape(name)
+	}
+	if err != nil {
+		return auth.Caller{}, fmt.Errorf("peer: %s %.100q: %w", callerHeader, text, err)
+	}
+	return who, nil
+}
+
+// vouchedFor is the header for who makes the call that ctx belongs to, if only this member can tell who that is.
+func vouchedFor(ctx context.Context) string {
+	who, ok := auth.CallerOf(ctx)
+	if !ok || who.User == "" || tokenOf(ctx) != "" {
+		return ""
+	}
+	return formatCaller(who)
 }
 
 // promoteHere promotes a learner on the member that leads.
@@ -121,7 +161,7 @@ func (p *Promoter) try(ctx context.Context, id uint64) ([]members.Member, error)
 		return nil, node.ErrNoLeader
 	}
 	reply, err := p.client.ask(ctx, urls, request{
-		method: http.MethodPost, path: "/members/promote/" + strconv.FormatUint(id, 10), authorization: tokenOf(ctx),
+		method: http.MethodPost, path: "/members/promote/" + strconv.FormatUint(id, 10), authorization: tokenOf(ctx), caller: vouchedFor(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"keelson/command"
 	"keelson/node"
 	"keelson/state"
+	"keelson/state/auth"
 	"keelson/state/members"
 )
 
@@ -144,5 +145,30 @@ func TestPromoteWhoseReplyIsLost(t *testing.T) {
 	}
 	if _, err := follower.promoter.Promote(t.Context(), 3); err != members.ErrNotLearner {
 		t.Errorf("when nothing got lost: %v", err)
+	}
+}
+
+// TestPromoteByCertificate: who has proven by a certificate who he is, and has no token, is named to the leader.
+func TestPromoteByCertificate(t *testing.T) {
+	fakes := newCluster(t, 2, long)
+	var got auth.Caller
+	fakes[0].change = func(ctx context.Context, op command.Op) (state.Result, error) {
+		got, _ = auth.CallerOf(ctx)
+		return state.Result{}, node.ErrLearnerNotReady
+	}
+	for _, who := range []auth.Caller{{User: "ann", Revision: 7}, {User: "a b/\u00e9\n%", Revision: 1 << 63}, {}} {
+		got = auth.Caller{}
+		if _, err := fakes[1].promoter.Promote(auth.WithCaller(t.Context(), who), 3); err != node.ErrLearnerNotReady || got != who {
+			t.Errorf("%v became %v, %v", who, got, err)
+		}
+	}
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(rpctypes.TokenFieldNameGRPC, "secret.1"))
+	if got := vouchedFor(auth.WithCaller(ctx, auth.Caller{User: "ann", Revision: 7})); got != "" {
+		t.Errorf("beside a token, %q", got)
+	}
+	for _, text := range []string{"x ann", "-1 ann", "1 %zz", ""} {
+		if who, err := parseCaller(text); err == nil {
+			t.Errorf("%q is %v", text, who)
+		}
 	}
 }

@@ -488,3 +488,34 @@ func TestNamesFromCertificates(t *testing.T) {
 		}
 	}
 }
+
+// A promotion by somebody who has nothing but a certificate goes through a follower, too: that one vouches for the name.
+func TestPromotionByCertificate(t *testing.T) {
+	ca := testkit.NewAuthority(t)
+	server := ca.Issue("server", testkit.Subject{CommonName: "server", Hosts: []string{"127.0.0.1", "localhost"}})
+	who := people{ca: ca, server: server}
+	c := testkit.NewCluster(t, 3, append([]string{"--bcrypt-cost=4", "--client-cert-auth", "--trusted-ca-file=" + ca.File,
+		"--cert-file=" + server.Cert, "--key-file=" + server.Key}, testkit.FastArgs...)...)
+	root, ann := ca.Issue("ofroot", testkit.Subject{CommonName: "root"}), ca.Issue("ofann", testkit.Subject{CommonName: "ann"})
+	for _, p := range c.Members {
+		p.TLS = who.as(t, root)
+	}
+	c.Start()
+	ctx := testContext(t)
+	withUsers(t, ctx, c.Client())
+	for _, p := range c.Members { // whoever leads
+		for _, asked := range []struct {
+			pair testkit.Pair
+			want error
+		}{{ann, rpctypes.ErrPermissionDenied}, {root, rpctypes.ErrMemberNotFound}} {
+			client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Endpoint}, TLS: who.as(t, asked.pair), Logger: zap.NewNop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { client.Close() })
+			if _, err := client.MemberPromote(ctx, 1); !errors.Is(err, asked.want) {
+				t.Errorf("through %s: %v, want %v", p.Name, err, asked.want)
+			}
+		}
+	}
+}
