@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,11 +13,30 @@ import (
 // little.
 const shrinkBytesMax = 1 << 30
 
+// shrinkMarginBytes is what must be left of the disk for others when the store is there twice.
+const shrinkMarginBytes = 16 << 20
+
+// roomToShrink refuses to rewrite a store that the disk can't hold twice: a store that finds the disk full ends the member.
+func (s *Server) roomToShrink() error {
+	disk, err := s.engine.fs.GetDiskUsage(s.engine.dir.State())
+	if err != nil {
+		return nil // nobody knows
+	}
+	if _, inUse := s.sizes(); uint64(inUse)+shrinkMarginBytes > disk.AvailBytes {
+		return fmt.Errorf("defragment: the disk has %d bytes left, and the %d bytes in use are rewritten before the old ones are given back: "+
+			"make room first; nothing was changed", disk.AvailBytes, inUse)
+	}
+	return nil
+}
+
 // shrink gives back disk space. Reads and writes go on meanwhile.
 func (s *Server) shrink(ctx context.Context) error {
 	before, _ := s.sizes()
 	if before > shrinkBytesMax && !s.config.Limits.QuotaEnforced {
 		return s.engine.machine.Flush()
+	}
+	if err := s.roomToShrink(); err != nil {
+		return err
 	}
 	start := time.Now()
 	s.logger.Info("starting defragment")

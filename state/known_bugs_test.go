@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -556,4 +557,37 @@ func TestUsersOverRestartsAndInstalls(t *testing.T) {
 	if err := may(b); err != auth.ErrDenied {
 		t.Errorf("after an install: %v", err)
 	}
+}
+
+// Known bug S14: permissions are asked for from anywhere while they change. Run under the race detector. What a view says is
+// one of the states that there were, never half of one.
+func TestS14PermissionsBesideChanges(t *testing.T) {
+	m := newMember(t)
+	m.do(everybodyNamed...)
+	stop := make(chan struct{})
+	var askers sync.WaitGroup
+	for range 3 {
+		askers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				v := m.m.View()
+				users := v.Users()
+				err := v.Authorize(auth.Caller{User: "ann", Revision: users.Revision()}, &command.Range{Key: []byte("k")})
+				v.Close()
+				if err != nil && err != auth.ErrDenied && err != auth.ErrOldRevision {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 200 {
+		m.do(&command.UserRevokeRole{Name: "ann", Role: "reader"}, &command.UserGrantRole{Name: "ann", Role: "reader"})
+	}
+	close(stop)
+	askers.Wait()
 }

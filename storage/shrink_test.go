@@ -3,9 +3,12 @@ package storage
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 func TestShrink(t *testing.T) {
@@ -41,5 +44,71 @@ func TestShrink(t *testing.T) {
 	}
 	if v, ok, err := db.Get(Meta, []byte("kept")); err != nil || !ok || string(v) != "1" {
 		t.Errorf("kept: %q %v %v", v, ok, err)
+	}
+}
+
+// Known bug A4: a crash at any moment of a rewrite leaves everything that was flushed before it.
+func TestCrashDuringShrink(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var images []*vfs.MemFS
+	var taking sync.Mutex
+	shrinking := false
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error {
+		taking.Lock()
+		defer taking.Unlock()
+		if shrinking && len(images) < 200 {
+			images = append(images, mem.CrashClone(vfs.CrashCloneCfg{
+				UnsyncedDataPercent: len(images) % 3 * 50, RNG: rand.New(rand.NewPCG(1, uint64(len(images)))),
+			}))
+		}
+		return nil
+	}))
+	o := Options{Dir: "db", MemtableBytes: 1 << 20, CacheBytes: 1 << 20}
+	o.FS = fs
+	db, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const keys = 300
+	for round := range 3 {
+		for i := range keys {
+			b := db.NewBatch()
+			b.Set(Tree, []byte{byte(i), byte(i >> 8)}, bytes.Repeat([]byte{byte(round)}, 500))
+			if err := b.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taking.Lock()
+	shrinking = true
+	taking.Unlock()
+	if err := db.Shrink(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	taking.Lock()
+	shrinking = false
+	taking.Unlock()
+	if len(images) < 10 {
+		t.Fatalf("only %d moments to crash at", len(images))
+	}
+	for n, image := range images {
+		o.FS = image
+		again, err := Open(o)
+		if err != nil {
+			t.Fatalf("image %d: %v", n, err)
+		}
+		for i := range keys {
+			v, ok, err := again.Get(Tree, []byte{byte(i), byte(i >> 8)})
+			if err != nil || !ok || !bytes.Equal(v, bytes.Repeat([]byte{2}, 500)) {
+				t.Fatalf("image %d: key %d: %d bytes, %v, %v", n, i, len(v), ok, err)
+			}
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
