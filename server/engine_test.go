@@ -19,6 +19,7 @@ import (
 
 	"keelson/config"
 	"keelson/env"
+	"keelson/internal/testkit"
 	"keelson/raftlog"
 	"keelson/server/bootstrap"
 	"keelson/state"
@@ -28,12 +29,7 @@ import (
 // freeURL is one on this machine that nobody listens on.
 func freeURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + testkit.FreeAddress(t) // outgoing connections do not take it meanwhile
 }
 
 // loadMember makes a configuration; settings given twice have the later value.
