@@ -159,10 +159,10 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 	return n.await(ctx, w)
 }
 
-// ProposeLater is Propose for a caller that does not wait: done is called with the outcome, once, perhaps before
-// ProposeLater returns, by a goroutine that others wait for. elsewhere has a function run on another goroutine than the
+// ProposeLater is Propose for a caller that does not wait: done is called with the outcome, perhaps before ProposeLater
+// returns. elsewhere has a function run on another goroutine than the
 // caller's. If there is an error, done is not called.
-func (n *Node) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done func(state.Result, error)) error {
+func (n *Node) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done LateOutcome) error {
 	_, first, err := n.join(op, n.caller(ctx), false, done)
 	if first {
 		elsewhere(n.help) // which may wait for the disk
@@ -226,7 +226,7 @@ var encodeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 const encodeBufferMax = 64 << 10
 
 // join puts a command among the proposals. first says that the caller has to help.
-func (n *Node) join(op command.Op, who auth.Caller, system bool, done func(state.Result, error)) (w *waiter, first bool, err error) {
+func (n *Node) join(op command.Op, who auth.Caller, system bool, done LateOutcome) (w *waiter, first bool, err error) {
 	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: op}
 	buf := encodeBuffers.Get().(*[]byte)
 	defer func() {

@@ -49,10 +49,14 @@ type batch struct {
 	change *raftpb.ConfChangeV2
 }
 
+// LateOutcome is called with the outcome of a command that nobody waits for, once, by a goroutine that others wait for unless
+// the command is alone.
+type LateOutcome func(res state.Result, alone bool, err error)
+
 // waiter is one caller. result and err are written before done is signalled.
 type waiter struct {
-	call   func(state.Result, error) // not nil: nobody waits, this is called instead
-	done   chan struct{}             // capacity 1
+	call   LateOutcome   // not nil: nobody waits, this is called instead
+	done   chan struct{} // capacity 1
 	result state.Result
 	err    error
 }
@@ -66,10 +70,10 @@ func (w *waiter) release() {
 	waiterPool.Put(w)
 }
 
-func (w *waiter) settle(r state.Result, err error) {
+func (w *waiter) settle(r state.Result, alone bool, err error) {
 	if call := w.call; call != nil {
 		w.release()
-		call(r, err)
+		call(r, alone, err)
 		return
 	}
 	w.result, w.err = r, err
@@ -82,7 +86,7 @@ func newProposals(origin uint64) *proposals {
 
 // join adds one encoded command and returns who waits for its result. first reports that the queue was empty, so that
 // the mover has to be told. The bytes are copied.
-func (p *proposals) join(encoded []byte, system bool, now time.Duration, call func(state.Result, error)) (w *waiter, first bool, err error) {
+func (p *proposals) join(encoded []byte, system bool, now time.Duration, call LateOutcome) (w *waiter, first bool, err error) {
 	limit := pendingBytesMax
 	if system {
 		limit += systemBytesMax
@@ -176,7 +180,7 @@ func (p *proposals) settle(id command.BatchID, results []state.Result) {
 		panic("node: a batch of other length than its results")
 	}
 	for i, w := range b.waiters {
-		w.settle(results[i], nil)
+		w.settle(results[i], len(b.waiters) == 1, nil)
 	}
 	p.recycle(b)
 }
@@ -189,7 +193,7 @@ func (p *proposals) fail(id command.BatchID, err error) {
 	}
 	p.failed.Add(uint64(len(b.waiters)))
 	for _, w := range b.waiters {
-		w.settle(state.Result{}, err)
+		w.settle(state.Result{}, false, err)
 	}
 	p.recycle(b)
 }

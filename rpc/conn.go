@@ -77,6 +77,7 @@ type conn struct {
 	listMax    int64 // bytes of a header list that the client takes
 	sending    []*stream
 
+	prompt  promptWriter  // nil: only the writer writes
 	holding bool          // the reader will wake the writer
 	asleep  bool          // the writer waits for wake
 	wake    chan struct{} // capacity 1
@@ -90,8 +91,9 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
+	prompt, _ := nc.(promptWriter)
 	return &conn{
-		server: s, net: nc, in: newInput(nc), blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find),
+		server: s, net: nc, prompt: prompt, in: newInput(nc), blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find),
 		streams: map[uint32]*stream{}, window: connWindowBytes,
 		sendWindow: windowBytes, windowInit: windowBytes, frameMax: frameBytesMax, listMax: 1 << 62,
 		wake: make(chan struct{}, 1), written: make(chan struct{}),

@@ -71,13 +71,21 @@ func (d *Deferred) Go(f func()) { d.s.conn.server.workers.run(task{f: f}) }
 
 // Complete gives the answer: a message, or an error for the status. The first time counts, of others it returns false. It
 // never waits, and may be called from any goroutine.
-func (d *Deferred) Complete(reply any, err error) (taken bool) {
+func (d *Deferred) Complete(reply any, err error) (taken bool) { return d.complete(reply, err, false) }
+
+// CompleteAndWrite is Complete for a goroutine that nobody waits for: if no other call of the connection is under way, it
+// writes the answer itself rather than wake another one for that.
+func (d *Deferred) CompleteAndWrite(reply any, err error) (taken bool) {
+	return d.complete(reply, err, true)
+}
+
+func (d *Deferred) complete(reply any, err error, prompt bool) (taken bool) {
 	if !d.taken.CompareAndSwap(false, true) {
 		return false
 	}
 	d.reply, d.err = reply, err
 	if d.steps.Add(1) == 2 {
-		d.answer()
+		d.answer(prompt)
 	}
 	return true
 }
@@ -85,15 +93,15 @@ func (d *Deferred) Complete(reply any, err error) (taken bool) {
 // returned is called when handler and interceptors have returned.
 func (d *Deferred) returned() {
 	if d.steps.Add(1) == 2 {
-		d.answer()
+		d.answer(true)
 	}
 }
 
-func (d *Deferred) answer() {
+func (d *Deferred) answer(prompt bool) {
 	for _, f := range d.hooks {
 		f(d.err)
 	}
-	d.s.answer(d.reply, d.err)
+	d.s.answer(d.reply, d.err, prompt)
 	d.s.ended()
 }
 

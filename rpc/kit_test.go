@@ -8,8 +8,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,8 +74,52 @@ func newKit(t testing.TB, o Options) *kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kit{t: t, server: New(o), listener: l,
+	return &kit{t: t, server: New(o), listener: stingyListener{l},
 		entered: make(chan context.Context, 10_000), release: make(chan struct{}, 10_000), left: make(chan error, 10_000)}
+}
+
+// stingyListener makes connections that can be written to without waiting, but take at once only some of it, in turn all, a
+// part, nothing; some can't after all.
+type stingyListener struct{ net.Listener }
+
+func (l stingyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &stingyConn{TCPConn: c.(*net.TCPConn), turn: stinginess.Add(1)}, nil
+}
+
+var stinginess atomic.Uint32
+
+type stingyConn struct {
+	*net.TCPConn
+	turn    uint32
+	writing atomic.Bool
+}
+
+func (c *stingyConn) WriteNow(b []byte) (int, error) {
+	c.turn++
+	switch c.turn % 8 {
+	case 0:
+		return 0, nil
+	case 1:
+		b = b[:len(b)/2]
+	case 2:
+		if c.turn > 1000 {
+			return 0, errors.ErrUnsupported
+		}
+	}
+	return c.Write(b)
+}
+
+// Write is for one at a time.
+func (c *stingyConn) Write(b []byte) (int, error) {
+	if !c.writing.CompareAndSwap(false, true) {
+		panic("two write at a time")
+	}
+	defer c.writing.Store(false)
+	return c.TCPConn.Write(b)
 }
 
 // serve begins to serve, until the test ends.

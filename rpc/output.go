@@ -22,6 +22,8 @@ const (
 	outBytesHigh = 256 << 10
 	// outBytesKept is the largest buffer that is used again.
 	outBytesKept = outBytesMax + 32<<10
+	// promptBytesMax is an output that is written by whoever has made it, if nobody else has something to add.
+	promptBytesMax = 16 << 10
 	// outBytesSmall is an output that is worth waiting a moment for more.
 	outBytesSmall = 1 << 10
 	// turnBytes is how much a stream may send before others with something to send have their turn.
@@ -38,7 +40,49 @@ func (c *conn) holdWriter() {
 func (c *conn) letWrite() {
 	c.mu.Lock()
 	c.holding = false
+	c.unlockAndWrite()
+}
+
+// promptWriter is a connection that can be written to without waiting. What it does not take is left to the writer.
+//
+// Errors: errors.ErrUnsupported, every time, if it can't after all.
+type promptWriter interface {
+	WriteNow(b []byte) (n int, err error)
+}
+
+// unlockAndWrite is unlockAndWake for a goroutine that nobody waits for. It writes a small output itself, if the writer sleeps:
+// to wake that costs more.
+func (c *conn) unlockAndWrite() {
+	if c.prompt == nil || !c.asleep || c.closing || !c.hasWork() || len(c.out) > promptBytesMax || c.canFill() {
+		c.unlockAndWake()
+		return
+	}
+	c.asleep = false // to the others it is as if the writer were at it
+	b := c.takeOutput()
+	c.mu.Unlock()
+	n, err := c.prompt.WriteNow(b)
+	c.mu.Lock()
+	switch {
+	case n == len(b):
+		c.spare = b[:0]
+	default: // if there was an error, the writer meets it too
+		c.out = append(b[n:len(b):len(b)], c.out...)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		c.prompt = nil
+	}
+	c.asleep = true
 	c.unlockAndWake()
+}
+
+// takeOutput takes what there is to write. The lock must be held.
+func (c *conn) takeOutput() (b []byte) {
+	b, c.out, c.spare = c.out, c.spare, nil
+	if c.drained != nil {
+		close(c.drained)
+		c.drained = nil
+	}
+	return b
 }
 
 // unlockAndWake unlocks, and wakes the writer if there is something for it to do.
@@ -110,12 +154,7 @@ func (c *conn) collect() (b []byte, last bool) {
 			c.mu.Lock()
 			continue
 		}
-		b, c.out, c.spare = c.out, c.spare, nil
-		if c.drained != nil {
-			close(c.drained)
-			c.drained = nil
-		}
-		return b, c.closing && !c.canFill()
+		return c.takeOutput(), c.closing && !c.canFill()
 	}
 }
 

@@ -17,12 +17,12 @@ func (s *stream) runUnary() (ended bool) {
 		d.returned()
 		return false
 	}
-	s.answer(reply, err)
+	s.answer(reply, err, true)
 	return true
 }
 
-// answer ends a unary call with its outcome.
-func (s *stream) answer(reply any, err error) {
+// answer ends a unary call with its outcome. prompt says that nobody waits for the goroutine, so that it may write.
+func (s *stream) answer(reply any, err error, prompt bool) {
 	var data mem.BufferSlice
 	var size int
 	var compressed byte
@@ -33,11 +33,11 @@ func (s *stream) answer(reply any, err error) {
 		s.finish(statusOf(err))
 		return
 	}
-	s.respond(data, size, compressed)
+	s.respond(data, size, compressed, prompt)
 }
 
 // respond sends the reply of a unary call and ends it, in one piece.
-func (s *stream) respond(data mem.BufferSlice, size int, compressed byte) {
+func (s *stream) respond(data mem.BufferSlice, size int, compressed byte, prompt bool) {
 	c := s.conn
 	c.mu.Lock()
 	if s.ending || !c.appendHeader(s) {
@@ -46,7 +46,11 @@ func (s *stream) respond(data mem.BufferSlice, size int, compressed byte) {
 	} else {
 		c.appendMessage(s, data, size, compressed)
 		c.finishLocked(s, nil)
-		c.unlockAndWake()
+		if prompt && len(c.streams) == 0 { // otherwise others may be about to answer, too
+			c.unlockAndWrite()
+		} else {
+			c.unlockAndWake()
+		}
 	}
 	s.cancellation.cancel(context.Canceled)
 }

@@ -38,7 +38,7 @@ func (s *Services) changeLater(
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
 	d.OnEnd(func(cause error) error { return wireError(s.o.Member.Abandon(cause)) })
-	err := s.o.Member.ProposeLater(ctx, op, d.Go, func(res state.Result, err error) {
+	err := s.o.Member.ProposeLater(ctx, op, d.Go, func(res state.Result, alone bool, err error) {
 		if err == nil {
 			err = res.Refusal
 		}
@@ -56,7 +56,11 @@ func (s *Services) changeLater(
 				return
 			}
 			h := s.header(res.Revision)
-			d.Complete(reply(&h, &res), nil)
+			if r := reply(&h, &res); alone {
+				d.CompleteAndWrite(r, nil)
+			} else {
+				d.Complete(r, nil)
+			}
 		case auth.ErrOldRevision: // users have changed since the call was let in
 			d.Go(func() {
 				res, err := s.propose(ctx, op)

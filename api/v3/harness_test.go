@@ -76,9 +76,12 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 }
 
 // ProposeLater is what a node does, with a goroutine for each.
-func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done func(state.Result, error)) error {
+func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done node.LateOutcome) error {
 	m.later.Add(1)
-	elsewhere(func() { done(m.Propose(ctx, op)) })
+	elsewhere(func() {
+		res, err := m.Propose(ctx, op)
+		done(res, m.proposals.Load()%2 == 0, err)
+	})
 	return nil
 }
 

@@ -99,7 +99,7 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 func (k *kv) answerRead(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	read := func() (any, error) { return some(k.readTxn(ctx, r)) }
 	if d := rpc.Defer(ctx); d != nil {
-		d.Go(func() { d.Complete(read()) })
+		d.Go(func() { d.CompleteAndWrite(read()) })
 		return d, nil
 	}
 	return read()

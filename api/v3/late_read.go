@@ -108,10 +108,10 @@ func (l *lateRead) local() {
 
 func (l *lateRead) complete(e *encoded, err error) {
 	if err != nil {
-		l.d.Complete(nil, err)
+		l.d.CompleteAndWrite(nil, err)
 		return
 	}
-	if !l.d.Complete(e, nil) {
+	if !l.d.CompleteAndWrite(e, nil) {
 		e.free()
 	}
 }

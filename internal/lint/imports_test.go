@@ -52,7 +52,7 @@ var few = map[string][]string{
 	"rpc":               nil,
 	"http1":             nil,
 	"server/certs":      {"config"},
-	"server/mux":        nil,
+	"server/mux":        {"internal/socket"},
 	"server/tracing":    nil,
 	"snapshot/etcdfile": nil,
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"keelson/internal/socket"
 )
 
 // Traffic counts bytes that went over connections. The zero value is ready.
@@ -37,8 +39,9 @@ type conn struct {
 	limit   *Limit   // that it counts for; nil: none
 	closed  sync.Once
 	first   [len(preface)]byte
-	length  int // first[:length] was read
-	next    int // first[next:length] is still to be yielded
+	prompt  func([]byte) (int, error) // WriteNow's; nil: not known yet
+	length  int                       // first[:length] was read
+	next    int                       // first[next:length] is still to be yielded
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -62,6 +65,30 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.traffic.Sent.Add(uint64(n))
 	}
 	return n, err
+}
+
+// WriteNow writes what the socket takes at once, perhaps nothing. Nobody may write in another way meanwhile.
+//
+// Errors: errors.ErrUnsupported on connections where that is not possible; then Write is to be used.
+func (c *conn) WriteNow(p []byte) (int, error) {
+	if c.prompt == nil {
+		c.prompt = promptOf(c.Conn)
+	}
+	n, err := c.prompt(p)
+	if c.traffic != nil {
+		c.traffic.Sent.Add(uint64(n))
+	}
+	return n, err
+}
+
+func promptOf(c net.Conn) func([]byte) (int, error) {
+	if under, ok := c.(*conn); ok {
+		return under.WriteNow
+	}
+	if p := socket.NewPrompt(c); p != nil {
+		return p.Write
+	}
+	return func([]byte) (int, error) { return 0, errors.ErrUnsupported }
 }
 
 // SyscallConn lets the options of the socket be set.
