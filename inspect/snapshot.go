@@ -15,6 +15,7 @@ import (
 	"keelson/internal/cli"
 	"keelson/server"
 	"keelson/snapshot/etcdfile"
+	"keelson/state"
 )
 
 func (t *tool) snapshotCommand() *cobra.Command {
@@ -172,6 +173,11 @@ func (t *tool) wouldRestore(o *foundingFlags, from server.Restoration) (err erro
 		return err
 	}
 	fmt.Fprintf(t.out, "would make %s: member %s of the new cluster %s, with %d keys at revision %d (+%d) from %s", o.dataDir, o.name, o.cluster, s.Keys, s.Revision, o.bump, r.Path)
+	if nodes, access, err := state.TreeNodes(r.Reader, r.Tree); err != nil {
+		return err
+	} else if nodes+access > 0 {
+		fmt.Fprintf(t.out, ", %d nodes of the v2 tree and %d of its users and roles", nodes, access)
+	}
 	if from.Directory != "" {
 		fmt.Fprintf(t.out, ", and then %d entries of the raft log, which ends at index %d of term %d", len(r.Log), r.Place.Index, r.Place.Term)
 	}

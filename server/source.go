@@ -19,6 +19,8 @@ type Source struct {
 	Path string
 	// Log is what was acknowledged after what the file shows; empty for a snapshot.
 	Log []*raftpb.Entry
+	// Tree is the v2 store; empty for a snapshot.
+	Tree state.TreeSource
 	// Place is the entry up to which file and log go, in the log of the cluster that they are from.
 	Place etcddir.Place
 	// Torn: etcd was killed in the midst of a write, which nobody was told of.
@@ -69,15 +71,25 @@ func (r Restoration) openDirectory() (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := dir.Log(s.Place.Index)
+	pairs := s.Place.Index
+	log, err := dir.Log(min(pairs, snapshot.Index), pairs)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; import from the directory of another member, or what the database alone holds: --snapshot %s --skip-hash-check", err, path), s.Close())
 	}
-	s.Log, s.Torn = log.Entries, log.Torn
-	if n := len(log.Entries); n > 0 {
-		s.Place = etcddir.Place{Index: log.Entries[n-1].GetIndex(), Term: log.Entries[n-1].GetTerm()}
+	s.Log, s.Torn = behind(log.Entries, pairs), log.Torn
+	s.Tree = state.TreeSource{Store: snapshot.Store, Log: behind(log.Entries, snapshot.Index)}
+	if n := len(s.Log); n > 0 {
+		s.Place = etcddir.Place{Index: s.Log[n-1].GetIndex(), Term: s.Log[n-1].GetTerm()}
 	}
 	return s, nil
+}
+
+// behind are the entries behind an index.
+func behind(entries []*raftpb.Entry, index uint64) []*raftpb.Entry {
+	for len(entries) > 0 && entries[0].GetIndex() <= index {
+		entries = entries[1:]
+	}
+	return entries
 }
 
 // indexOf is the place in the log up to which a database goes.
@@ -93,7 +105,7 @@ func indexOf(path string) (index uint64, err error) {
 
 // options are what the state is imported with.
 func (s *Source) options(r Restoration) state.ImportOptions {
-	return state.ImportOptions{Bump: r.BumpRevision, Log: s.Log, Hash: func(password string) ([]byte, error) {
+	return state.ImportOptions{Bump: r.BumpRevision, Log: s.Log, Tree: s.Tree, Hash: func(password string) ([]byte, error) {
 		return bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	}}
 }

@@ -29,6 +29,8 @@ type ImportOptions struct {
 	Bump int64
 	// Log is what etcd's raft log holds behind the file: entries that were acknowledged, and that the file does not show yet.
 	Log []*raftpb.Entry
+	// Tree is the v2 store of the etcd that the file is from. It does not count if the file has a v2 tree, which etcd's never do.
+	Tree TreeSource
 	// Hash hashes passwords that stand in the log, as they do before etcd 3.5. Required with a Log.
 	Hash func(password string) ([]byte, error)
 }
@@ -44,7 +46,7 @@ func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions)
 		return errors.Join(err, errors.New("state: import: there is a state already"))
 	}
 	m := importer{db: db, from: from, digest: xxhash.New()}
-	err := m.run(id)
+	err := m.run(id, o.Tree)
 	if err == nil {
 		err = replay(db, o.Log, o.Hash)
 	}
@@ -67,14 +69,14 @@ type importer struct {
 	newest mvcc.Revision
 }
 
-func (m *importer) run(id Identity) error {
+func (m *importer) run(id Identity, store TreeSource) error {
 	if err := m.importLeases(); err != nil {
 		return err
 	}
 	if err := m.importPairs(); err != nil {
 		return err
 	}
-	if err := m.importTree(len(id.Members)); err != nil {
+	if err := m.importTree(len(id.Members), store); err != nil {
 		return err
 	}
 	// The applied position comes last: a database without one holds no state.
@@ -223,18 +225,40 @@ func (m *importer) hold(b *storage.Batch, kv, prev *mvcc.KeyValue) error {
 // importBatchBytes is about how much of the tree is written in one batch.
 const importBatchBytes = 4 << 20
 
-// importTree takes over the v2 tree, if the file has one.
-func (m *importer) importTree(members int) error {
+// importTree takes over the v2 tree: the file's, if it has one, or etcd's store.
+func (m *importer) importTree(members int, store TreeSource) error {
 	b := m.db.NewBatch()
 	l := tree.NewLoader(b)
-	some := false
-	err := m.from.Tree(func(key, value []byte) error {
+	next := func() (*tree.Loader, error) {
 		if b.Len() > importBatchBytes {
 			if err := b.Commit(); err != nil {
-				return err
+				return nil, err
 			}
 			b = m.db.NewBatch()
 			l.Next(b)
+		}
+		return l, nil
+	}
+	some, err := m.importTreeRecords(next)
+	if err == nil && !some {
+		some, err = m.importStore(store, next)
+	}
+	if err != nil {
+		b.Discard()
+		return err
+	}
+	if !some {
+		tree.Bootstrap(b, members)
+	}
+	return b.Commit()
+}
+
+// importTreeRecords takes over the tree that the file has.
+func (m *importer) importTreeRecords(next func() (*tree.Loader, error)) (some bool, err error) {
+	err = m.from.Tree(func(key, value []byte) error {
+		l, err := next()
+		if err != nil {
+			return err
 		}
 		some = true
 		m.note(int64(len(key)), int64(len(value)))
@@ -242,16 +266,36 @@ func (m *importer) importTree(members int) error {
 		m.digest.Write(value)
 		return l.Record(key, value)
 	})
-	if err != nil {
-		b.Discard()
-		return err
+	if err != nil || !some {
+		return some, err
 	}
-	if some {
+	l, err := next()
+	if err == nil {
 		l.Finish(tree.Position{}, false)
-	} else {
-		tree.Bootstrap(b, members)
 	}
-	return b.Commit()
+	return true, err
+}
+
+// importStore takes over etcd's v2 store.
+func (m *importer) importStore(store TreeSource, next func() (*tree.Loader, error)) (some bool, err error) {
+	if len(store.Store) == 0 && len(store.Log) == 0 {
+		return false, nil
+	}
+	r, err := openStoreTree(store)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, r.db.Close()) }()
+	some, err = r.copyTo(next)
+	if err != nil || !some {
+		return some, err
+	}
+	return true, tree.Export(r.db, func(key, value []byte) error {
+		m.note(int64(len(key)), int64(len(value)))
+		m.digest.Write(key)
+		m.digest.Write(value)
+		return nil
+	})
 }
 
 func (m *importer) importAlarms(b *storage.Batch) error {

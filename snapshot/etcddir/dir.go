@@ -58,7 +58,7 @@ func (d *Dir) Snapshot() (Snapshot, error) {
 	if err != nil || len(names) == 0 {
 		return Snapshot{}, err
 	}
-	log, err := d.read(math.MaxUint64)
+	log, err := d.read(math.MaxUint64, 0)
 	if err != nil {
 		return Snapshot{}, err
 	}

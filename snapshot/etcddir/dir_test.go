@@ -54,7 +54,7 @@ func TestFixture(t *testing.T) {
 	if err != nil || s.Index != 14 || s.Term != 2 || !strings.Contains(string(s.Store), `"CurrentIndex"`) {
 		t.Errorf("snapshot at %v, %v: %.60s", s.Place, err, s.Store)
 	}
-	log, err := d.Log(0)
+	log, err := d.Log(0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestFixture(t *testing.T) {
 	}
 	all := uint64(len(log.Entries))
 	for after := range all + 3 {
-		part, err := d.Log(after)
+		part, err := d.Log(after, 0)
 		if err != nil || len(part.Entries) != int(max(all, after)-after) || part.Last(after) != max(all, after) {
 			t.Errorf("behind %d: %d entries up to %d, %v", after, len(part.Entries), part.Last(after), err)
 		}
@@ -196,7 +196,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Log(0); !errors.Is(err, ErrDamaged) {
+	if _, err := d.Log(0, 0); !errors.Is(err, ErrDamaged) {
 		t.Errorf("an empty log: %v", err)
 	}
 	for _, name := range []string{"0000000000000000-0000000000000000.wal", "0000000000000002-0000000000000007.wal"} {
@@ -204,7 +204,7 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := d.Log(0); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "between") {
+	if _, err := d.Log(0, 0); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "between") {
 		t.Errorf("a log with a file missing: %v", err)
 	}
 }

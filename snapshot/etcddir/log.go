@@ -28,6 +28,8 @@ type Log struct {
 	Snapshots []Place
 	// Torn: the last write was not finished.
 	Torn bool
+
+	pairs uint64 // up to there, entries about pairs have no data
 }
 
 // Place is a place in the log.
@@ -75,12 +77,12 @@ func walFiles(dir string) (files []walFile, err error) {
 	return files, nil
 }
 
-// Log reads the raft log from behind an index on. Everything is held in memory: as much as etcd writes between two snapshots at
-// most, if asked for what its database or snapshot lacks.
+// Log reads the raft log from behind an index on. Everything is held in memory, but that up to the index pairs only what is about
+// the v2 store and members has data: what is about pairs is in the database.
 //
 // Errors: ErrDamaged, also if the log does not reach back to the index.
-func (d *Dir) Log(after uint64) (*Log, error) {
-	l, err := d.read(after)
+func (d *Dir) Log(after, pairs uint64) (*Log, error) {
+	l, err := d.read(after, pairs)
 	if err == nil {
 		err = l.follows(after)
 	}
@@ -99,7 +101,7 @@ func (l *Log) follows(after uint64) error {
 }
 
 // read reads all files that may have something behind an index.
-func (d *Dir) read(after uint64) (*Log, error) {
+func (d *Dir) read(after, pairs uint64) (*Log, error) {
 	files, err := walFiles(d.wal)
 	if err != nil {
 		return nil, err
@@ -107,7 +109,7 @@ func (d *Dir) read(after uint64) (*Log, error) {
 	for after < math.MaxUint64 && len(files) > 1 && files[1].index <= after+1 {
 		files = files[1:]
 	}
-	l := &Log{}
+	l := &Log{pairs: pairs}
 	var r *records
 	for i, f := range files {
 		if r, err = l.readFile(r, filepath.Join(d.wal, f.name), after, i == len(files)-1); err != nil {
@@ -225,6 +227,32 @@ func (l *Log) takeEntry(e *raftpb.Entry, after uint64) error {
 	if n := len(l.Entries); n > 0 && e.GetTerm() < l.Entries[n-1].GetTerm() {
 		return fmt.Errorf("entry %d of term %d follows on one of term %d", i, e.GetTerm(), l.Entries[n-1].GetTerm())
 	}
+	if i <= l.pairs && isAboutPairs(e) {
+		e.Data = nil
+	}
 	l.Entries = append(l.Entries, e)
 	return nil
 }
+
+// isAboutPairs recognises entries that the v2 store has no part in.
+func isAboutPairs(e *raftpb.Entry) bool {
+	if e.GetType() != raftpb.EntryType_EntryNormal {
+		return false
+	}
+	if _, ok := DecodeTreeRequest(e.GetData()); ok {
+		return false
+	}
+	isAbout := true
+	eachField(e.GetData(), func(n protowire.Number, _ uint64, _ []byte) {
+		if n >= requestFieldCluster && n < requestFieldClusterEnd {
+			isAbout = false
+		}
+	})
+	return isAbout
+}
+
+// Fields of etcdserverpb.InternalRaftRequest about members and versions, which were in the v2 store before.
+const (
+	requestFieldCluster    protowire.Number = 1300
+	requestFieldClusterEnd protowire.Number = 1400
+)

@@ -39,6 +39,49 @@ func Export(r storage.Reader, yield func(key, value []byte) error) error {
 	return nil
 }
 
+// Kind is what a record that Export gives is about.
+type Kind int
+
+// The kinds.
+const (
+	KindOther  Kind = iota
+	KindNode        // a file or a directory
+	KindAccess      // a user or a role
+)
+
+// KindOf tells by its key what a record is about.
+func KindOf(key []byte) Kind {
+	switch {
+	case len(key) == 0:
+		return KindOther
+	case key[0] == keyNode:
+		return KindNode
+	case key[0] == keyUser || key[0] == keyRole:
+		return KindAccess
+	}
+	return KindOther
+}
+
+// Decode reads a record that Export gave, if it is that of a node or of an event. They alias the bytes.
+func Decode(key, value []byte) (*Node, *Event, error) {
+	if len(key) == 0 {
+		return nil, nil, fmt.Errorf("tree: %w: a record without a key", ErrOrder)
+	}
+	switch key[0] {
+	case keyNode:
+		n, err := decodeNode(decodePath(key[1:]), value)
+		return &n, nil, err
+	case keyEvent:
+		index, err := decodeEventKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		e, err := decodeEvent(index, value)
+		return nil, e, err
+	}
+	return nil, nil, nil
+}
+
 // Loader fills the tree of a cluster that is being founded with what comes from elsewhere. Indexes stay what they were.
 //
 //	Node..., Event..., User..., Role..., or Record for any of them ─► Finish
