@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 )
 
@@ -40,6 +41,10 @@ func (s *Server) shrink(ctx context.Context) error {
 	}
 	start := time.Now()
 	s.logger.Info("starting defragment")
+	_, inUseBefore := s.sizes()
+	s.logger.Info("defragmenting", zap.String("path", s.engine.dir.State()),
+		zap.Int64("current-db-size-bytes", before), zap.String("current-db-size", humanize.Bytes(uint64(before))),
+		zap.Int64("current-db-size-in-use-bytes", inUseBefore), zap.String("current-db-size-in-use", humanize.Bytes(uint64(inUseBefore))))
 	s.metrics.Defragmenting.Inc()
 	defer s.metrics.Defragmenting.Dec()
 	if err := s.engine.machine.Shrink(ctx); err != nil {
@@ -51,6 +56,8 @@ func (s *Server) shrink(ctx context.Context) error {
 	after, inUse := s.sizes()
 	s.logger.Info("finished defragmenting directory", zap.String("path", s.engine.dir.State()),
 		zap.Int64("current-db-size-bytes-diff", after-before), zap.Int64("current-db-size-bytes", after),
-		zap.Int64("current-db-size-in-use-bytes", inUse), zap.Duration("took", took))
+		zap.String("current-db-size", humanize.Bytes(uint64(after))),
+		zap.Int64("current-db-size-in-use-bytes", inUse), zap.String("current-db-size-in-use", humanize.Bytes(uint64(inUse))),
+		zap.Duration("took", took))
 	return nil
 }

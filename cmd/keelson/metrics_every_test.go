@@ -217,12 +217,13 @@ func (l *looker) check(row metricRow) (complaints []string) {
 	return complaints
 }
 
-// TestEveryMetric lets happen to a cluster whatever metrics count, and holds the scrapes against the list of those that etcd has.
+// TestEveryMetricAndLogLine lets happen to a cluster whatever metrics count, and holds the scrapes against the list of those that etcd
+// has, and the logs against the lines that tools wait for.
 //
-// Source: operations specification, 4.3.
-func TestEveryMetric(t *testing.T) {
+// Source: operations specification, 4.3 and 1.17.
+func TestEveryMetricAndLogLine(t *testing.T) {
 	c := testkit.NewCluster(t, 3, append([]string{
-		"--metrics=extensive", "--warning-apply-duration=1ns", "--snapshot-count=20",
+		"--metrics=extensive", "--warning-apply-duration=1ns", "--warning-unary-request-duration=1ns", "--snapshot-count=20",
 	}, testkit.FastArgs...)...)
 	for _, p := range c.Members {
 		if err := p.Begin(); err != nil {
@@ -245,11 +246,20 @@ func TestEveryMetric(t *testing.T) {
 	e.alarms()
 	e.tree()
 	e.brokenStream()
-	e.learner()
+	learner := e.learner()
 	e.lostQuorum()
 	e.lateLeader()
 	e.death()
 	l.stop()
+	members := append(slices.Clone(c.Members), learner)
+	for _, m := range c.Members {
+		m.Stop()
+	}
+	for _, line := range logLines {
+		if why := line.missing(members); why != "" {
+			t.Errorf("the log line %q %s", line.message, why)
+		}
+	}
 	for _, row := range metricRows(t) {
 		for _, complaint := range l.check(row) {
 			t.Errorf("%s %s", row.name, complaint)
@@ -458,7 +468,7 @@ func (e everything) brokenStream() {
 }
 
 // learner adds one, which is promoted too early, then given the state, then promoted.
-func (e everything) learner() {
+func (e everything) learner() *testkit.Process {
 	client := e.c.Client()
 	p, id := e.c.Add(true)
 	if _, err := client.MemberPromote(e.ctx, id); err == nil {
@@ -480,6 +490,7 @@ func (e everything) learner() {
 	e.must(err)
 	p.AwaitExit()
 	e.c.Members = e.c.Members[:3]
+	return p
 }
 
 // lostQuorum pauses all but the leader until what waits for them has failed.
