@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ var disruptions = []disruption{
 type action func(c *chaos, p *testkit.Process)
 
 // The first harmlessActions may be done while something is wrong, and may fail then.
-var actions = []action{(*chaos).moveLeader, (*chaos).compact, (*chaos).killAll, (*chaos).grow, (*chaos).remove, (*chaos).replace}
+var actions = []action{(*chaos).moveLeader, (*chaos).compact, (*chaos).killAll, (*chaos).grow, (*chaos).remove, (*chaos).replace, (*chaos).damage}
 
 const harmlessActions = 2
 
@@ -231,6 +232,30 @@ func (c *chaos) replace(p *testkit.Process) {
 	c.keepLog(fresh)
 	c.start(fresh)
 	c.serve(c.lab.Members)
+}
+
+// damage kills a member and spoils its store: it comes back by itself, with another member's state and its own log.
+func (c *chaos) damage(p *testkit.Process) {
+	c.count("damage")
+	p.Kill()
+	pattern := "*.sst"
+	if c.draw%2 == 0 {
+		pattern = "marker.manifest.*"
+	}
+	files, err := filepath.Glob(filepath.Join(p.DataDir, "member", "state*", pattern))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, path := range files {
+		truncate(c.t, path, size(c.t, path)/2)
+		if c.draw%2 == 0 {
+			remove(c.t, path)
+		}
+	}
+	c.start(p)
+	if len(files) > 0 && !p.Says("put another member's state in the place of the damaged one") {
+		c.t.Errorf("%s has not noticed that %s are damaged", p.Name, files)
+	}
 }
 
 func (c *chaos) id(p *testkit.Process) uint64 {
