@@ -301,6 +301,7 @@ func (c *conn) read() error {
 		}
 		w := c.hold()
 		w.in = append(w.in, c.first[0])
+		return nil // the rest is waited for as long as a request may take
 	}
 	return c.readNet()
 }

@@ -212,6 +212,26 @@ func (s *Server) stop() {
 	}
 }
 
+// Shed closes a connection that has no request under way, one that rests if there is any, and reports whether there was one.
+func (s *Server) Shed() bool {
+	var found *conn
+	s.mu.Lock()
+	for c := range s.conns {
+		idle := c.idle.Load()
+		if idle == 0 || c.polls() {
+			continue
+		}
+		if found = c; idle == atRest {
+			break
+		}
+	}
+	s.mu.Unlock()
+	if found != nil {
+		found.close()
+	}
+	return found != nil
+}
+
 // drain ends connections that do nothing, and reports whether any is left.
 func (s *Server) drain() (none bool) {
 	var rest []*conn

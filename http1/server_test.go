@@ -432,22 +432,37 @@ func TestSlowRequests(t *testing.T) {
 		}
 		quiet.send(get)
 		quiet.want("GET", "200 http1: GET /a b ")
+		quiet.send("G")
+		quiet.want("GET", "408 : 408 Request Timeout (close)")
 	})
 }
 
-// One that comes slowly is answered, and does not use up the time of the next one.
-func TestSlowRequestsThatCome(t *testing.T) {
-	const timeout = 2 * time.Second
-	bothWays(t, Options{RequestTimeout: timeout}, func(s *service) {
-		c := s.dial()
+// noted is a connection that takes note of its deadline.
+type noted struct {
+	net.Conn
+	deadline atomic.Int64 // 0: none
+}
+
+func (n *noted) SetReadDeadline(at time.Time) error {
+	n.deadline.Store(max(at.Unix(), 0))
+	return n.Conn.SetReadDeadline(at)
+}
+
+// A request that has begun has its time, and the next one does not have what is left of that.
+func TestTimeOfRequests(t *testing.T) {
+	s := newService(t, Options{}, false)
+	near, far := net.Pipe()
+	n := &noted{Conn: far}
+	s.server.take(n)
+	c := &client{t, near, bufio.NewReader(near)}
+	hasDeadline := func() int { return int(min(n.deadline.Load(), 1)) }
+	for range 3 {
 		c.send(get[:5])
-		await(t, "connections that wait for the rest", 1, s.connections)
+		await(t, "deadline of a request", 1, hasDeadline)
 		c.send(get[5:])
 		c.want("GET", "200 http1: GET /a b ")
-		time.Sleep(timeout + timeout/10)
-		c.send(get)
-		c.want("GET", "200 http1: GET /a b ")
-	})
+		await(t, "deadline of nothing", 0, hasDeadline)
+	}
 }
 
 // A client that takes nothing of its answers is given up, and with it what it has asked for.
@@ -475,6 +490,44 @@ func TestPanicEndsTheConnectionAlone(t *testing.T) {
 			t.Error("the connection goes on")
 		}
 		other.want("GET", "200 http1: GET /a b ")
+	})
+}
+
+// What can go goes: one connection each time, none with a request, a poll, or a request that has begun.
+func TestShed(t *testing.T) {
+	bothWays(t, Options{}, func(s *service) {
+		polling, begun := s.dial(), s.dial()
+		polling.send("GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n")
+		p := s.poll("/poll/a")
+		begun.send(get + get[:10])
+		begun.want("GET", "200 http1: GET /a b ")
+		var idle []*client
+		for range 3 {
+			c := s.dial()
+			c.send(get)
+			c.want("GET", "200 http1: GET /a b ")
+			idle = append(idle, c)
+		}
+		gone := 0
+		await(t, "connections that could go", len(idle), func() int {
+			if s.server.Shed() {
+				gone++
+			}
+			return gone
+		})
+		await(t, "connections that are left", 2, s.connections)
+		if s.server.Shed() {
+			t.Error("another one went")
+		}
+		for _, c := range idle {
+			if !c.ended() {
+				t.Error("one goes on")
+			}
+		}
+		p.Finish([]byte("x"))
+		polling.want("GET", "200 : x")
+		begun.send(get[10:])
+		begun.want("GET", "200 http1: GET /a b ")
 	})
 }
 

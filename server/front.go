@@ -25,8 +25,9 @@ import (
 const (
 	// grpcOverheadBytes is added to the limit of a request for what is around it in a message.
 	grpcOverheadBytes = 512 << 10
-	// readHeaderTimeout bounds how long an HTTP client may take for its headers.
-	readHeaderTimeout = 5 * time.Minute
+	// readHeaderTimeout bounds how long an HTTP client may take for its headers, headerBytesMax how large they are.
+	readHeaderTimeout = 30 * time.Second
+	headerBytesMax    = 64 << 10
 	// handshakeTimeout bounds how long a gRPC client may take to begin. The server can't stop before: it has to be well
 	// below the grace that calls are given then.
 	handshakeTimeout = 5 * time.Second
@@ -48,6 +49,7 @@ type front struct {
 	https   []*http.Server
 	simple  http1.Handler // of requests that need nothing of net/http; nil: there are none
 	simples map[*http.Server]*http1.Server
+	idle    idle // connections of https
 	muxes   []*mux.Mux
 	running sync.WaitGroup
 	closing chan struct{}
@@ -113,7 +115,7 @@ func (f *front) serveOn(l listener, h handlers) error {
 	if l.purpose == forMetrics { // those who look after the member
 		limit = nil
 	}
-	m, err := l.sorter(f.plane, f.traffic, limit)
+	m, err := l.sorter(f.plane, f.traffic, limit, f.shed)
 	if err != nil {
 		return err
 	}
@@ -158,6 +160,16 @@ func (f *front) before(h *http.Server) accepting {
 	return s
 }
 
+// shed closes a connection of HTTP/1.1 that has no request under way, and reports whether there was one.
+func (f *front) shed() bool {
+	for _, s := range f.simples {
+		if s.Shed() {
+			return true
+		}
+	}
+	return f.idle.shed()
+}
+
 // run runs one server in a goroutine that ends when the front stops. If it ends before, the member has failed.
 func (f *front) run(what string, serve func() error) {
 	f.running.Add(1)
@@ -174,7 +186,8 @@ func (f *front) run(what string, serve func() error) {
 
 func (f *front) newHTTP(h http.Handler, l config.Limits) *http.Server {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: zap.NewStdLog(f.logger),
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: zap.NewStdLog(f.logger),
+		ConnState: f.idle.note,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: int(min(l.MaxConcurrentStreams, math.MaxInt32)),
 			SendPingTimeout:      l.KeepaliveInterval, PingTimeout: l.KeepaliveTimeout,

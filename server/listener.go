@@ -140,8 +140,8 @@ func closeAll(list []listener) error {
 // sorter makes the mux in front of a listener.
 //
 // Errors: it is to speak TLS, and the plane has no certificate.
-func (l listener) sorter(plane *certs.Plane, traffic *mux.Traffic, limit *mux.Limit) (*mux.Mux, error) {
-	o := mux.Options{Traffic: traffic, Limit: limit, SecureOnly: !l.plain, Whole: l.purpose != forEverything}
+func (l listener) sorter(plane *certs.Plane, traffic *mux.Traffic, limit *mux.Limit, shed func() bool) (*mux.Mux, error) {
+	o := mux.Options{Traffic: traffic, Limit: limit, Shed: shed, SecureOnly: !l.plain, Whole: l.purpose != forEverything}
 	if l.secure {
 		protocols := []string{"h2", "http/1.1"}
 		if l.purpose == forGRPC {

@@ -69,7 +69,7 @@ func (p *peers) serve(l listener) error {
 		p.run(l, func() error { return p.http.Serve(l) })
 		return nil
 	}
-	m, err := l.sorter(p.s.planes.peers, nil, nil)
+	m, err := l.sorter(p.s.planes.peers, nil, nil, nil)
 	if err != nil {
 		return err
 	}

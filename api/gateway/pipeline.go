@@ -28,7 +28,20 @@ func Pipeline(o Options, v3, v2, rest http.Handler, log *zap.Logger) http.Handle
 		}
 		rest.ServeHTTP(w, r)
 	})
-	return rewritten(checkedHost(o.HostWhitelist, withOrigin(o.Origins, route), log))
+	return lastOfChunks(rewritten(checkedHost(o.HostWhitelist, withOrigin(o.Origins, route), log)))
+}
+
+// lastOfChunks makes a request that came in chunks the last one of its connection over HTTP/1. It may have had a length as
+// well, which net/http ignores without a word; then somebody in front of us may see another end of it than we do.
+//
+// Source: RFC 9112, 6.1.
+func lastOfChunks(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // rewritten serves the paths that the API had before it was finished.

@@ -118,3 +118,25 @@ func TestCORS(t *testing.T) {
 		})
 	}
 }
+
+// A request in chunks is the last one on its connection.
+func TestChunksEndTheConnection(t *testing.T) {
+	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	server := httptest.NewServer(Pipeline(Options{HostWhitelist: []string{"*"}}, nil, nil, ok, zap.NewNop()))
+	defer server.Close()
+	for _, chunked := range []bool{false, true} {
+		var body io.Reader = strings.NewReader("x")
+		if chunked {
+			body = io.MultiReader(body) // of a length that is not known
+		}
+		resp, err := http.Post(server.URL, "text/plain", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(text) != "x" || resp.Close != chunked {
+			t.Errorf("chunked %t: %q, %v, close %t", chunked, text, err, resp.Close)
+		}
+	}
+}

@@ -34,6 +34,7 @@ type Options struct {
 type Handler struct {
 	o         Options
 	hub       *Hub
+	forms     largeForms
 	clusterID []string // as a header
 	fields    []byte   // header lines of every answer by ServeHTTP1
 }
@@ -42,7 +43,7 @@ type Handler struct {
 func NewHandler(o Options) *Handler {
 	id := strconv.FormatUint(o.ClusterID, 16)
 	return &Handler{
-		o: o, hub: o.Hub, clusterID: []string{id},
+		o: o, hub: o.Hub, forms: make(largeForms, largeFormsMax), clusterID: []string{id},
 		fields: []byte(o.Fields + "Content-Type: application/json\r\nX-Etcd-Cluster-Id: " + id + "\r\n"),
 	}
 }

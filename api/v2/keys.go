@@ -17,8 +17,14 @@ func (h *Handler) keys(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header()["X-Etcd-Cluster-Id"] = h.clusterID
 	now := h.o.Clock.Now()
-	q, refusal := parseHTTP(r, now)
 	out := &httpOutlet{w: w, r: r, h: h}
+	leave, err := h.forms.enter(w, r)
+	if err != nil {
+		writeError(out, failureOf(err))
+		return
+	}
+	q, refusal := parseHTTP(r, now)
+	leave()
 	if refusal != nil {
 		writeError(out, refusal)
 		return

@@ -23,7 +23,8 @@ func (l *Limit) Count() (open int64, refused uint64) {
 	return l.open.Load(), l.turned.Load()
 }
 
-func (l *Limit) enter() bool {
+// tryEnter reports whether there was room for one more.
+func (l *Limit) tryEnter() bool {
 	if l == nil {
 		return true
 	}
@@ -31,6 +32,11 @@ func (l *Limit) enter() bool {
 		return true
 	}
 	l.open.Add(-1)
+	return false
+}
+
+// refuse takes note of a connection that there was no room for. It returns false.
+func (l *Limit) refuse() bool {
 	l.turned.Add(1)
 	l.refused(l.most)
 	return false

@@ -21,6 +21,9 @@ type Options struct {
 	Traffic *Traffic
 	// Limit bounds the connections, handed over or not, until they are closed. Nil: nobody counts.
 	Limit *Limit
+	// Shed closes a connection that nothing depends on, so that another one fits under Limit, and reports whether it has
+	// found one. Nil: there are none.
+	Shed func() bool
 	// Secure makes the TLS handshake of a connection that begins with one; ctx ends with DecideTimeout. It does not close
 	// the connection. Nil: TLS is not spoken.
 	Secure func(ctx context.Context, raw net.Conn) (*tls.Conn, error)
@@ -164,7 +167,7 @@ func (m *Mux) Close() error {
 
 // take begins to watch a new connection, and closes the oldest undecided one if there are too many.
 func (m *Mux) take(raw net.Conn) {
-	if !m.o.Limit.enter() {
+	if !m.enter() {
 		raw.Close()
 		return
 	}
@@ -181,6 +184,14 @@ func (m *Mux) take(raw net.Conn) {
 	p := &pending{conn: c}
 	p.at = m.waiting.PushBack(p)
 	m.sorting.Go(func() { m.sort(p) })
+}
+
+// enter reports whether there may be one connection more, for which another one may have to go.
+func (m *Mux) enter() bool {
+	if m.o.Limit.tryEnter() {
+		return true
+	}
+	return m.o.Shed != nil && m.o.Shed() && m.o.Limit.tryEnter() || m.o.Limit.refuse()
 }
 
 // sort hands one connection over when it has said enough, or closes it.
