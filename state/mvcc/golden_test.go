@@ -166,7 +166,7 @@ func goldenChanges(m *machine, a args) string {
 }
 
 func hashLine(m *machine, rev Revision) string {
-	h, err := m.s.HashKV(rev)
+	h, err := freshHashes(m.s).HashKV(rev)
 	if err != nil {
 		return err.Error() + "\n"
 	}

@@ -17,7 +17,7 @@ type Hash struct {
 	// Hash is a CRC-32C.
 	Hash uint32
 	// Compacted is the compaction floor that the hash was made under, -1: none. Only hashes made under the same one
-	// can be compared.
+	// can be compared. At the floor itself it may be an earlier one: see HashKV.
 	Compacted Revision
 	// Revision is the revision that was hashed.
 	Revision Revision
@@ -43,6 +43,9 @@ const (
 // member, and after a restart. It takes a scan of all versions or, for more than a million of them, several. Before
 // the first revision there is nothing, which has a hash too, whatever the floor.
 //
+// Of a revision that was compacted to, the hash from before is returned, with the floor from before, if it is remembered:
+// who hashes, compacts to what was hashed and hashes again finds the same, as with etcd.
+//
 // Errors: ErrCompacted, ErrFuture, ErrRetired.
 // Source: etcd v3 API, Maintenance.HashKV; compared with etcd 3.7.1.
 func (s *Store) HashKV(rev Revision) (Hash, error) { return s.hashKV(rev, hashEntriesMax) }
@@ -61,9 +64,9 @@ func (s *Store) hashKV(rev Revision, entriesMax int) (Hash, error) {
 		return Hash{}, err
 	}
 	h := Hash{Compacted: v.at.floor, Revision: rev, Current: v.at.revision}
-	if sum, ok := s.hashes.find(h); ok {
-		h.Hash = sum
-		return h, nil
+	if known, ok := s.hashes.find(rev, v.at.floor); ok {
+		known.Current = v.at.revision
+		return known, nil
 	}
 	it, err := s.db.Iter(storage.Versions, nil, nil)
 	if err != nil {
@@ -80,15 +83,16 @@ func (s *Store) hashKV(rev Revision, entriesMax int) (Hash, error) {
 	return h, nil
 }
 
-func (m *hashMemo) find(h Hash) (sum uint32, ok bool) {
+// find looks for the hash of rev under a floor, or at that floor under any before it.
+func (m *hashMemo) find(rev, floor Revision) (Hash, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, k := range m.hashes {
-		if k.Revision == h.Revision && k.Compacted == h.Compacted {
-			return k.Hash, true
+	for _, k := range slices.Backward(m.hashes) {
+		if k.Revision == rev && (k.Compacted == floor || rev == floor) {
+			return k, true
 		}
 	}
-	return 0, false
+	return Hash{}, false
 }
 
 func (m *hashMemo) add(h Hash) {

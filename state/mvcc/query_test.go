@@ -9,7 +9,7 @@ import (
 
 // TestEveryOptionAtEveryRevision asks a small store everything that can be asked, before and after a compaction.
 func TestEveryOptionAtEveryRevision(t *testing.T) {
-	tr := &trial{t: t, m: newMachine(t, storage.Options{}, Options{}), model: newModel()}
+	tr := &trial{t: t, m: newMachine(t, storage.Options{}, Options{}), model: newModel(), hashed: map[Revision]Hash{}}
 	apply := func(commands ...op) {
 		tr.m.run(func(tx *Tx) {
 			for _, o := range commands {

@@ -34,8 +34,9 @@ type trial struct {
 	m      *machine
 	model  *model
 	log    []logged
-	events []Event // of all runs, as the store gave them
-	copies []Event // what they looked like then
+	events []Event           // of all runs, as the store gave them
+	copies []Event           // what they looked like then
+	hashed map[Revision]Hash // newest ones
 }
 
 var trialKeys = []string{"a", "a\x00", "a\x00\x00", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "c\x01", "\x00", "\xff", "\xff\xff"}
@@ -53,7 +54,7 @@ func TestRandom(t *testing.T) {
 		if r.IntN(4) > 0 {
 			mo.fenceSpacing, mo.birthsKept = 1+r.IntN(4), 1+r.IntN(40)
 		}
-		tr := &trial{t: t, r: r, m: newMachine(t, so, mo), model: newModel()}
+		tr := &trial{t: t, r: r, m: newMachine(t, so, mo), model: newModel(), hashed: map[Revision]Hash{}}
 		for range 120 {
 			tr.step()
 			if t.Failed() {
@@ -345,6 +346,16 @@ func (tr *trial) hashes() {
 	if err != nil {
 		return
 	}
+	if got.Compacted != tr.model.floor && got.Revision == tr.model.floor { // remembered from before the compaction
+		if before := tr.hashed[got.Revision]; before.Hash != got.Hash || before.Compacted != got.Compacted {
+			tr.t.Fatalf("hash at %d: %+v, but before it was %+v", rev, got, before)
+		}
+		got, err = freshHashes(tr.m.s).HashKV(rev)
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+	}
+	tr.hashed[got.Revision] = got
 	want := tr.model.hashKV(rev)
 	if got.Hash != want || got.Compacted != tr.model.floor || got.Current != tr.model.rev {
 		tr.t.Fatalf("hash at %d: %+v, want %08x\nfloor %d\n%v", rev, got, want, tr.model.floor, tr.model)

@@ -1,0 +1,35 @@
+package mvcc
+
+import (
+	"testing"
+
+	"keelson/storage"
+)
+
+// Who hashes, compacts to what was hashed and hashes again finds the same; who did not hash before finds what is kept.
+func TestHashOfTheFloorIsRemembered(t *testing.T) {
+	m := newMachine(t, storage.Options{}, Options{})
+	m.put("a", "1")
+	m.put("a", "2")
+	m.del("a", "")
+	deleted := m.s.Revision()
+	m.put("a", "3")
+	before, err := m.s.HashKV(deleted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.compact(deleted)
+	m.removeAll()
+	m.put("b", "1")
+	after, err := m.s.HashKV(deleted)
+	if want := (Hash{before.Hash, -1, deleted, m.s.Revision()}); after != want || err != nil {
+		t.Errorf("after the compaction %+v, %v, want %+v", after, err, want)
+	}
+	fresh, err := freshHashes(m.s).HashKV(deleted)
+	if err != nil || fresh.Compacted != deleted || fresh.Hash == before.Hash {
+		t.Errorf("not remembered: %+v, %v", fresh, err)
+	}
+	if next, err := m.s.HashKV(deleted + 1); err != nil || next.Compacted != deleted {
+		t.Errorf("above the floor: %+v, %v", next, err)
+	}
+}
