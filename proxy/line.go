@@ -38,7 +38,8 @@ func (l *list) Set(text string) error {
 // String implements flag.Value.
 func (l *list) String() string { return strings.Join(*l, ",") }
 
-// parse reads `start [flags]` into a set of flags. done: nothing is left to do, with the exit code.
+// parse reads `start [flags]` into a set of flags; like etcd's, the line may have its word behind flags too. done: nothing is
+// left to do, with the exit code.
 func parse(set *flag.FlagSet, args []string, what string) (code int, done bool) {
 	set.SetOutput(io.Discard)
 	usage := func(w io.Writer) {
@@ -47,19 +48,18 @@ func parse(set *flag.FlagSet, args []string, what string) (code int, done bool) 
 		set.PrintDefaults()
 		set.SetOutput(io.Discard)
 	}
-	if len(args) == 0 || args[0] != "start" {
-		if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
-			usage(os.Stdout)
-			return 0, true
-		}
-		usage(os.Stderr)
-		return exitUsage, true
+	err := set.Parse(args) // as far as the first word
+	started := err == nil && set.NArg() > 0 && set.Arg(0) == "start"
+	if started {
+		err = set.Parse(set.Args()[1:])
 	}
-	err := set.Parse(args[1:])
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		usage(os.Stdout)
 		return 0, true
+	case err == nil && !started:
+		usage(os.Stderr)
+		return exitUsage, true
 	case err == nil && set.NArg() > 0:
 		err = fmt.Errorf("%q is not a valid flag", set.Arg(0))
 	}

@@ -81,7 +81,7 @@ func TestTCPGateway(t *testing.T) {
 	first, second := testkit.NewProcess(t), testkit.NewProcess(t)
 	first.Start()
 	at := testkit.FreeAddress(t)
-	h := startHelper(t, "ready to proxy client requests", "gateway", "start", "--listen-addr", at,
+	h := startHelper(t, "ready to proxy client requests", "gateway", "--listen-addr", at, "start",
 		"--endpoints="+second.Endpoint+",http://"+first.Endpoint, "--retry-delay=50ms")
 	for range 3 {
 		if err := put(at, nil); err != nil {
