@@ -248,4 +248,7 @@ func (in inbound) Fetch(ctx context.Context, from uint64, conn io.ReadWriter) {
 }
 
 // Removed implements transport.Handler.
-func (in inbound) Removed() { in.s.removed.note(errRemoved) }
+func (in inbound) Removed(by uint64) {
+	in.s.farewells.note(by)
+	in.s.removed.note(errRemoved)
+}

@@ -193,4 +193,4 @@ func (outsider) Bulk(context.Context, uint64, io.ReadWriter) {}
 func (outsider) Fetch(context.Context, uint64, io.ReadWriter) {}
 
 // Removed implements transport.Handler.
-func (o outsider) Removed() { o.s.removed.note(errRemoved) }
+func (o outsider) Removed(uint64) { o.s.removed.note(errRemoved) }

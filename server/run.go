@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -107,17 +106,10 @@ func serveUntilDone(c *config.Config, logger *zap.Logger) (os.Signal, error) {
 		return nil, s.Stop() // which says why
 	case <-s.Removed():
 		logRemoved(logger, c)
-		time.Sleep(max(removalGraceMin, removalGraceElections*c.Member.Election()))
+		s.linger()
 		return nil, stopLogged(s, c, logger)
 	}
 }
-
-// A member that was removed goes on answering for a while: so that those who wait for it hear of it, and so that others who
-// have not heard of the removal yet, and still count with its vote, have it to elect the leader who tells them.
-const (
-	removalGraceMin       = time.Second
-	removalGraceElections = 3
-)
 
 func logRemoved(logger *zap.Logger, c *config.Config) {
 	logger.Warn("server error", zap.Error(errRemoved))

@@ -64,12 +64,13 @@ type Server struct {
 	front     *front
 	caughtUp  *door // open when this member has applied again what it had applied before it was started
 
-	failed   failure
-	removed  failure // the cluster has removed this member
-	corrupt  failure // its state differs from the others'
-	checks   checks
-	stopOnce sync.Once
-	stopErr  error
+	failed    failure
+	removed   failure    // the cluster has removed this member
+	farewells *farewells // of those who know that
+	corrupt   failure    // its state differs from the others'
+	checks    checks
+	stopOnce  sync.Once
+	stopErr   error
 }
 
 // Start runs a member and returns when it serves clients: the cluster knows it, and its listeners accept. If ctx ends
@@ -118,7 +119,7 @@ func newServer(c *config.Config, logger *zap.Logger) *Server {
 	return &Server{
 		config: c, logger: logger, clock: env.SystemClock(), chance: env.SystemChance(),
 		failed: failure{happened: make(chan struct{})}, removed: failure{happened: make(chan struct{})},
-		corrupt: failure{happened: make(chan struct{})}, caughtUp: newDoor(),
+		farewells: newFarewells(), corrupt: failure{happened: make(chan struct{})}, caughtUp: newDoor(),
 	}
 }
 

@@ -25,7 +25,7 @@ func (c *counting) Receive(ms []*raftpb.Message) {
 	}
 }
 func (c *counting) Unreachable(uint64)                           {}
-func (c *counting) Removed()                                     {}
+func (c *counting) Removed(uint64)                               {}
 func (c *counting) Bulk(context.Context, uint64, io.ReadWriter)  {}
 func (c *counting) Fetch(context.Context, uint64, io.ReadWriter) {}
 

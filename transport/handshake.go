@@ -264,7 +264,7 @@ func (t *Transport) understand(resp *http.Response, p *peer) error {
 		reason := strings.TrimSpace(string(body))
 		// Whoever else is there now may not say that we are removed.
 		if resp.StatusCode == http.StatusGone && ok && h.cluster == t.o.ClusterID && h.from == p.id && h.to == t.o.MemberID {
-			t.reports.removed()
+			t.reports.removed(p.id)
 		}
 		return &RefusedError{Status: resp.StatusCode, Reason: reason}
 	}

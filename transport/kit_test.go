@@ -146,7 +146,7 @@ func (m *member) Receive(ms []*raftpb.Message) {
 }
 
 func (m *member) Unreachable(id uint64) { m.note(func() { m.unreachable[id]++ }) }
-func (m *member) Removed()              { m.note(func() { m.removed++ }) }
+func (m *member) Removed(uint64)        { m.note(func() { m.removed++ }) }
 
 func (m *member) Bulk(ctx context.Context, from uint64, conn io.ReadWriter) {
 	m.mu.Lock()

@@ -35,7 +35,7 @@ type Handler interface {
 	Fetch(ctx context.Context, from uint64, conn io.ReadWriter)
 	// Removed says that a peer refused a stream because this member was removed from the cluster. It may be said more
 	// than once, and by a peer that knows what this member does not know yet.
-	Removed()
+	Removed(by uint64)
 }
 
 // Options make a Transport.

@@ -109,7 +109,7 @@ func TestReports(t *testing.T) {
 	for range 3 {
 		r.unreachable(5)
 		r.unreachable(6)
-		r.removed()
+		r.removed(5)
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() { r.run(done, m); close(ended) }()

@@ -1,6 +1,9 @@
 package transport
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // reports carries what the handler is to be told from whoever notices it to one goroutine: so nobody who calls the
 // transport is called back from within. Reports about the same thing that nobody has passed on yet are one. The bound is
@@ -10,7 +13,7 @@ type reports struct {
 
 	mu   sync.Mutex
 	lost []uint64 // ids that Unreachable is due for
-	gone bool     // Removed is due
+	gone []uint64 // ids that Removed is due for
 }
 
 func newReports() *reports { return &reports{wake: make(chan struct{}, 1)} }
@@ -18,19 +21,18 @@ func newReports() *reports { return &reports{wake: make(chan struct{}, 1)} }
 func (r *reports) unreachable(id uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, known := range r.lost {
-		if known == id {
-			return
-		}
+	if !slices.Contains(r.lost, id) {
+		r.lost = append(r.lost, id)
 	}
-	r.lost = append(r.lost, id)
 	r.signal()
 }
 
-func (r *reports) removed() {
+func (r *reports) removed(by uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gone = true
+	if !slices.Contains(r.gone, by) {
+		r.gone = append(r.gone, by)
+	}
 	r.signal()
 }
 
@@ -51,13 +53,13 @@ func (r *reports) run(done <-chan struct{}, to Handler) {
 		}
 		r.mu.Lock()
 		lost, gone := r.lost, r.gone
-		r.lost, r.gone = nil, false
+		r.lost, r.gone = nil, nil
 		r.mu.Unlock()
 		for _, id := range lost {
 			to.Unreachable(id)
 		}
-		if gone {
-			to.Removed()
+		for _, id := range gone {
+			to.Removed(id)
 		}
 	}
 }
