@@ -441,7 +441,12 @@ func (s *Server) endStreams() {
 	s.tree.Close()
 }
 
+// emptyBytes is what a store is said to take before anything is in it: directories and files that are no tables take blocks
+// of the file system. It also keeps the size from ever being 0, by which clients divide.
+const emptyBytes = 16 << 10
+
+// sizes are the bytes that the store takes and those of them that hold something. What is not on disk yet counts as if it were.
 func (s *Server) sizes() (total, inUse int64) {
 	z := s.engine.machine.Sizes()
-	return int64(z.DiskBytes + z.MemtableBytes), int64(z.LiveBytes + z.MemtableBytes)
+	return int64(z.DiskBytes+z.UnflushedBytes) + emptyBytes, int64(z.LiveBytes+z.UnflushedBytes) + emptyBytes
 }

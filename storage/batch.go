@@ -84,9 +84,11 @@ func (b *Batch) Len() int { return b.b.Len() }
 
 // Commit makes the writes visible, without waiting for any disk, and ends the batch.
 func (b *Batch) Commit() error {
+	size := b.b.Len()
 	if err := b.b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("storage: commit of %d bytes: %w", b.b.Len(), err)
+		return fmt.Errorf("storage: commit of %d bytes: %w", size, err)
 	}
+	b.db.committed.Add(uint64(size))
 	return b.b.Close()
 }
 

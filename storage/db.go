@@ -28,6 +28,12 @@ type DB struct {
 	cache   *pebble.Cache
 	o       Options
 	flushes atomic.Uint64
+
+	// How much is only in memory, in bytes of batches, all counted since the database was opened.
+	// Invariant: covered <= covering <= committed.
+	committed atomic.Uint64 // written by batches
+	covering  atomic.Uint64 // by those before the newest flush began
+	covered   atomic.Uint64 // by those before the newest completed flush began
 }
 
 // ErrDamaged is in the error of an Open that found something else on the disk than was written there.
@@ -120,18 +126,21 @@ func (db *DB) Shrink(ctx context.Context) error {
 
 // Sizes tells how much the database holds.
 type Sizes struct {
-	DiskBytes     uint64 // tables, obsolete ones included
-	LiveBytes     uint64 // tables in use
-	MemtableBytes uint64
+	DiskBytes uint64 // files, obsolete ones included
+	LiveBytes uint64 // tables in use
+	// UnflushedBytes is what batches have written since the last flush. Memtables are allocated in large pieces: their size
+	// says little about a small store. What was written between the change of memtables and the beginning of their flush,
+	// which follow upon each other, is left out until the next flush.
+	UnflushedBytes uint64
 }
 
 // Sizes is cheap enough to be called once a second.
 func (db *DB) Sizes() Sizes {
 	m := db.p.Metrics()
 	return Sizes{
-		DiskBytes:     m.DiskSpaceUsage(),
-		LiveBytes:     uint64(m.Total().TablesSize),
-		MemtableBytes: m.MemTable.Size,
+		DiskBytes:      m.DiskSpaceUsage(),
+		LiveBytes:      uint64(m.Total().TablesSize),
+		UnflushedBytes: db.unflushed(),
 	}
 }
 
@@ -164,6 +173,12 @@ func (db *DB) Stats() Stats {
 		s.Levels = append(s.Levels, Level{Tables: m.Levels[i].TablesCount, Bytes: m.Levels[i].TablesSize})
 	}
 	return s
+}
+
+// unflushed reads covered first: both only grow, so the difference is never negative.
+func (db *DB) unflushed() uint64 {
+	covered := db.covered.Load()
+	return db.committed.Load() - covered
 }
 
 // Close closes the database without a flush: what was not flushed is applied again from the raft log.

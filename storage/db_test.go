@@ -261,11 +261,11 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit(t, db, func(b *Batch) { b.Set(Meta, []byte("a"), []byte("2")) })
+	if s := db.Sizes(); s.DiskBytes == 0 || s.LiveBytes == 0 || s.UnflushedBytes == 0 {
+		t.Errorf("sizes %+v", s)
+	}
 	if err := db.Checkpoint("copy"); err == nil || !strings.HasPrefix(err.Error(), "storage: checkpoint to copy: ") {
 		t.Errorf("a checkpoint over another: %v", err)
-	}
-	if s := db.Sizes(); s.DiskBytes == 0 || s.LiveBytes == 0 || s.MemtableBytes == 0 {
-		t.Errorf("sizes %+v", s)
 	}
 	closeTest(t, db)
 	copied, err := Open(Options{FS: fs, Dir: "copy", ReadOnly: true})

@@ -104,10 +104,12 @@ func (db *DB) pebble() *pebble.Options {
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				o.damaged(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
 			},
+			FlushBegin: func(pebble.FlushInfo) { db.covering.Store(db.committed.Load()) },
 			FlushEnd: func(i pebble.FlushInfo) {
 				if i.Err != nil {
 					return
 				}
+				db.covered.Store(db.covering.Load()) // one flush at a time
 				db.flushes.Add(1)
 				if o.Flushed != nil {
 					o.Flushed()

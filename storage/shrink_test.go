@@ -30,11 +30,17 @@ func TestShrink(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := db.Sizes()
+	if before.UnflushedBytes != 0 {
+		t.Errorf("%d bytes left in memory by a flush", before.UnflushedBytes)
+	}
 	b := db.NewBatch()
 	b.Set(Meta, []byte("kept"), []byte("1"))
 	b.DeleteRange(Versions, nil, nil)
 	if err := b.Commit(); err != nil {
 		t.Fatal(err)
+	}
+	if got := db.Sizes().UnflushedBytes; got == 0 || got > 200 {
+		t.Errorf("%d bytes in memory after a small batch", got)
 	}
 	if err := db.Shrink(context.Background()); err != nil {
 		t.Fatal(err)
