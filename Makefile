@@ -14,6 +14,7 @@ STEPS ?= 3000
 FUZZTIME ?= 5s
 DURATION ?= 1h
 BENCHFLAGS ?=
+E2EFLAGS ?=
 DATA_DIR ?= default.etcd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -21,7 +22,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: list
 list: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/keelson, static
@@ -49,6 +50,10 @@ test: build ## Run all tests, those that compare with etcd itself included
 	go test $(TESTFLAGS) ./...
 	cd peer && go test $(TESTFLAGS) ./...
 	cd peer/dashboards && go test $(TESTFLAGS) ./...
+
+.PHONY: test-etcd-e2e
+test-etcd-e2e: build ## Run etcd's own end-to-end tests against bin/ (E2EFLAGS='-quick', '-run TestCtlV3Get', ...)
+	cd peer && go run ./etcdtests -bin ../bin $(E2EFLAGS)
 
 .PHONY: race
 race: ## Run the tests of concurrent packages under the race detector
