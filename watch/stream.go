@@ -13,6 +13,8 @@ type Stream struct {
 	hub    *Hub
 	sender Sender
 
+	closing sync.Once // of Close
+
 	mu       sync.Mutex
 	changed  sync.Cond // control got shorter, draining ended, or the stream closed
 	closed   bool
@@ -244,8 +246,12 @@ func (s *Stream) Progress() {
 	s.startDraining()
 }
 
-// Close ends all watchers. No response is handed to the sender any more, but one may be under way: see Wait.
-func (s *Stream) Close() {
+// Close ends all watchers. No response is handed to the sender any more, but one may be under way: see Wait. Whoever calls it,
+// also while somebody else does, finds the stream gone from the hub when it returns.
+func (s *Stream) Close() { s.closing.Do(s.leave) }
+
+// leave takes the stream out of the hub.
+func (s *Stream) leave() {
 	ended, ok := s.close()
 	if !ok {
 		return
