@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"keelson/command"
 	"keelson/leader"
 	"keelson/replica"
+	"keelson/state"
 	"keelson/state/members"
 )
 
@@ -308,16 +310,24 @@ func TestLeasesAreNotRenewedByWhoHasGivenLeadershipAway(t *testing.T) {
 
 func TestVotersAreNotPromoted(t *testing.T) {
 	c := newTrio(t)
-	leader := c.rigs[c.leader()]
-	leader.propose(&command.Put{Key: []byte("a")})
-	behind := func(p replica.Progress) bool { return p.Match < leader.node.Status().Applied }
+	c.rigs[c.leader()].propose(&command.Put{Key: []byte("a")})
 	for _, r := range c.rigs {
-		until(func() bool { return !slices.ContainsFunc(leader.node.Progress(), behind) })
-		result, err := leader.node.ChangeMembers(context.Background(), &command.MemberPromote{ID: r.id})
+		leader, result, err := c.promote(r.id)
 		if err != nil || result.Refusal != members.ErrNotLearner {
 			t.Errorf("promotion of %d, which leads: %t: %v, refusal %v", r.id, r == leader, err, result.Refusal)
 		}
 	}
+}
+
+// promote asks the leader to promote a member, and again as long as it is told that this one has not caught up, or that another
+// leads by now.
+func (c *trio) promote(id uint64) (leader *rig, result state.Result, err error) {
+	until(func() bool {
+		leader = c.rigs[c.leader()]
+		result, err = leader.node.ChangeMembers(context.Background(), &command.MemberPromote{ID: id})
+		return !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrLearnerNotReady)
+	})
+	return leader, result, err
 }
 
 func TestHandOver(t *testing.T) {
