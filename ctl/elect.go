@@ -77,10 +77,7 @@ func (s *session) campaign(c *clientv3.Client, election, proposal string) error 
 	defer held.Close()
 	office := concurrency.NewElection(held, election)
 	if err := office.Campaign(stopped, proposal); err != nil {
-		if stopped.Err() != nil {
-			return nil
-		}
-		return err
+		return firstOf(stopped.Err(), err)
 	}
 	if err := s.showKey(stopped, c, office.Key()); err != nil {
 		return err

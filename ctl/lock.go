@@ -45,10 +45,7 @@ func (s *session) lock(name string, command []string, ttlSeconds int) error {
 	defer held.Close()
 	mutex := concurrency.NewMutex(held, name)
 	if err := mutex.Lock(stopped); err != nil {
-		if stopped.Err() != nil {
-			return nil // nothing is held
-		}
-		return err
+		return firstOf(stopped.Err(), err)
 	}
 	unlock := func() error {
 		ctx, cancel := closeSoon()
@@ -71,6 +68,14 @@ func (s *session) lock(name string, command []string, ttlSeconds int) error {
 	case <-held.Done():
 		return errors.New("session expired")
 	}
+}
+
+// firstOf is the signal that ended a wait, if one did, rather than what the wait made of it.
+func firstOf(stopped, err error) error {
+	if stopped != nil {
+		return stopped
+	}
+	return err
 }
 
 // showKey prints what a lock or an election stands for.

@@ -104,8 +104,9 @@ func (s *session) copyTo(ctx context.Context, from, to *clientv3.Client, o *mirr
 			progress.Add(int64(n))
 		}
 	}
-	syncer := mirror.NewSyncer(from, o.prefix, o.rev)
-	if o.rev == 0 { // a revision says that what was before is there already
+	before := max(o.rev-1, 0) // the syncer takes the revision that it follows upon
+	syncer := mirror.NewSyncer(from, o.prefix, before)
+	if before == 0 { // a revision says that what was before is there already
 		pages, failed := syncer.SyncBase(ctx)
 		for page := range pages {
 			for _, kv := range page.Kvs {

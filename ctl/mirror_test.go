@@ -34,21 +34,7 @@ func TestMirror(t *testing.T) {
 	go func() {
 		ended <- s.copyTo(ctx, from, to, &mirrorOptions{prefix: "app/", destPrefix: "copy/", opsMax: 2})
 	}()
-	await := func(want string) {
-		t.Helper()
-		watch := to.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithRev(1))
-		for {
-			if got := dump(t, to); got == want {
-				return
-			}
-			select {
-			case <-watch:
-			case <-time.After(time.Minute):
-				t.Fatalf("the mirror has %q, want %q", dump(t, to), want)
-			}
-		}
-	}
-	await("copy/gone=1 copy/old=1 ")
+	awaitDump(ctx, t, to, "copy/gone=1 copy/old=1 ")
 	put("app/new", "2")
 	if _, err := from.Delete(t.Context(), "app/gone"); err != nil {
 		t.Fatal(err)
@@ -56,10 +42,47 @@ func TestMirror(t *testing.T) {
 	if _, err := from.Txn(t.Context()).Then(clientv3.OpPut("app/a", "1"), clientv3.OpPut("app/b", "1"), clientv3.OpPut("app/c", "1")).Commit(); err != nil {
 		t.Fatal(err)
 	}
-	await("copy/a=1 copy/b=1 copy/c=1 copy/new=2 copy/old=1 ")
+	awaitDump(ctx, t, to, "copy/a=1 copy/b=1 copy/c=1 copy/new=2 copy/old=1 ")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("the mirror ended with %v", err)
+	}
+}
+
+// TestMirrorFromRevision follows from a revision on, that one included, and copies nothing from before it.
+func TestMirrorFromRevision(t *testing.T) {
+	source, target := testkit.NewProcess(t), testkit.NewProcess(t)
+	source.Start()
+	target.Start()
+	from, to := source.Client(), target.Client()
+	for _, key := range []string{"a", "b", "c"} { // at revisions 2, 3 and 4
+		if _, err := from.Put(t.Context(), key, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	s := newSession("etcdctl", true, Streams{In: strings.NewReader(""), Out: &lockedWriter{w: &bytes.Buffer{}}, Err: &bytes.Buffer{}})
+	go func() { ended <- s.copyTo(ctx, from, to, &mirrorOptions{rev: 3, opsMax: 128}) }()
+	awaitDump(ctx, t, to, "b=1 c=1 ")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the mirror ended with %v", err)
+	}
+}
+
+func awaitDump(ctx context.Context, t *testing.T, c *clientv3.Client, want string) {
+	t.Helper()
+	watch := c.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithRev(1))
+	for {
+		if got := dump(t, c); got == want {
+			return
+		}
+		select {
+		case <-watch:
+		case <-time.After(time.Minute):
+			t.Fatalf("the mirror has %q, want %q", dump(t, c), want)
+		}
 	}
 }
 

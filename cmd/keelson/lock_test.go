@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -205,6 +206,35 @@ func TestEtcdctlElect(t *testing.T) {
 	second.stop(t)
 }
 
+// TestInterruptedWait stops etcdctl and our own program of that name while they wait for what somebody else holds: nothing
+// was reached, and they say so.
+func TestInterruptedWait(t *testing.T) {
+	testkit.Need(t, "etcdctl")
+	p := testkit.NewProcess(t)
+	p.Start()
+	ours := filepath.Join(t.TempDir(), "etcdctl")
+	if err := os.Symlink(testkit.Binary(t), ours); err != nil {
+		t.Fatal(err)
+	}
+	startEtcdctl(t, p, "lock", "mutex").lines(t, 1)
+	startEtcdctl(t, p, "elect", "vote", "one").lines(t, 2)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c := p.Client()
+	for _, program := range []string{"etcdctl", ours} {
+		for _, args := range [][]string{{"lock", "mutex"}, {"elect", "vote", "two"}} {
+			waiting := startClient(t, p, program, args...)
+			awaitCount(ctx, t, c, args[1]+"/", 2)
+			waiting.stop(t)
+			err := waiting.cmd.Wait()
+			if code := waiting.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(waiting.errors.String(), "Error: context canceled") {
+				t.Errorf("%s %v ended by %v: %q", program, args, err, waiting.errors.String())
+			}
+			awaitCount(ctx, t, c, args[1]+"/", 1)
+		}
+	}
+}
+
 // running is an etcdctl that goes on until it is stopped.
 type running struct {
 	cmd    *exec.Cmd
@@ -214,7 +244,12 @@ type running struct {
 
 func startEtcdctl(t *testing.T, p *testkit.Process, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: exec.Command("etcdctl", append([]string{"--endpoints=" + p.Endpoint}, args...)...), output: make(chan string, 16)}
+	return startClient(t, p, "etcdctl", args...)
+}
+
+func startClient(t *testing.T, p *testkit.Process, program string, args ...string) *running {
+	t.Helper()
+	r := &running{cmd: exec.Command(program, append([]string{"--endpoints=" + p.Endpoint}, args...)...), output: make(chan string, 16)}
 	r.cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 	r.cmd.Stderr = &r.errors
 	out, err := r.cmd.StdoutPipe()
