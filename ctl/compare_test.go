@@ -169,7 +169,7 @@ var (
 	untilLines = regexp.MustCompile(`^@(\d+) `)
 	assigned   = regexp.MustCompile(`^(?:[A-Z_]+=\S* |-u [A-Z_]+ )+`)
 	leaseSeen  = regexp.MustCompile(`lease ([0-9a-f]{16}) granted`)
-	memberSeen = regexp.MustCompile(`Member ([0-9a-f]{15,16}) added`)
+	memberSeen = regexp.MustCompile(`Member +([0-9a-f]{1,16}) added`)
 )
 
 // say carries out one line and returns, normalised, what came of it.
@@ -252,6 +252,7 @@ var normal = []struct {
 	{regexp.MustCompile(`\b(lease|Member|cluster|from|to)( +)[0-9a-f]{10,16}\b`), `$1$2-ID-`},
 	{regexp.MustCompile(`ETCD_INITIAL_CLUSTER="[^"]*"`), `ETCD_INITIAL_CLUSTER="..."`}, // in the order of ids, which are drawn
 	{regexp.MustCompile(`\b(nm|el)/[0-9a-f]{10,16}\b`), `$1/-ID-`},
+	{regexp.MustCompile(`(?m)^[0-9a-f]{16}$`), `ID`}, // of digits alone, too
 	{regexp.MustCompile(`\b\d{10,20}\b`), `N`},
 	{regexp.MustCompile(`\b[0-9a-f]{12,16}\b`), `ID`},
 	{regexp.MustCompile(`"key":"(bm0v|ZWwv)[^"]*"`), `"key":"$1..."`}, // ends with a lease's id
