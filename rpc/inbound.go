@@ -116,7 +116,9 @@ func (s *stream) beginMessage(here int) error {
 	in.length = int(length)
 	in.partial = newBody(min(in.length, bodyBytesMin))
 	if need := in.length - here - in.window; need > 0 {
-		s.conn.grant(s, need)
+		// And a whole window more: a client whose window is used up by the last byte of a message may not say that it was the last
+		// (Node does not).
+		s.conn.grant(s, need+windowBytes)
 	}
 	return nil
 }

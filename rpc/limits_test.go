@@ -271,3 +271,36 @@ func waitFor(t testing.TB, condition func() bool) {
 		}
 	}
 }
+
+// A message that is longer than a window gets more of one than it needs: a client that has sent its last byte with the last
+// of the window, as Node's, might never say that it was the last.
+func TestLongMessagesDoNotUseUpTheWindow(t *testing.T) {
+	k := newTestKit(t, Options{})
+	r := k.rawClient().hello()
+	r.headers(1, false, callFields(unaryPath)...)
+	b, err := proto.Marshal(&pb.SimpleRequest{ResponseSize: 1, Payload: &pb.Payload{Body: make([]byte, 70_000)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := prefixed(string(b))
+	for sent := 0; sent < windowBytes; {
+		n := min(frameBytesMax, windowBytes-sent)
+		r.data(1, false, message[sent:sent+n])
+		sent += n
+	}
+	more := 0
+	for more == 0 {
+		f, err := r.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, ok := f.(*http2.WindowUpdateFrame); ok && w.StreamID == 1 {
+			more = int(w.Increment)
+		}
+	}
+	if rest := len(message) - windowBytes; more <= rest {
+		t.Errorf("%d bytes more for %d", more, rest)
+	}
+	r.data(1, true, message[windowBytes:])
+	r.want(1, "200 0")
+}
