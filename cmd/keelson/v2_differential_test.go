@@ -77,8 +77,8 @@ func normalV2(v any) any {
 					v[k] = fmt.Sprintf("a moment, %v, %v", err, strings.HasSuffix(f, "Z"))
 				}
 			case float64:
-				if k == "ttl" { // requests of both are not made at the same moment
-					v[k] = float64(int64(f+5) / 10 * 10)
+				if k == "ttl" { // requests of both are not made at the same moment, nor within few seconds of each other
+					v[k] = float64(int64(f+50) / 100 * 100)
 				}
 			default:
 				v[k] = normalV2(field)
