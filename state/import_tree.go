@@ -74,7 +74,7 @@ func openStoreTree(s TreeSource) (*treeReplay, error) {
 		return nil, err
 	}
 	r := &treeReplay{db: db}
-	if err := r.load(store); err == nil {
+	if err = r.load(store); err == nil {
 		err = r.run(s.Log)
 	}
 	if err != nil {
