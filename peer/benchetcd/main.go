@@ -56,6 +56,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	var failures []error
 	ran := false
+	tables := map[string]*table{}
 	for _, scenario := range scenarios() {
 		if !s.match.MatchString(scenario.name) || scenario.huge && !s.huge {
 			continue
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string) error {
 		ran = true
 		table, err := compare(ctx, s, scenario)
 		table.write(os.Stdout)
+		tables[scenario.name] = table
 		if err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", scenario.name, err))
 			fmt.Fprintf(os.Stdout, "  failed: %v\n", err)
@@ -71,6 +73,7 @@ func run(ctx context.Context, args []string) error {
 			return ctx.Err()
 		}
 	}
+	writeBars(os.Stdout, tables)
 	if !ran {
 		return errors.New("no scenario of that name; -list shows them")
 	}

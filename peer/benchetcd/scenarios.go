@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -101,10 +102,46 @@ func putMany(ctx context.Context, b *bed) error {
 
 func putOne(ctx context.Context, b *bed) error {
 	l, err := b.bench(ctx, "put --in-flight 1 --duration "+b.seconds())
+	if err != nil {
+		return err
+	}
+	b.throughput("put", l)
+	sync, err := syncTime(b.settings.dir)
 	if err == nil {
-		b.throughput("put", l)
+		b.report("sync of the disk, p50", "ms", millis(sync))
+		b.report("put p50 beyond a sync of the disk", "ms", millis(l.P50-sync))
 	}
 	return err
+}
+
+// syncTime is the median of what it takes to write 512 bytes into a file that is there and have them on disk, alone.
+func syncTime(dir string) (time.Duration, error) {
+	f, err := os.CreateTemp(dir, "benchetcd-sync-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	const writes, bytes = 300, 512
+	if _, err := f.Write(make([]byte, writes*bytes)); err != nil {
+		return 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	var took []time.Duration
+	for i := range writes {
+		begin := time.Now()
+		if _, err := f.WriteAt(make([]byte, bytes), int64(i*bytes)); err != nil {
+			return 0, err
+		}
+		if err := syncData(f); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
 }
 
 func getMany(ctx context.Context, b *bed) error {
@@ -321,6 +358,8 @@ func compact(ctx context.Context, b *bed) error {
 		return err
 	}
 	b.report("put p99 with compaction", "ms", millis(busy.P99))
+	b.report("put p50, with compaction against without", "", float64(busy.P50)/float64(quiet.P50))
+	b.report("put p99, with compaction against without", "", float64(busy.P99)/float64(quiet.P99))
 	b.report("put p999 without compaction", "ms", millis(quiet.P999))
 	b.report("put p999 with compaction", "ms", millis(busy.P999))
 	b.report("puts per second without compaction", "1/s", quiet.PerSec)

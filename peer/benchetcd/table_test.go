@@ -68,3 +68,28 @@ func TestRepliesMustCarryPairs(t *testing.T) {
 		t.Error("empty replies were taken for pairs")
 	}
 }
+
+func TestBars(t *testing.T) {
+	put := &table{rows: []*row{
+		{name: "put per second", unit: "1/s", values: [2][]float64{{10_000}, {36_000}}},
+		{name: "server CPU per put", unit: "us", values: [2][]float64{{60}, {17}}},
+	}}
+	var out bytes.Buffer
+	writeBars(&out, map[string]*table{"put": put})
+	for _, want := range []string{
+		`put: put per second \(1/s\) +10000 +36000 +>= 3\.5 x etcd  met`, `put: server CPU per put \(us\) +60\.0 +17\.0 +<= 16  missed`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out.String()) {
+			t.Errorf("no %s in\n%s", want, out.String())
+		}
+	}
+	names := map[string]bool{}
+	for _, sc := range scenarios() {
+		names[sc.name] = true
+	}
+	for _, b := range bars {
+		if !names[b.scenario] {
+			t.Errorf("a goal for %q, which is no scenario", b.scenario)
+		}
+	}
+}
