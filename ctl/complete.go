@@ -18,7 +18,7 @@ const completedKeys = 200
 
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
-// completeArguments lets the shell ask the cluster: keys for commands that take keys, ids with names for those that take
+// completeArguments lets the shell ask the cluster: keys for commands that take keys, names with ids for those that take
 // members, users and roles likewise, contexts from their file.
 func (s *session) completeArguments(root *cobra.Command) {
 	kinds := map[string]completer{
@@ -88,7 +88,11 @@ func (s *session) completeMembers(cmd *cobra.Command, args []string, typed strin
 			return nil, err
 		}
 		for _, m := range r.Members {
-			list = append(list, fmt.Sprintf("%x\t%s", m.ID, m.Name))
+			if m.Name == "" { // it has not started yet
+				list = append(list, fmt.Sprintf("%x\t%s", m.ID, strings.Join(m.PeerURLs, ",")))
+				continue
+			}
+			list = append(list, fmt.Sprintf("%s\t%x", m.Name, m.ID))
 		}
 		return list, nil
 	})

@@ -79,8 +79,8 @@ func envName(flag string) string {
 // otherVariables are ETCDCTL_ variables that stand for no flag.
 var otherVariables = []string{"ETCDCTL_API", watchKeyVariable, watchEndVariable}
 
-// applyEnvironment sets what variables say. A flag on the command line and its variable together are an error, as etcdctl
-// has it: nobody could tell which was meant.
+// applyEnvironment sets what variables say. A flag on the command line and its variable together are an error for etcdctl; for
+// keelson the flag counts.
 func (s *session) applyEnvironment() error {
 	environment := map[string]string{}
 	for _, pair := range s.environ() {
@@ -95,6 +95,8 @@ func (s *session) applyEnvironment() error {
 		value, isSet := environment[name]
 		switch {
 		case !isSet || f.Annotations[notInEnvironment] != nil:
+		case f.Changed && !s.plain: // what is said now counts
+			known[name] = true
 		case f.Changed:
 			conflict = name
 		case value != "":

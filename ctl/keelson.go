@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -110,12 +111,33 @@ func (s *session) ownVersionCommand(version string) *cobra.Command {
 	}
 }
 
+// bashWithoutPackage is for machines without the package bash-completion, which cobra's script otherwise depends on: bash's own
+// variables say what has been typed, only that words end at = and : there.
+const bashWithoutPackage = `
+if ! declare -F _get_comp_words_by_ref >/dev/null; then
+    __keelson_init_completion()
+    {
+        COMPREPLY=()
+        local line="${COMP_LINE:0:COMP_POINT}"
+        read -ra words <<<"$line"
+        [[ $line == *[[:space:]] ]] && words+=("")
+        cword=$((${#words[@]} - 1))
+        cur=${words[cword]}
+        prev=${words[cword - 1]}
+    }
+fi
+`
+
 func (s *session) ownCompletionCommand() *cobra.Command {
 	cmd := s.completionCommand()
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch root := cmd.Root(); args[0] {
 		case "bash":
-			return root.GenBashCompletionV2(s.out, true)
+			if err := root.GenBashCompletionV2(s.out, true); err != nil {
+				return err
+			}
+			_, err := io.WriteString(s.out, bashWithoutPackage)
+			return err
 		case "zsh":
 			return root.GenZshCompletion(s.out)
 		case "fish":

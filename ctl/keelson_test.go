@@ -3,6 +3,7 @@ package ctl
 import (
 	"bytes"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -106,6 +107,59 @@ func TestCompletionAsksTheCluster(t *testing.T) {
 	} {
 		if !strings.Contains(c.got, c.want) {
 			t.Errorf("got %s, want %s", strconv.Quote(c.got), strconv.Quote(c.want))
+		}
+	}
+}
+
+// TestFlagAndVariable: keelson takes the flag if its variable is set too, and says nothing.
+func TestFlagAndVariable(t *testing.T) {
+	p := testkit.NewProcess(t)
+	p.Start()
+	t.Setenv(contextsVariable, filepath.Join(t.TempDir(), "contexts.yaml"))
+	t.Setenv("ETCDCTL_ENDPOINTS", "127.0.0.1:1")
+	t.Setenv("ETCDCTL_WRITE_OUT", "json")
+	var out, errs bytes.Buffer
+	code := Keelson([]string{"put", "a", "b", "--endpoints", p.Endpoint, "-w", "simple"}, Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "", nil, noTools)
+	if code != 0 || out.String() != "OK\n" || errs.Len() > 0 {
+		t.Errorf("%d, %s%s", code, &out, &errs)
+	}
+}
+
+// TestCompletionInBash has a real bash complete words: commands, flags, keys and members of a running cluster.
+func TestCompletionInBash(t *testing.T) {
+	testkit.Need(t, "bash")
+	p := testkit.NewProcess(t)
+	p.Start()
+	for _, key := range []string{"/app/one", "/app/two", "/b c", "/other"} {
+		if _, err := p.Client().Put(t.Context(), key, "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `
+export PATH="$1:$PATH" ETCDCTL_ENDPOINTS="$2"
+source <(keelson completion bash)
+compopt() { :; } # which bash itself allows only while somebody types
+shift 2
+COMP_WORDS=(keelson "$@") COMP_CWORD=$# COMP_LINE="keelson $*"
+COMP_POINT=${#COMP_LINE} COMP_TYPE=9 COMP_KEY=9
+__start_keelson
+printf '%s\n' "${COMPREPLY[@]}"
+`
+	for _, c := range []struct{ words, want string }{
+		{"mem", "member"},
+		{"get /a", "/app/"},
+		{"get /app/", "/app/one|/app/two"},
+		{"member remove ", "m1"},
+		{"move-leader m", "m1"},
+		{"import etc", "etcd"},
+		{"get --consist", "--consistency"},
+		{"--write-out js", "json"},
+	} {
+		args := append([]string{"--norc", "-c", script, "bash", filepath.Dir(testkit.Binary(t)), p.Endpoint}, strings.Split(c.words, " ")...)
+		out, err := exec.Command("bash", args...).CombinedOutput()
+		got := strings.Join(strings.Fields(regexp.MustCompile(` +\([^)]*\)`).ReplaceAllString(string(out), "")), "|")
+		if err != nil || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%q: %s, %v; want %s", c.words, out, err, c.want)
 		}
 	}
 }

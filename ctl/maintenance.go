@@ -101,6 +101,9 @@ func (s *session) moveLeaderCommand() *cobra.Command {
 				return cli.Fail(cli.ExitBadArgs, "move-leader command needs 1 argument")
 			}
 			target, err := strconv.ParseUint(args[0], 16, 64)
+			if !s.plain {
+				target, err = s.memberID(args)
+			}
 			if err != nil {
 				return cli.With(cli.ExitBadArgs, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -77,6 +78,57 @@ func (s *session) printStart(name string, added *clientv3.MemberAddResponse) {
 		name, strings.Join(initial, ","), strings.Join(added.Member.PeerURLs, ","), "existing")
 }
 
+// memberWord is how usage texts call a member.
+func (s *session) memberWord() string {
+	if s.plain {
+		return "<memberID>"
+	}
+	return "<memberID|name>"
+}
+
+// memberID is the id that an argument gives or, in keelson's manner, that of the member whose name it gives.
+func (s *session) memberID(args []string) (id uint64, err error) {
+	id, err = memberID(args)
+	const idDigits = 15 // hardly any id has fewer
+	if s.plain || len(args) != 1 || err == nil && len(args[0]) >= idDigits {
+		return id, err
+	}
+	e := s.withClient(func(ctx context.Context, c *clientv3.Client) error {
+		r, e := c.MemberList(ctx)
+		if e == nil {
+			id, err = memberNamed(r.Members, args[0])
+		}
+		return e
+	})
+	if e != nil {
+		return 0, e
+	}
+	return id, err
+}
+
+// memberNamed finds a member by its id or its name.
+func memberNamed(list []*pb.Member, word string) (uint64, error) {
+	var named []uint64
+	var known []string
+	for _, m := range list {
+		id := strconv.FormatUint(m.ID, 16)
+		if id == strings.TrimLeft(strings.ToLower(word), "0") {
+			return m.ID, nil
+		}
+		if m.Name == word {
+			named = append(named, m.ID)
+		}
+		known = append(known, fmt.Sprintf("%s (%s)", orDash(m.Name), id))
+	}
+	switch len(named) {
+	case 1:
+		return named[0], nil
+	case 0:
+		return 0, cli.Fail(cli.ExitBadArgs, "no member has the name or the id %q; there are %s", word, strings.Join(known, ", "))
+	}
+	return 0, cli.Fail(cli.ExitBadArgs, "%d members have the name %q; give an id: there are %s", len(named), word, strings.Join(known, ", "))
+}
+
 // memberID reads the only argument.
 func memberID(args []string) (uint64, error) {
 	if len(args) != 1 {
@@ -91,8 +143,8 @@ func memberID(args []string) (uint64, error) {
 
 func (s *session) memberRemoveCommand() *cobra.Command {
 	var dryRun, yes bool
-	cmd := &cobra.Command{Use: "remove <memberID>", Short: "Removes a member from the cluster", RunE: func(cmd *cobra.Command, args []string) error {
-		id, err := memberID(args)
+	cmd := &cobra.Command{Use: "remove " + s.memberWord(), Short: "Removes a member from the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+		id, err := s.memberID(args)
 		if err != nil {
 			return err
 		}
@@ -151,8 +203,8 @@ func (s *session) beforeRemoval(ctx context.Context, c *clientv3.Client, id uint
 
 func (s *session) memberUpdateCommand() *cobra.Command {
 	var urls string
-	cmd := &cobra.Command{Use: "update <memberID> [options]", Short: "Updates a member in the cluster", RunE: func(cmd *cobra.Command, args []string) error {
-		id, err := memberID(args)
+	cmd := &cobra.Command{Use: "update " + s.memberWord() + " [options]", Short: "Updates a member in the cluster", RunE: func(cmd *cobra.Command, args []string) error {
+		id, err := s.memberID(args)
 		if err != nil {
 			return err
 		}
@@ -205,10 +257,10 @@ func (s *session) memberListCommand() *cobra.Command {
 
 func (s *session) memberPromoteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "promote <memberID>", Short: "Promotes a non-voting member in the cluster",
+		Use: "promote " + s.memberWord(), Short: "Promotes a non-voting member in the cluster",
 		Long: "Promotes a non-voting learner member to a voting one in the cluster.\n",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := memberID(args)
+			id, err := s.memberID(args)
 			if err != nil {
 				return err
 			}

@@ -150,7 +150,14 @@ func (t *tool) restore(o *foundingFlags, from server.Restoration) error {
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(o.dataDir)), 0o700); err != nil {
 		return err
 	}
-	return server.Restore(context.Background(), c, from, newLogger(t.err))
+	logs := t.err
+	if !t.plain {
+		progress := cli.NewProgress(t.err, "restoring into "+o.dataDir, 0, func(n int64) string { return fmt.Sprintf("%d versions", n) })
+		defer progress.Finish()
+		from.Progress = func() { progress.Add(1) }
+		logs = progress.Over(t.err)
+	}
+	return server.Restore(context.Background(), c, from, newLogger(logs))
 }
 
 // config is what a member of this name would be started with.

@@ -29,6 +29,8 @@ type Restoration struct {
 	// BumpRevision is added to the newest revision, and everything in the snapshot then counts as compacted, so that whoever
 	// has seen later revisions than the snapshot's is told that they are gone. 0: neither.
 	BumpRevision int64
+	// Progress is told of every version of a pair that has been restored. Nil: nobody wants to know.
+	Progress func()
 }
 
 // Restore makes the data directory of one member of a new cluster from a snapshot or an etcd's directory. Which cluster and which member, the

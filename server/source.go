@@ -105,7 +105,7 @@ func indexOf(path string) (index uint64, err error) {
 
 // options are what the state is imported with.
 func (s *Source) options(r Restoration) state.ImportOptions {
-	return state.ImportOptions{Bump: r.BumpRevision, Log: s.Log, Tree: s.Tree, Hash: func(password string) ([]byte, error) {
+	return state.ImportOptions{Bump: r.BumpRevision, Log: s.Log, Tree: s.Tree, Progress: r.Progress, Hash: func(password string) ([]byte, error) {
 		return bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	}}
 }

@@ -31,6 +31,8 @@ type ImportOptions struct {
 	Log []*raftpb.Entry
 	// Tree is the v2 store of the etcd that the file is from. It does not count if the file has a v2 tree, which etcd's never do.
 	Tree TreeSource
+	// Progress is told of every version of a pair that has been taken over. Nil: nobody wants to know.
+	Progress func()
 	// Hash hashes passwords that stand in the log, as they do before etcd 3.5. Required with a Log.
 	Hash func(password string) ([]byte, error)
 }
@@ -45,7 +47,7 @@ func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions)
 	if done, err := Bootstrapped(db); err != nil || done {
 		return errors.Join(err, errors.New("state: import: there is a state already"))
 	}
-	m := importer{db: db, from: from, digest: xxhash.New()}
+	m := importer{db: db, from: from, digest: xxhash.New(), progress: o.Progress}
 	err := m.run(id, o.Tree)
 	if err == nil {
 		err = replay(db, o.Log, o.Hash)
@@ -67,6 +69,8 @@ type importer struct {
 	digest *xxhash.Digest // of all that is taken over
 	buf    []byte
 	newest mvcc.Revision
+
+	progress func()
 }
 
 func (m *importer) run(id Identity, store TreeSource) error {
@@ -173,6 +177,9 @@ func (m *importer) importPairs() error {
 	err = m.from.Versions(func(v etcdfile.Version) error {
 		if v.Sub > 1<<32-1 {
 			return fmt.Errorf("%w: sub-revision %d", etcdfile.ErrDamaged, v.Sub)
+		}
+		if m.progress != nil {
+			m.progress()
 		}
 		m.newest = max(m.newest, v.Main)
 		if len(v.KV.Key) == 0 {

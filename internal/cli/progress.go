@@ -70,12 +70,32 @@ func (p *Progress) draw() {
 	io.WriteString(p.w, text)
 }
 
+// Over is a writer for lines that appear in place of the bar, which goes on below them.
+func (p *Progress) Over(w io.Writer) io.Writer { return lineWriter{p, w} }
+
+type lineWriter struct {
+	p *Progress
+	w io.Writer
+}
+
+func (l lineWriter) Write(b []byte) (int, error) {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	l.p.clear()
+	return l.w.Write(b)
+}
+
+// clear removes the bar from the screen.
+func (p *Progress) clear() {
+	if p.on && !p.drawn.IsZero() {
+		io.WriteString(p.w, "\r\x1b[K")
+	}
+}
+
 // Finish clears the bar; it may be called more than once.
 func (p *Progress) Finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.on && !p.drawn.IsZero() {
-		io.WriteString(p.w, "\r\x1b[K")
-	}
+	p.clear()
 	p.on = false
 }
