@@ -103,7 +103,7 @@ func TestCompletionAsksTheCluster(t *testing.T) {
 		{complete("get", ""), "app/\nother\n"},
 		{complete("get", "app/"), "app/one\napp/two/\n"},
 		{complete("del", "app/t"), "app/two/\n"},
-		{complete("move-leader", ""), "\tm1\n"},
+		{complete("move-leader", ""), "m1\t"},
 	} {
 		if !strings.Contains(c.got, c.want) {
 			t.Errorf("got %s, want %s", strconv.Quote(c.got), strconv.Quote(c.want))
