@@ -2,9 +2,13 @@ package inspect
 
 import (
 	"bytes"
+	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"keelson/server"
 )
 
 // testdata/etcdutl/help.txt is what etcdutl 3.7.1 says to --help of each command.
@@ -75,5 +79,40 @@ func TestEtcdutlRefuses(t *testing.T) {
 	}
 	if after, err := os.ReadFile(wrong); err != nil || !bytes.Equal(after, short) {
 		t.Error("a file was changed by looking at it")
+	}
+}
+
+// TestWhatNext: in keelson's manner, what an import refuses says what to do; in etcdutl's, it is etcdutl's text alone.
+func TestWhatNext(t *testing.T) {
+	dir := t.TempDir()
+	bare := filepath.Join("..", "snapshot", "etcdfile", "testdata", "etcd-3.7.1.snapshot")
+	whole, err := os.ReadFile(bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	changed := bytes.Clone(whole)
+	changed[1000] ^= 1
+	for name, c := range map[string]struct{ path, to, next string }{
+		"no file":            {filepath.Join(dir, "none"), "a", "give the file"},
+		"no sum":             {file("nosum", whole[:len(whole)-32]), "b", "--skip-hash-check"},
+		"a wrong sum":        {file("changed", changed), "c", "damaged or cut short"},
+		"a directory in use": {bare, "", "choose a directory"},
+	} {
+		for _, plain := range []bool{true, false} {
+			to := filepath.Join(dir, c.to)
+			tool := &tool{plain: plain, out: io.Discard, err: io.Discard}
+			o := &foundingFlags{dataDir: to, name: "m1", cluster: "m1=http://localhost:2380", peerURLs: "http://localhost:2380", token: "t"}
+			err := tool.restore(o, server.Restoration{Snapshot: c.path})
+			if err == nil || strings.Contains(err.Error(), "next:") == plain || !plain && !strings.Contains(err.Error(), c.next) {
+				t.Errorf("%s, plain %v: %v", name, plain, err)
+			}
+		}
 	}
 }

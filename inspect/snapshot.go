@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"keelson/config"
 	"keelson/internal/cli"
@@ -144,6 +145,10 @@ func (t *tool) restore(o *foundingFlags, from server.Restoration) error {
 		return err
 	}
 	from.SkipHashCheck, from.BumpRevision = o.skipHashCheck, int64(o.bump)
+	return t.explain(t.restoreFrom(o, c, from))
+}
+
+func (t *tool) restoreFrom(o *foundingFlags, c *config.Config, from server.Restoration) error {
 	if o.dryRun {
 		return t.wouldRestore(o, from)
 	}
@@ -158,6 +163,33 @@ func (t *tool) restore(o *foundingFlags, from server.Restoration) error {
 		logs = progress.Over(t.err)
 	}
 	return server.Restore(context.Background(), c, from, newLogger(logs))
+}
+
+// explain adds to an error what to do next, in keelson's manner. etcdutl's errors stay as they are.
+func (t *tool) explain(err error) error {
+	if err == nil || t.plain {
+		return err
+	}
+	next := ""
+	switch text := err.Error(); {
+	case errors.Is(err, os.ErrNotExist) && !strings.Contains(text, ": give "):
+		next = "give the file that keelson snapshot save or etcdctl snapshot save wrote"
+	case errors.Is(err, etcdfile.ErrNoSum):
+		next = "this is no snapshot that was saved. If it was copied from a data directory, import that directory as it is (keelson import etcd --data-dir), " +
+			"or take what the file alone holds with --skip-hash-check"
+	case strings.HasPrefix(text, "expected sha256"):
+		next = "the file is damaged or cut short: copy it again, or take another one"
+	case strings.Contains(text, "not empty or could not be read"):
+		next = "choose a directory that does not exist yet; nothing is written over"
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		next = "an etcd runs on this directory: stop it first, or save a snapshot of it while it runs (keelson snapshot save)"
+	case errors.Is(err, etcdfile.ErrDamaged):
+		next = "keelson snapshot status shows whether a file is whole; take another backup, or the directory of another member"
+	}
+	if next == "" {
+		return err
+	}
+	return fmt.Errorf("%w\n  next:  %s", err, next)
 }
 
 // config is what a member of this name would be started with.

@@ -151,7 +151,7 @@ func (d *Dir) readIdentity() error {
 // withoutFormat says what a member directory without a FORMAT file is.
 func (d *Dir) withoutFormat() error {
 	if _, err := d.fs.Stat(d.path("snap", "db")); err == nil {
-		return fmt.Errorf("%w: %s was written by etcd, whose files are not read in place; take a snapshot of that member and restore it, or choose another --data-dir",
+		return fmt.Errorf("%w: %s was written by etcd, whose files are not read in place; take its data over with keelson import etcd --data-dir %[2]s --to DIR, or choose another --data-dir",
 			ErrForeign, d.root)
 	}
 	return fmt.Errorf("%w: %s has no FORMAT file; choose another --data-dir, or move that directory away if it holds nothing you need",
