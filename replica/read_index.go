@@ -1,6 +1,10 @@
 package replica
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"keelson/internal/fault"
+)
 
 // reads batches linearizable reads. Tickets are counted up by the caller; those up to answered are done with, those from
 // there to wanted wait, and a round under way will answer those up to covered:
@@ -42,6 +46,9 @@ func (q *reads) begin() []byte {
 func (q *reads) again() []byte {
 	q.sinceTicks = 0
 	q.attempts++
+	if fault.Mutant("reuse-read-context") {
+		q.attempts, q.first = 1, 1
+	}
 	b := make([]byte, 0, 16)
 	b = binary.LittleEndian.AppendUint64(b, q.origin)
 	return binary.LittleEndian.AppendUint64(b, q.attempts)

@@ -11,38 +11,38 @@ type Bug struct {
 
 // Bugs are the deliberate bugs that simulations must find. With the build tag sim there are more.
 var Bugs = []Bug{
-	{"acknowledge-before-sync", 1, 1},    // the replica believes in writes as soon as it has handed them out
-	{"acknowledge-before-sync", 3, 1},    //
-	{"skip-log-sync", 1, 1},              // a sync of a log file does nothing
-	{"skip-log-sync", 3, 1},              //
-	{"retry-failed-sync", 1, 3},          // after a failed sync, the next one is believed
-	{"skip-directory-sync", 1, 1},        // a sync of a directory does nothing
-	{"applied-index-apart", 1, 2},        // the applied index lives apart from what it stands for
-	{"truncate-to-applied", 1, 22},       // the log is cut up to what is applied, not up to what is flushed
-	{"cut-at-first-bad-checksum", 1, 5},  // all damage is taken for the end of the log
-	{"expiry-names-id-alone", 1, 3},      // an expiry ends whichever lease has the id by then
-	{"read-before-applied", 1, 2},        // a read does not wait until its index is applied
-	{"read-before-applied", 3, 4},        //
-	{"vote-before-sync", 3, 1},           // votes are given, and asked for, before the disk holds them
-	{"keep-conflicting-tail", 3, 5},      // entries that conflict with a new leader's stay in the log
-	{"commit-by-counting", 3, 9},         // entries of earlier terms are committed by counting who has them
-	{"accept-wrong-receiver", 5, 26},     // messages for another member are taken
-	{"expire-on-follower", 3, 11},        // followers count the time of leases, too
-	{"former-leader-expires", 3, 1},      // the revoke of an expired lease does not say whose term it is from
-	{"renew-before-applied", 5, 23},      // a leader renews leases without waiting for what is committed
-	{"renew-while-transferring", 3, 839}, // a leader who gives leadership away renews leases without a quorum
-	{"settle-before-reset", 3, 10},       // an installation counts as complete before the log has begun anew
-	{"skip-state-sync", 3, 1},            // the files of a received state are not synced
-	{"change-though-refused", 3, 1},      // raft carries out what the state has refused
-	{"publish-twice", 1, 1},              // watchers get an event twice
-	{"install-tells-no-watcher", 3, 2},   // watchers do not hear of an installation
-	{"answer-from-kept-view", 3, 15},     // a linearizable read is answered from an earlier one's view
-	{"forget-configuration", 3, 1},       // a start goes by the members that the cluster was founded with
+	{"acknowledge-before-sync", 1, 1},     // the replica believes in writes as soon as it has handed them out
+	{"acknowledge-before-sync", 3, 1},     //
+	{"skip-log-sync", 1, 1},               // a sync of a log file does nothing
+	{"skip-log-sync", 3, 1},               //
+	{"retry-failed-sync", 1, 2},           // after a failed sync, the next one is believed
+	{"skip-directory-sync", 1, 1},         // a sync of a directory does nothing
+	{"applied-index-apart", 1, 2},         // the applied index lives apart from what it stands for
+	{"truncate-to-applied", 1, 3},         // the log is cut up to what is applied, not up to what is flushed
+	{"cut-at-first-bad-checksum", 1, 13},  // all damage is taken for the end of the log
+	{"expiry-names-id-alone", 1, 22},      // an expiry ends whichever lease has the id by then
+	{"read-before-applied", 1, 3},         // a read does not wait until its index is applied
+	{"read-before-applied", 3, 3},         //
+	{"vote-before-sync", 3, 1},            // votes are given, and asked for, before the disk holds them
+	{"keep-conflicting-tail", 3, 15},      // entries that conflict with a new leader's stay in the log
+	{"commit-by-counting", 3, 1},          // entries of earlier terms are committed by counting who has them
+	{"accept-wrong-receiver", 5, 10},      // messages for another member are taken
+	{"expire-on-follower", 3, 2},          // followers count the time of leases, too
+	{"former-leader-expires", 3, 7},       // the revoke of an expired lease does not say whose term it is from
+	{"renew-before-applied", 5, 180},      // a leader renews leases without waiting for what is committed
+	{"renew-while-transferring", 3, 1127}, // a leader who gives leadership away renews leases without a quorum
+	{"settle-before-reset", 3, 10},        // an installation counts as complete before the log has begun anew
+	{"skip-state-sync", 3, 3},             // the files of a received state are not synced
+	{"change-though-refused", 3, 34},      // raft carries out what the state has refused
+	{"publish-twice", 1, 1},               // watchers get an event twice
+	{"install-tells-no-watcher", 3, 6},    // watchers do not hear of an installation
+	{"answer-from-kept-view", 3, 53},      // a linearizable read is answered from an earlier one's view
+	{"reset-log-before-switch", 3, 70},    // the log begins anew before the received state is in use
+	{"forget-configuration", 3, 1},        // a start goes by the members that the cluster was founded with
 }
 
 // RareStates are the states that simulations must get into now and then. There are more marks than these.
 var RareStates = []string{
-	"a bit of a state that was coming in was flipped",
 	"a change of members was refused",
 	"a client gave up",
 	"a compaction took several steps",
@@ -54,7 +54,9 @@ var RareStates = []string{
 	"a crash within a flush",
 	"a crash within a start",
 	"a crash within an installation",
-	"a flipped bit was refused",
+	"a disk failed within a start",
+	"a flaw in the log was refused",
+	"a flaw in the store was refused",
 	"a follower acknowledged a write",
 	"a follower served a read",
 	"a hash was made again",
@@ -79,7 +81,6 @@ var RareStates = []string{
 	"a state was received",
 	"a state was received in part",
 	"a state was resumed",
-	"a wall clock jumped",
 	"a watcher fell behind a compaction",
 	"a watcher waits for the future",
 	"a watcher was told of progress",
@@ -95,9 +96,9 @@ var RareStates = []string{
 	"an entry was committed by the voters before a change",
 	"an expiry met a later lease of the same id",
 	"an old view was read",
+	"damaged data were thrown away",
 	"an unfinished append was cut off",
 	"compacted versions were removed",
-	"killed",
 	"links are cut",
 	"not all members had an entry when it was applied",
 	"nodes of the v2 tree ran out",
@@ -107,7 +108,10 @@ var RareStates = []string{
 	"somebody may not do what he asks for",
 	"somebody was admitted by rights that had changed",
 	"the disk of a leader stood still",
+	"the log found a flaw while it was running",
 	"the log was truncated",
+	"the store found a flaw while it was running",
+	"the store gave up",
 	"the log's disk failed",
 	"the state on disk is behind",
 	"the v2 tree was changed",

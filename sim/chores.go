@@ -21,7 +21,9 @@ func (m *member) tick() {
 	m.step(replica.Tick{})
 	m.giveUp()
 	if m.leading != 0 && !m.w.load.quiet && m.w.network.isAlone(m.host) {
-		m.renewal(leaseID(m.w.rng)) // its clients believe in it
+		for _, id := range leaseIDs {
+			m.renewal(id) // its clients believe in it
+		}
 	}
 	m.expireTree()
 	now := m.host.clock()

@@ -36,7 +36,9 @@ type disk struct {
 	armed  *strike
 	struck bool // the strike has come down
 	ghost  bool
-	image  *disk // what the crash has left; nil: not crashed
+	gaveUp string // why the store has given up; empty: it has not
+	flaws  []flaw // what is not as it should be
+	image  *disk  // what the crash has left; nil: not crashed
 
 	// postponed are names that the store has removed and that are still there. It removes from a goroutine of its
 	// own, beside whatever else is going on: each such removal happens when everything has come to rest.
@@ -52,10 +54,12 @@ type crashStyle struct {
 
 // strike is a fault that waits for an operation.
 type strike struct {
-	dir   string // the operation is on a file below
-	after int    // this many operations later
-	crash bool   // crash within the operation; otherwise it fails
-	errno error
+	dir    string // the operation is on a file below
+	after  int    // this many operations later
+	crash  bool   // crash within the operation; otherwise it fails
+	errno  error
+	read   bool // it is a read
+	astray bool // it is a write, and goes elsewhere
 }
 
 // errStruck is in every error that a disk returns because of a strike.
@@ -109,6 +113,15 @@ func (d *disk) disarm() (struck bool) {
 	return struck
 }
 
+// disarmRead takes back a strike on a read.
+func (d *disk) disarmRead() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed != nil && d.armed.read {
+		d.armed = nil
+	}
+}
+
 // crash takes the image of a crash now, unless there has been one, and returns it.
 func (d *disk) crash() *disk {
 	d.mu.Lock()
@@ -129,6 +142,7 @@ func (d *disk) crashLocked() {
 	}
 	d.image = newDisk(d.rng, d.style)
 	d.image.bug = d.bug
+	d.image.flaws = d.flaws
 	d.image.root = d.survivor(d.root)
 	d.ghost, d.armed = true, nil
 }
@@ -245,7 +259,7 @@ const (
 // them if a strike comes down. apply may be called twice.
 func (d *disk) do(kind opKind, name string, n *node, size int, apply func(size int)) error {
 	s := d.armed
-	if s == nil || d.ghost || !strings.HasPrefix(name, s.dir) {
+	if s == nil || d.ghost || !strings.HasPrefix(name, s.dir) || s.read || s.astray {
 		apply(size)
 		return nil
 	}
@@ -277,7 +291,50 @@ func (d *disk) do(kind opKind, name string, n *node, size int, apply func(size i
 	case part > 0 && kind == opWrite:
 		apply(part)
 	}
+	if inStore(name) && (strings.HasPrefix(path.Base(name), "MANIFEST-") || kind == opSync && n.dir) {
+		// Pebble calls for the end of the process, or panics, there and then; if it came back, it would try again for ever.
+		d.gaveUp = "its manifest or its directory can't be written"
+		d.crashLocked()
+		apply(size)
+		return nil
+	}
 	return &os.PathError{Op: "simulate", Path: name, Err: fmt.Errorf("%w: %w", errStruck, s.errno)}
+}
+
+// read is a strike on a read: what it fails with, if it does.
+func (d *disk) read(name string) error {
+	s := d.armed
+	if s == nil || d.ghost || !s.read || !strings.HasPrefix(name, s.dir) {
+		return nil
+	}
+	if s.after--; s.after >= 0 {
+		return nil
+	}
+	d.armed, d.struck = nil, true
+	return &os.PathError{Op: "simulate", Path: name, Err: fmt.Errorf("%w: %w", errStruck, s.errno)}
+}
+
+// giveUp is what the process does when the store can't go on: it ends. What it does afterwards happens to a ghost.
+func (d *disk) giveUp(reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.ghost {
+		d.gaveUp = reason
+		d.crashLocked()
+	}
+}
+
+func (d *disk) hasGivenUp() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gaveUp != ""
+}
+
+// failed reports whether something was wrong with the disk that the process may have ended for.
+func (d *disk) failed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.struck || len(d.flaws) > 0
 }
 
 // find returns the node of a name; nil if there is none.
@@ -339,6 +396,7 @@ func (d *disk) copy() *disk {
 	d.style = crashStyle{keepPercent: 100, sectorBytes: 1 << 20}
 	c := newDisk(d.rng, style)
 	c.bug = d.bug
+	c.flaws = d.flaws
 	c.root = d.survivor(d.root)
 	d.style = style
 	return c
@@ -354,33 +412,6 @@ func (d *disk) sum(dir string) uint64 {
 		h.Write(n.data)
 	})
 	return h.Sum64()
-}
-
-// flip turns one bit of a file below a directory, of those that are not zero up to the end of the file. It reports where.
-func (d *disk) flip(dir string, rng *rand.Rand) (where string) {
-	type place struct {
-		name string
-		n    *node
-		size int
-	}
-	var places []place
-	d.files(dir, func(name string, n *node) {
-		size := len(n.data)
-		for size > 0 && n.data[size-1] == 0 {
-			size--
-		}
-		if size > 0 {
-			places = append(places, place{name, n, size})
-		}
-	})
-	if len(places) == 0 {
-		return ""
-	}
-	p := places[rng.IntN(len(places))]
-	i, bit := rng.IntN(p.size), rng.IntN(8)
-	p.n.data[i] ^= 1 << bit
-	p.n.synced = slices.Clone(p.n.data)
-	return fmt.Sprintf("%s byte %d bit %d", p.name, i, bit)
 }
 
 // zero overwrites the rest of a file, from a byte on.
@@ -420,6 +451,7 @@ func (d *disk) Link(oldname, newname string) error {
 	if dir.children[base] != nil {
 		return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: oserror.ErrExist}
 	}
+	d.renamed(oldname, newname)
 	return d.do(opChange, newname, dir, 1, func(int) { dir.change(change{add: base, node: n}) })
 }
 
@@ -497,6 +529,7 @@ func (d *disk) Rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
+	d.renamed(oldname, newname)
 	if from == to {
 		return d.do(opChange, newname, to, 1, func(int) { to.change(change{remove: oldbase, add: newbase, node: n}) })
 	}

@@ -21,14 +21,19 @@
 //	registers keys whose operations are recorded as clients see them, for a check that knows nothing of revisions
 //	checker   what must be true, after every event and after every start
 //	consensus the same for raft's promises; ledger: what each log must hold
+//	flaw      places on a disk that do not hold what they should
+//	script    a run that is kept: a seed, and which of the things that somebody does there do happen
 //	lifetimes the same for leases; roster: for members
 //
 // A member's process is killed between two events, or in the middle of any operation on the disk, also while it starts,
 // flushes or truncates. Then the disk is what a crash leaves of it. Operations on the log fail; the process has to end. It
 // stands still for a while, and what it was sent waits for it; or its disk does, and the rest goes on. Clocks run fast or
-// slow, and wall clocks jump. Bits of the log flip while it is
-// down; it has to refuse, or it did no harm. Failures of the store's files are not told apart from a crash: the store must
-// end the process at once, and here it does.
+// slow, and wall clocks jump.
+//
+// Reads and writes of the log and of the store fail; the process has to end, and starts again. Bits turn in files of either,
+// while the process runs and while it does not, and writes to the log go astray. What is read is right, or the process ends,
+// or it refuses to start. Each such flaw knows what should be there, and none comes about unless a quorum of others is sound:
+// what a member holds is given back as it was, or thrown away, and then the member is removed and another one added.
 //
 // # What is checked
 //
@@ -61,6 +66,10 @@
 // After every event the world waits until Pebble's goroutines have come to rest. Flushes happen when the world says so,
 // compactions of Pebble's own not at all. The tasks of hubs are carried out like everything else. The trace is a hash of all events, state hashes and crash images; it is the
 // same for every run of a seed, also under the race detector. A test runs some seeds twice.
+//
+// What somebody does (a request, a fault, a flush, a change of the weather) is drawn from a source of its own, so that a run
+// can be had without it: TestMinimise leaves out what a failure does not need, and keeps the rest as a script in testdata,
+// which TestGolden runs from then on.
 //
 // The package is used by its own tests alone. Deliberate bugs (Bugs) show that it sees something.
 package sim

@@ -39,6 +39,9 @@ func (f *file) Read(p []byte) (int, error) {
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if err := f.d.read(f.name); err != nil {
+		return 0, err
+	}
 	if off >= int64(len(f.n.data)) {
 		return 0, io.EOF
 	}
@@ -60,6 +63,12 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	defer f.d.mu.Unlock()
 	if !f.writes {
 		return 0, &os.PathError{Op: "write", Path: f.name, Err: errors.New("opened for reading")}
+	}
+	if f.d.misdirects(f.name, f.n, off, p) {
+		return len(p), nil
+	}
+	if len(f.d.flaws) > 0 {
+		f.d.overwritten(f.n, int(off), len(p))
 	}
 	if err := f.d.do(opWrite, f.name, f.n, len(p), func(size int) { f.n.write(off, p[:size]) }); err != nil {
 		return 0, err

@@ -29,7 +29,6 @@ type host struct {
 
 	member *member // nil: down
 	disk   *disk
-	spoilt *disk // what the disk was before a bit of it was flipped; nil: none was
 	starts int
 	born   bool // a start has succeeded: from now on state and log exist
 	ledger ledger
@@ -41,6 +40,7 @@ type host struct {
 	abandoned    bool          // it need not come back
 	joins        bool          // its member was added to a running cluster: it begins with nothing
 	gone         bool          // its member was removed and has ended
+	ruined       bool          // its data is damaged: the member waits to be removed, and another one to be added
 	generation   int           // of members here
 	silenced     time.Duration // what was sent before, and has not arrived, never will
 }
@@ -76,7 +76,7 @@ func (h *host) beginning() state.Position {
 func (h *host) starter() func() {
 	generation := h.generation
 	return func() {
-		if h.generation == generation && h.member == nil && !h.gone {
+		if h.generation == generation && h.member == nil && !h.gone && !h.ruined {
 			h.boot()
 		}
 	}
@@ -102,31 +102,37 @@ func (h *host) boot() {
 	m := &member{w: w, host: h, run: w.runs, disk: h.disk, proposals: map[uint64]time.Duration{}}
 	m.states = states{origin: m.newOrigin(), sending: map[uint64]bool{}, waiting: map[raftlog.Position]string{}}
 	h.member = m
-	if h.spoilt == nil && w.chance(w.faults.strikeStart) {
-		h.disk.arm(strike{dir: memberDir, after: w.rng.IntN(40), crash: true})
+	if w.chance(w.faults.strikeStart) {
+		h.disk.arm(w.startStrike())
+	}
+	before := *h
+	before.disk = nil
+	if len(h.disk.flaws) > 0 {
+		before.disk = h.disk.copy()
 	}
 	err := m.start()
 	w.settle()
 	switch {
 	case h.disk.crashed():
-		w.reach("a crash within a start", true)
+		w.reach("a crash within a start", h.disk.gaveUp == "")
+		gaveUp := h.disk.gaveUp != ""
 		h.die("crashed while starting")
+		h.asBefore(before, gaveUp)
 		return
-	case err != nil && h.spoilt != nil:
-		w.reach("a flipped bit was refused", true)
-		w.tracef("refused: %v", err)
-		h.disk.crash()
-		m.close()
-		w.settle()
-		h.member, h.disk, h.spoilt = nil, h.spoilt, nil
-		w.after(time.Second, "start", nil, h.starter())
+	case err != nil && h.disk.failed():
+		w.reach("a flaw in the log was refused", h.disk.flawsBelow(logDir))
+		w.reach("a flaw in the store was refused", h.disk.flawsBelow(storeDir))
+		w.reach("a disk failed within a start", len(h.disk.flaws) == 0)
+		h.die("refused: " + err.Error())
+		h.asBefore(before, true)
 		return
 	case err != nil:
 		w.violate("%v does not start: %v", h, err)
 	}
-	w.reach("a flipped bit did no harm", h.spoilt != nil)
-	h.born, h.spoilt = true, nil
+	h.born = true
+	h.disk.disarmRead() // the checks read, too
 	w.checkStarted(m)
+	w.reach("a flaw did no harm to a start", len(h.disk.flaws) > 0)
 	n := time.Duration(len(w.hosts))
 	m.tickLater()
 	w.every(w.pace*n, "request", m, m.request)
@@ -136,6 +142,7 @@ func (h *host) boot() {
 	w.every(100*time.Millisecond*n, "compact", m, m.compact)
 	w.every(700*time.Millisecond, "upkeep", m, m.upkeep)
 	w.every(100*time.Millisecond*n, "fault", m, h.misfortune)
+	m.running = true
 	m.step()
 	m.checkBelongs()
 }
@@ -146,7 +153,15 @@ func (h *host) die(why string) {
 	w.reach("a crash with an append under way", len(m.appends) > 0)
 	w.reach("a crash with applies under way", len(m.applies) > 0)
 	w.reach("a leader crashed", m.leading != 0 && len(w.hosts) > 1)
-	image := m.disk.crash()
+	image, found := m.disk.crash(), h.disk.gaveUp != "" || !m.running
+	if reason := m.disk.gaveUp; reason != "" {
+		w.reach("the store gave up", true)
+		w.reach("the store found a flaw while it was running", m.running && len(m.disk.flaws) > 0)
+		why += ": " + reason
+		if !m.disk.failed() {
+			w.violate("the store of %v gives up, though its disk has not failed: %s", h, reason)
+		}
+	}
 	if w.chance(2) {
 		h.silenced = w.now
 	}
@@ -154,15 +169,18 @@ func (h *host) die(why string) {
 	w.settle()
 	h.member, h.disk, h.pausedUntil = nil, image, 0
 	w.tracef("%v %s: %x", m, why, image.sum("/"))
-	if w.chance(w.faults.flip) {
-		before := image.copy()
-		if where := image.flip(logDir, w.rng); where != "" {
-			w.tracef("flipped %s", where)
-			h.spoilt = before
-		}
-	}
 	if h.abandoned || h.gone {
 		return
+	}
+	if len(image.flaws) > 0 && found && h.giveBack() {
+		return
+	}
+	if w.chance(w.faults.flip) && w.mayDamage(h) {
+		dir := []string{logDir, storeDir}[w.rng.IntN(2)]
+		if where := image.flip(dir, w.rng); where != "" {
+			w.inject("a bit flipped at rest in " + dir)
+			w.tracef("flipped %s", where)
+		}
 	}
 	d := h.delay()
 	if w.chance(4) && !w.healing {
@@ -184,11 +202,14 @@ func (h *host) putAway() {
 // diskFailed is what a process does when the log fails: it ends.
 func (h *host) diskFailed(err error) {
 	d := h.member.disk
-	if !d.crashed() && !errors.Is(err, errStruck) {
+	if !d.crashed() && !errors.Is(err, errStruck) && !d.flawsBelow(memberDir) {
 		h.w.violate("the log of %v fails, though its disk does not: %v", h, err)
 	}
-	h.w.reach("the log's disk failed", true)
-	d.crash() // afterEvent ends the run
+	h.w.reach("the log's disk failed", errors.Is(err, errStruck))
+	h.w.reach("the log found a flaw while it was running", errors.Is(err, raftlog.ErrCorrupt))
+	h.w.tracef("%v: %v", h, err)
+	h.member.running = !errors.Is(err, raftlog.ErrCorrupt) // what the next start is given is decided at its end
+	d.crash()                                              // afterEvent ends the run
 }
 
 // jumpMax is how far wall clocks are wrong at most.
@@ -200,24 +221,43 @@ func (h *host) misfortune() {
 	f := &w.faults
 	switch {
 	case w.chance(f.kill / 10):
-		w.reach("killed", true)
+		w.inject("kill")
 		d.crash()
 	case w.chance(f.strikeLog / 10):
+		w.inject("crash within an operation on the log")
 		d.arm(strike{dir: logDir, after: w.rng.IntN(30), crash: true})
 	case w.chance(f.strikeStore / 10):
+		w.inject("crash within an operation on the store")
 		d.arm(strike{dir: storeDir, after: w.rng.IntN(60), crash: true})
 	case w.chance(f.failLog / 10):
 		errno := []error{syscall.EIO, syscall.ENOSPC}[w.rng.IntN(2)]
+		w.inject("failed operation on the log")
 		d.arm(strike{dir: logDir, after: w.rng.IntN(30), errno: errno})
+	case w.chance(f.failStore / 10):
+		w.inject("failed operation on the store")
+		d.arm(strike{dir: storeDir, after: w.rng.IntN(60), errno: []error{syscall.EIO, syscall.ENOSPC}[w.rng.IntN(2)]})
+	case w.chance(f.failRead / 10):
+		dir := []string{logDir, storeDir}[w.rng.IntN(2)]
+		w.inject("failed read in " + dir)
+		d.arm(strike{dir: dir, after: w.rng.IntN(3), errno: syscall.EIO, read: true})
+	case w.chance(f.rot/10) && w.mayDamage(h):
+		dir := []string{logDir, storeDir}[w.rng.IntN(2)]
+		w.inject("a bit flipped under a running member in " + dir)
+		w.tracef("flipped %s", d.flip(dir, w.rng))
+	case w.chance(f.astray/10) && w.mayDamage(h):
+		w.inject("misdirected write to the log")
+		d.arm(strike{dir: logDir, after: w.rng.IntN(3), astray: true})
 	case w.chance(f.pause / 10):
+		w.inject("pause")
 		h.pause()
 	case w.chance(f.stall / 10):
+		w.inject("stalled disk of the log")
 		h.stalledUntil = w.now + time.Duration(w.rng.Int64N(int64(4*electionTimeout)))
 		w.reach("the disk of a leader stood still", h.member.leading != 0)
 		w.tracef("the disk of %v stands still", h)
 	case w.chance(f.jump / 10):
 		h.wall = time.Duration(w.rng.Int64N(int64(2*jumpMax))) - jumpMax
-		w.reach("a wall clock jumped", true)
+		w.inject("jump of a wall clock")
 	}
 }
 
@@ -234,9 +274,62 @@ func (h *host) pause() {
 func (h *host) heal() {
 	h.slow, h.stalledUntil = 1, 0
 	h.disk.disarm()
-	if h.spoilt != nil && h.member == nil {
-		h.disk, h.spoilt = h.spoilt, nil
+	if h.member != nil && len(h.disk.flaws) > 0 {
+		h.disk.crash() // a process may have read already what is to be mended
+		h.die("ended to be given its data")
 	}
+	h.disk.mend()
+	if h.ruined {
+		h.ruined = false
+		h.w.after(0, "start", nil, h.starter())
+	}
+}
+
+// mayDamage reports whether a host may lose what it holds: a quorum of the others is sound.
+func (w *world) mayDamage(h *host) bool {
+	voters := w.model.roster.voters
+	sound := 0
+	for _, id := range voters {
+		if other := w.hostOf(id); other != nil && other != h && !other.ruined && len(other.disk.flaws) == 0 {
+			sound++
+		}
+	}
+	return sound > len(voters)/2 || len(voters) == 1
+}
+
+// giveBack decides what becomes of data that are known to be damaged, and reports whether they are thrown away: then the
+// member is to be removed, and another one added in its place. Otherwise they are as they were.
+func (h *host) giveBack() (ruined bool) {
+	w := h.w
+	_, belongs := w.model.roster.list[h.id]
+	if w.changes && belongs && !w.healing && len(w.model.roster.voters) > w.votersMin && w.mayDamage(h) && w.rng.IntN(2) == 0 {
+		h.ruined = true
+		w.reach("damaged data were thrown away", true)
+		w.tracef("%v waits to be removed", h)
+		return true
+	}
+	h.disk.mend()
+	return false
+}
+
+// asBefore gives a member the data back that a start has found to be damaged, as they were before that start: a store that
+// takes damage in its manifest for the end of it throws away what stands behind.
+func (h *host) asBefore(before host, refused bool) {
+	if before.disk != nil && !h.gone {
+		if refused && !h.ruined {
+			before.disk.mend()
+		}
+		h.disk, h.ledger, h.applied, h.born = before.disk, before.ledger, before.applied, before.born
+	}
+}
+
+// startStrike is what may happen to a start.
+func (w *world) startStrike() strike {
+	s := strike{dir: memberDir, after: w.rng.IntN(40), crash: true}
+	if w.rng.IntN(3) == 0 {
+		s.crash, s.errno, s.read = false, syscall.EIO, w.rng.IntN(2) == 0
+	}
+	return s
 }
 
 // abandon leaves a member broken: it is down for good, stands still for ever, or goes on with an unreliable disk behind

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,7 @@ type member struct {
 	leader    uint64        // who leads, as far as it knows; 0: nobody
 	confirm   bool          // it is asking whether it still leads
 	leaving   bool          // it knows that it was removed
+	running   bool          // its start is over
 
 	states
 }
@@ -98,10 +100,10 @@ func (m *member) openDir() (err error) {
 	return err
 }
 
-func (m *member) openDB(dir string) (*storage.DB, error) {
+func (m *member) openDB(dir string, mustExist bool) (*storage.DB, error) {
 	return storage.Open(storage.Options{
-		FS: m.disk, Dir: dir, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
-		Fatal: func(reason string) { panic("sim: the store gives up, though its disk has not failed: " + reason) },
+		FS: m.disk, Dir: dir, MustExist: mustExist, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
+		Fatal: m.disk.giveUp, // on whatever goroutine
 	})
 }
 
@@ -113,7 +115,7 @@ func (m *member) found() error {
 	if m.host.born {
 		m.w.violate("all files of %v are gone", m)
 	}
-	db, err := m.openDB(m.dir.State())
+	db, err := m.openDB(m.dir.State(), false)
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (m *member) found() error {
 }
 
 func (m *member) openStore() error {
-	db, err := m.openDB(m.dir.State())
+	db, err := m.openDB(m.dir.State(), true)
 	if err != nil {
 		return err
 	}
@@ -272,7 +274,10 @@ func (m *member) close() {
 
 // step gives the replica events and queues what it wants.
 func (m *member) step(events ...replica.Event) {
-	effects := m.replica.Step(events...)
+	effects, ok := m.stepReplica(events)
+	if !ok {
+		return
+	}
 	if m.replica.Status().Transfer != 0 && !m.w.bug("renew-while-transferring") {
 		m.lessor.Transferring(m.host.clock())
 	}
@@ -305,6 +310,22 @@ func (m *member) step(events ...replica.Event) {
 	}
 	m.schedule()
 	m.serveReads()
+}
+
+// stepReplica steps the replica; ok is false if the log could not be read: then the process has to end.
+func (m *member) stepReplica(events []replica.Event) (effects []replica.Effect, ok bool) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			panic(r)
+		case error:
+			m.host.diskFailed(r)
+		default:
+			panic(r)
+		}
+	}()
+	return m.replica.Step(events...), true
 }
 
 func (m *member) send(msg *raftpb.Message) {

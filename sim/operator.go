@@ -36,6 +36,10 @@ func (w *world) operate() {
 		return
 	}
 	id := w.anyMember()
+	if k := slices.IndexFunc(w.hosts, func(h *host) bool { return h.ruined }); k >= 0 && !w.model.roster.removed[w.hosts[k].id] {
+		m.proposeChange(&command.MemberRemove{ID: w.hosts[k].id}, raftpb.ConfChangeRemoveNode, w.hosts[k].id)
+		return
+	}
 	if voters := w.model.roster.voters; len(voters) == 2 && w.rng.IntN(2) == 0 {
 		if leader := w.leaders[w.newest]; slices.Contains(voters, leader) {
 			id = leader // what is left is one who has to know
@@ -162,7 +166,7 @@ func (h *host) assign(id uint64) {
 	disk := newDisk(h.disk.rng, h.disk.style)
 	disk.bug = w.o.Bug
 	h.generation++
-	h.id, h.joins, h.disk, h.spoilt, h.ledger = id, true, disk, nil, ledger{}
+	h.id, h.joins, h.disk, h.ruined, h.ledger = id, true, disk, false, ledger{}
 	h.starts, h.born, h.gone, h.applied, h.pausedUntil = 0, false, false, 0, 0
 	w.addresses[id] = h
 	w.tracef("%v is member %x now", h, id)

@@ -38,6 +38,7 @@ type settings struct {
 // faults are what may happen to a member, each as often as every so many events; 0: never.
 type faults struct {
 	kill, strikeLog, strikeStore, failLog, strikeStart, flip, pause, stall, jump int
+	failStore, failRead, rot, astray                                             int
 }
 
 // air is what may happen to messages.
@@ -91,6 +92,7 @@ func drawSettings(rng *rand.Rand) settings {
 		faults: faults{
 			kill: often(400), strikeLog: often(150), strikeStore: often(150), failLog: often(400), strikeStart: often(10),
 			flip: often(4), pause: often(300), stall: often(300), jump: often(500),
+			failStore: often(400), failRead: often(600), rot: often(600), astray: often(900),
 		},
 		air: air{
 			delayMax:      []time.Duration{ms, 10 * ms, 100 * ms}[rng.IntN(3)],

@@ -15,15 +15,18 @@ import (
 )
 
 var (
-	seedFlag    = flag.Uint64("seed", 0, "first seed; 0: a new one each time")
-	seedsFlag   = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
-	stepsFlag   = flag.Int("steps", 1000, "events per seed and member before the faults end")
-	membersFlag = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3, 5 and 7")
-	forFlag     = flag.Duration("for", 0, "go on with further seeds for so long")
-	bugFlag     = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
-	eventsFlag  = flag.Bool("events", false, "print every event")
-	summaryFlag = flag.String("summary", "", "file for the sums of all runs, written now and then")
-	anewFlag    = flag.Bool("anew", false, "look for deliberate bugs from seed 1 on, and print where they are seen first")
+	seedFlag     = flag.Uint64("seed", 0, "first seed; 0: a new one each time")
+	seedsFlag    = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
+	stepsFlag    = flag.Int("steps", 1000, "events per seed and member before the faults end")
+	membersFlag  = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3, 5 and 7")
+	forFlag      = flag.Duration("for", 0, "go on with further seeds for so long")
+	bugFlag      = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
+	eventsFlag   = flag.Bool("events", false, "print every event")
+	summaryFlag  = flag.String("summary", "", "file for the sums of all runs, written now and then")
+	minimiseFlag = flag.String("minimise", "", "name of a script for what fails, or for what -reaches names; see TestMinimise")
+	reachesFlag  = flag.String("reaches", "", "states that a script is to reach, with | between them")
+	triesFlag    = flag.Int("tries", 200, "runs to spend on a script")
+	anewFlag     = flag.Bool("anew", false, "look for deliberate bugs from seed 1 on, and print where they are seen first")
 )
 
 // simulate runs one seed in a bubble of its own.

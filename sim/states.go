@@ -80,6 +80,12 @@ func (m *member) checkpoint(msg *raftpb.Message) {
 	if m.disk.crashed() {
 		return
 	}
+	if err != nil && m.disk.failed() {
+		w.reach("a checkpoint could not be made", true)
+		delete(m.sending, msg.GetTo())
+		m.step(replica.SnapshotSent{ID: msg.GetTo(), Failed: true})
+		return
+	}
 	conf := new(raftpb.ConfState)
 	if err := errors.Join(err, proto.Unmarshal(encoded, conf)); err != nil {
 		w.violate("%v makes no checkpoint: %v", m, err)
@@ -130,7 +136,7 @@ func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
 	if w.air.splits && !w.healing && w.rng.IntN(3) == 0 {
 		left = w.rng.IntN(40 << 10)
 	}
-	if w.chance(w.faults.flip) { // of what an earlier attempt has left
+	if w.chance(w.faults.flip) { // of what an earlier attempt has left; it is sent again
 		where := to.disk.flip(to.dir.Incoming(), w.rng)
 		w.reach("a bit of a state that was coming in was flipped", where != "")
 	}
@@ -151,6 +157,7 @@ func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
 	if err != nil || to.disk.crashed() {
 		return false
 	}
+	to.disk.infect(m.disk, dir, got.Dir)
 	to.receiveState(msg, got.Dir)
 	return sendErr == nil
 }
@@ -217,6 +224,10 @@ func (m *member) install(in *replica.Install) {
 	m.origin = m.newOrigin()
 	l := &m.host.ledger
 	l.installing = &installation{at: at, hard: in.HardState}
+	if w.faults.strikeStore > 0 && w.chance(4) {
+		w.inject("crash within an installation")
+		m.disk.arm(strike{dir: memberDir, after: w.rng.IntN(20), crash: true})
+	}
 	if err := m.installStore(dir, at, in.HardState); err != nil {
 		m.host.diskFailed(err)
 		return
@@ -258,9 +269,14 @@ func (m *member) install(in *replica.Install) {
 
 // installStore is what server's engine does, step by step: a crash leaves the old state and log or the new ones.
 func (m *member) installStore(dir string, at raftlog.Position, hs *raftpb.HardState) error {
-	db, err := m.openDB(dir)
+	db, err := m.openDB(dir, true)
 	if err != nil {
 		return err
+	}
+	if m.w.bug("reset-log-before-switch") {
+		if err := m.log.Reset(at, hs); err != nil {
+			return errors.Join(err, db.Close())
+		}
 	}
 	old, err := m.dir.Activate(dir, datadir.Position(at))
 	if err != nil {

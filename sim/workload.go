@@ -82,7 +82,9 @@ func (l *load) value(rng *rand.Rand) []byte {
 	return v
 }
 
-func leaseID(rng *rand.Rand) int64 { return []int64{1, 2, 3, -1, 1 << 62}[rng.IntN(5)] }
+var leaseIDs = []int64{1, 2, 3, -1, 1 << 62}
+
+func leaseID(rng *rand.Rand) int64 { return leaseIDs[rng.IntN(len(leaseIDs))] }
 
 func (l *load) putOp(rng *rand.Rand) *command.Put {
 	o := &command.Put{Key: l.key(rng), PrevKV: rng.IntN(3) == 0}

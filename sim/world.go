@@ -24,6 +24,8 @@ type Options struct {
 	Steps int
 	// Bug is the name of a deliberate bug, one of Bugs. Empty: none.
 	Bug string
+	// Only are the things that somebody does, of all that are done in the seed; nil: all of them. See Script.
+	Only Acts
 	// Log gets one line for each event. May be nil.
 	Log func(line string)
 }
@@ -34,6 +36,8 @@ type Report struct {
 	Failure error
 	// Trace is a hash of everything that happened, in order.
 	Trace uint64
+	// Acts are all things that somebody has done.
+	Acts Acts
 	// Histories are what clients have seen of some keys; see Judge.
 	Histories []History
 	// Reached counts rare states that were met.
@@ -55,6 +59,8 @@ type world struct {
 	calendar calendar
 	sequence uint64
 	happened int // events so far
+	acts     Acts
+	counts   map[string]int // of what somebody does, also of what is left out
 
 	hosts     []*host
 	addresses map[uint64]*host   // of all members that there ever were
@@ -78,6 +84,9 @@ type world struct {
 type violation struct{ error }
 
 func (w *world) violate(format string, args ...any) {
+	if w.storeGaveUp() {
+		panic(ended{}) // what the ghost of a process sees says nothing
+	}
 	panic(violation{fmt.Errorf(format, args...)})
 }
 
@@ -89,6 +98,9 @@ func (w *world) reach(state string, cond bool) {
 	}
 	w.reached[state] = n
 }
+
+// inject counts a fault.
+func (w *world) inject(fault string) { w.reach("fault: "+fault, true) }
 
 // tracef puts a line into the trace.
 func (w *world) tracef(format string, args ...any) {
@@ -108,7 +120,7 @@ func Run(o Options) (r Report) {
 	o.Members = max(o.Members, 1)
 	w := newWorld(o)
 	defer func() {
-		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now, Events: w.happened, Histories: w.registers.histories()}
+		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now, Events: w.happened, Histories: w.registers.histories(), Acts: w.acts}
 		if p := recover(); p != nil {
 			v, ok := p.(violation)
 			if !ok {
@@ -123,8 +135,9 @@ func Run(o Options) (r Report) {
 	}()
 	w.installHooks()
 	for _, h := range w.hosts[:o.Members] {
-		h.boot()
+		w.carryOut(h.boot)
 	}
+	w.afterEvent()
 	w.every(w.operations, "operator", nil, w.operate)
 	for i := range w.watchers {
 		c := newWatchClient(w, i)
@@ -142,13 +155,17 @@ func Run(o Options) (r Report) {
 	return r
 }
 
+func newChance(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x6b65656c)) }
+
 func newWorld(o Options) *world {
 	w := &world{
 		addresses: map[uint64]*host{},
 		former:    map[uint64]*ledger{},
 
 		o:       o,
-		rng:     rand.New(rand.NewPCG(o.Seed, 0x6b65656c)),
+		rng:     newChance(o.Seed),
+		acts:    Acts{},
+		counts:  map[string]int{},
 		trace:   xxhash.New(),
 		reached: map[string]int{},
 	}
@@ -234,7 +251,11 @@ func (w *world) every(d time.Duration, what string, m *member, f func()) {
 		if what != "request" || !w.load.quiet {
 			w.every(d, what, m, f)
 		}
-		f()
+		who := what
+		if m != nil {
+			who = m.host.String() + " " + what
+		}
+		w.act(who, f)
 	})
 }
 
@@ -261,11 +282,29 @@ func (w *world) next() {
 		} else {
 			w.tracef("%s", e.what)
 		}
-		e.f()
+		w.carryOut(e.f)
 		w.settle()
 		w.afterEvent()
 		return
 	}
+}
+
+// ended is the panic that leaves an event whose process has ended in the middle.
+type ended struct{}
+
+// carryOut lets an event happen. If a process finds out that its store can't be read, it ends there and then.
+func (w *world) carryOut(f func()) {
+	defer func() {
+		if p := recover(); p != nil && p != (ended{}) && !w.storeGaveUp() {
+			panic(p)
+		}
+	}()
+	f()
+}
+
+// storeGaveUp reports whether the store of some member has just given up: its process has ended.
+func (w *world) storeGaveUp() bool {
+	return slices.ContainsFunc(w.hosts, func(h *host) bool { return h.member != nil && h.member.disk.hasGivenUp() })
 }
 
 // settle waits until all goroutines of libraries have come to rest.

@@ -77,6 +77,7 @@ func (db *DB) removeLogs(dir string) error {
 func (db *DB) OpenCheckpoint(dir string) (*DB, error) {
 	return Open(Options{
 		FS: db.o.FS, Dir: dir, CacheBytes: checkpointCacheBytes, Fatal: db.o.Fatal, Damaged: db.o.Damaged, Warn: db.o.Warn, ReadOnly: true,
+		Manual: db.o.Manual,
 	})
 }
 

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"keelson/internal/fault"
 )
 
 // Reader reads the tables: the newest state (a *DB), what a crash could not take away (DB.Durable), or the newest state
@@ -28,6 +31,13 @@ type DB struct {
 	cache   *pebble.Cache
 	o       Options
 	flushes atomic.Uint64
+	failed  atomic.Bool // Fatal has been told something
+
+	// left are the iterators that are open, if Manual: who gives up in the middle of a read does not close its own.
+	left struct {
+		mu   sync.Mutex
+		open map[*Iter]bool
+	}
 
 	// How much is only in memory, in bytes of batches, all counted since the database was opened.
 	// Invariant: covered <= covering <= committed.
@@ -183,6 +193,7 @@ func (db *DB) unflushed() uint64 {
 
 // Close closes the database without a flush: what was not flushed is applied again from the raft log.
 func (db *DB) Close() error {
+	db.closeLeft()
 	err := db.p.Close()
 	db.cache.Unref()
 	if err != nil {
@@ -195,13 +206,18 @@ func (db *DB) Close() error {
 // time, or has given it already to somebody else: the process must end, as for a failed write, and what was read is damaged.
 func (db *DB) readFailed(err error) error {
 	switch {
-	case db.o.Fatal == nil:
+	case db.o.Fatal == nil || fault.Mutant("go-on-after-failed-read"):
 	case isDamage(err):
-		db.o.damaged(err.Error())
+		db.damaged(err.Error())
 	default:
-		db.o.fatal(err.Error())
+		db.fatal(err.Error())
 	}
 	return err
+}
+
+func (db *DB) fatal(reason string) {
+	db.failed.Store(true)
+	db.o.fatal(reason)
 }
 
 func (db *DB) get(r pebble.Reader, s Space, key []byte) ([]byte, bool, error) {

@@ -33,7 +33,7 @@ func (db *DB) newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.It
 	if err != nil {
 		return nil, db.readFailed(fmt.Errorf("storage: iterate over space %c: %w", s, err))
 	}
-	return &Iter{it: it, db: db, space: s}, nil
+	return db.opened(&Iter{it: it, db: db, space: s}), nil
 }
 
 // newPointIter makes an iterator without bounds: a seek for one key can't leave the space.
@@ -42,7 +42,41 @@ func (db *DB) newPointIter(r pebble.Reader, s Space, flushed bool) (*Iter, error
 	if err != nil {
 		return nil, db.readFailed(fmt.Errorf("storage: look up in space %c: %w", s, err))
 	}
-	return &Iter{it: it, db: db, space: s}, nil
+	return db.opened(&Iter{it: it, db: db, space: s}), nil
+}
+
+// opened notes an iterator that is open.
+func (db *DB) opened(i *Iter) *Iter {
+	if db.o.Manual {
+		db.left.mu.Lock()
+		if db.left.open == nil {
+			db.left.open = map[*Iter]bool{}
+		}
+		db.left.open[i] = true
+		db.left.mu.Unlock()
+	}
+	return i
+}
+
+// closed notes that an iterator is not open any more.
+func (db *DB) closed(i *Iter) {
+	if db.o.Manual {
+		db.left.mu.Lock()
+		delete(db.left.open, i)
+		db.left.mu.Unlock()
+	}
+}
+
+// closeLeft closes what was left open by those who gave up.
+func (db *DB) closeLeft() {
+	if !db.failed.Load() {
+		return
+	}
+	db.left.mu.Lock()
+	defer db.left.mu.Unlock()
+	for i := range db.left.open {
+		_ = i.it.Close()
+	}
 }
 
 // First goes to the first entry within the bounds.
@@ -113,6 +147,7 @@ func (i *Iter) Error() error {
 
 // Close ends the iteration and returns Error's error.
 func (i *Iter) Close() error {
+	i.db.closed(i)
 	if err := i.it.Close(); err != nil {
 		return i.db.readFailed(fmt.Errorf("storage: iterate over space %c: %w", i.space, err))
 	}

@@ -62,12 +62,12 @@ func (o Options) fatal(reason string) {
 }
 
 // damaged reports damage. A database that is only read goes on: who reads is given the error.
-func (o Options) damaged(reason string) {
-	if o.Damaged != nil && o.Damaged(reason) {
+func (db *DB) damaged(reason string) {
+	if db.o.Damaged != nil && db.o.Damaged(reason) {
 		return
 	}
-	if o.Fatal != nil || !o.ReadOnly {
-		o.fatal(reason)
+	if db.o.Fatal != nil || !db.o.ReadOnly {
+		db.fatal(reason)
 	}
 }
 
@@ -90,19 +90,19 @@ func (db *DB) pebble() *pebble.Options {
 		ReadOnly:                    o.ReadOnly,
 		ErrorIfNotExists:            o.MustExist,
 		DisableAutomaticCompactions: o.Manual,
-		Logger:                      logger{o},
+		Logger:                      logger{db},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
 				switch {
 				case isCanceled(err):
 				case pebble.IsCorruptionError(err):
-					o.damaged("background error: " + err.Error())
+					db.damaged("background error: " + err.Error())
 				default:
-					o.fatal("background error: " + err.Error())
+					db.fatal("background error: " + err.Error())
 				}
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				o.damaged(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
+				db.damaged(fmt.Sprintf("table %s is damaged: %v", i.Path, i.Details) + Remedy)
 			},
 			FlushBegin: func(pebble.FlushInfo) { db.covering.Store(db.committed.Load()) },
 			FlushEnd: func(i pebble.FlushInfo) {
@@ -117,6 +117,13 @@ func (db *DB) pebble() *pebble.Options {
 			},
 		},
 	}
+	if o.Manual {
+		// Nobody asks for what is collected about tables; and of one that is damaged it is collected again and again, if Fatal
+		// returns.
+		p.DisableTableStats = true
+		// The scheduler of compactions has a goroutine, which an Open that fails leaves behind.
+		p.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+	}
 	if o.MemtableBytes > 0 {
 		p.MemTableSize = o.MemtableBytes
 	}
@@ -130,14 +137,14 @@ func (db *DB) pebble() *pebble.Options {
 }
 
 // logger passes on what Pebble has to say. Its Fatalf does not return: Pebble itself would go on.
-type logger struct{ o Options }
+type logger struct{ db *DB }
 
 func (logger) Infof(string, ...any) {}
 
 func (l logger) Errorf(format string, args ...any) {
-	if l.o.Warn != nil {
-		l.o.Warn(fmt.Sprintf(format, args...))
+	if l.db.o.Warn != nil {
+		l.db.o.Warn(fmt.Sprintf(format, args...))
 	}
 }
 
-func (l logger) Fatalf(format string, args ...any) { l.o.fatal(fmt.Sprintf(format, args...)) }
+func (l logger) Fatalf(format string, args ...any) { l.db.fatal(fmt.Sprintf(format, args...)) }

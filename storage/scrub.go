@@ -39,7 +39,7 @@ func (db *DB) ScrubTable(ctx context.Context, path string, pace func(ctx context
 		return bytes, ctx.Err()
 	case isDamage(err):
 		reason := fmt.Sprintf("table %s is damaged: %v", path, err)
-		db.o.damaged(reason)
+		db.damaged(reason)
 		return bytes, fmt.Errorf("storage: scrub: %w: %s", ErrDamaged, reason)
 	}
 	return bytes, fmt.Errorf("storage: scrub %s: %w", path, err)
