@@ -113,7 +113,8 @@ func TestHashes(t *testing.T) {
 	wantMessage(t, "newest", before, &pb.HashKVResponse{Header: fullHeader(2), Hash: before.Hash, CompactRevision: -1, HashRevision: 2})
 	s.put(t, "a", "2")
 	wantMessage(t, "older", hashKV(first), &pb.HashKVResponse{Header: fullHeader(3), Hash: before.Hash, CompactRevision: -1, HashRevision: 2})
-	if hashKV(3).Hash == before.Hash {
+	newest := hashKV(3)
+	if newest.Hash == before.Hash {
 		t.Error("two states, one hash")
 	}
 	wantError(t, "future", s.call(t, &pb.HashKVRequest{Revision: 4}), rpctypes.ErrGRPCFutureRev)
@@ -121,14 +122,19 @@ func TestHashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, "compacted", s.call(t, &pb.HashKVRequest{Revision: 2}), rpctypes.ErrGRPCCompacted)
-	if r := hashKV(3); r.CompactRevision != 3 {
+	wantMessage(t, "told before the compaction", hashKV(3), newest)
+	s.put(t, "a", "3")
+	if err := s.call(t, &pb.CompactionRequest{Revision: 4, Physical: true}); err != nil {
+		t.Fatal(err)
+	}
+	if r := hashKV(4); r.CompactRevision != 4 {
 		t.Errorf("compact revision %d", r.CompactRevision)
 	}
 	h, err := s.upkeep.Hash(ctx(t), &pb.HashRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantHeader(t, "Hash", h.Header, 3)
+	wantHeader(t, "Hash", h.Header, 4)
 }
 
 func TestDefragment(t *testing.T) {
