@@ -132,7 +132,8 @@ func (db *DB) pebble() *pebble.Options {
 		p.Levels[i].BlockSize = 16 << 10
 		p.Levels[i].IndexBlockSize = 64 << 10
 	}
-	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	// Not compressed: what is stored then counts in a quota as what was written, as in etcd, and flushes and compactions cost less.
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	return p
 }
 
