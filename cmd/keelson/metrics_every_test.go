@@ -495,9 +495,11 @@ func (e everything) lostQuorum() {
 		p.Pause()
 	}
 	client := leader.Client()
+	ctx, cancel := context.WithTimeout(e.ctx, 15*time.Second) // the client would try a read for as long as it is let
+	defer cancel()
 	var waiting sync.WaitGroup
-	waiting.Go(func() { client.Put(e.ctx, "a", "c") })
-	waiting.Go(func() { client.Get(e.ctx, "a") })
+	waiting.Go(func() { client.Put(ctx, "a", "c") })
+	waiting.Go(func() { client.Get(ctx, "a") })
 	waiting.Wait()
 	for _, p := range e.c.Others(leader) {
 		p.Resume()
