@@ -77,6 +77,7 @@ func (s *Stream) next(j *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.book(j)
+	s.inHand = nil
 	for !s.closed {
 		if *j = s.nextReply(); j.kind != idle {
 			return
@@ -85,6 +86,9 @@ func (s *Stream) next(j *job) {
 			break
 		}
 		if *j = s.nextEvents(); j.kind != idle {
+			if j.kind == deliver {
+				s.inHand = j.watcher
+			}
 			return
 		}
 	}

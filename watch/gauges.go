@@ -1,5 +1,7 @@
 package watch
 
+import "slices"
+
 // Streams is the number of open streams.
 func (h *Hub) Streams() int {
 	h.mu.Lock()
@@ -31,6 +33,9 @@ func (h *Hub) PendingEvents() (n int) {
 func (s *Stream) pendingEvents() (n int) {
 	s.mu.Lock()
 	ready := append([]*watcher(nil), s.ready.rest()...)
+	if s.inHand != nil && !slices.Contains(ready, s.inHand) {
+		ready = append(ready, s.inHand)
+	}
 	if s.prepared != nil {
 		for i := range s.prepared.responses {
 			n += s.prepared.responses[i].count

@@ -26,6 +26,7 @@ type Stream struct {
 	// What there is to send; Stream.next says in which order.
 	control  fifo[control]
 	ready    fifo[*watcher] // woken, not held
+	inHand   *watcher       // whose events are being sent; nil: none
 	prepared *prepared      // the next batch of a watcher that is behind
 	turn     bool           // it is the turn of the ready, not of prepared
 	sent     mvcc.Revision  // newest revision in a header of events or of progress

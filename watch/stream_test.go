@@ -433,6 +433,27 @@ func TestHistoryFailureIsReportedOnce(t *testing.T) {
 	})
 }
 
+// What is left of a watcher whose response is under way is pending, too.
+func TestPendingEventsOfTheWatcherInHand(t *testing.T) {
+	run(t, Options{ResponseBytes: 1}, func(f *fixture) {
+		r := f.stream()
+		r.stream.Create(Request{Key: []byte("a")})
+		f.expect(r, "0@1 created")
+		r.setStall(true)
+		f.commit(put("a", "1"))
+		f.puts("a", 4)
+		synctest.Wait()
+		if n := f.hub.PendingEvents(); n != 4 {
+			t.Errorf("%d pending events", n)
+		}
+		r.setStall(false)
+		r.take()
+		if n := f.hub.PendingEvents(); n != 0 {
+			t.Errorf("%d pending events after all were sent", n)
+		}
+	})
+}
+
 func TestPendingEvents(t *testing.T) {
 	run(t, Options{}, func(f *fixture) {
 		r := f.stream()
