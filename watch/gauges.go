@@ -19,8 +19,9 @@ func (h *Hub) SlowWatchers() int { return int(h.slow.Load()) }
 // EventsSent is the number of events handed to senders so far.
 func (h *Hub) EventsSent() int64 { return h.events.Load() }
 
-// PendingEvents is the number of events that wait in memory for a sender: of watchers that the ring still serves, filters
-// not considered, and of prepared batches. It looks at every stream that has something to send.
+// PendingEvents is the number of events that wait in memory for a sender: of watchers that are live, filters not considered, and
+// of prepared batches. For a watcher that the ring has outrun, and that has not come to notice yet, more wait on disk. It looks
+// at every stream that has something to send.
 func (h *Hub) PendingEvents() (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -51,10 +52,10 @@ func (s *Stream) pendingEvents() (n int) {
 func (g *group) pendingEvents(w *watcher) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !w.joined || w.parkedAt >= 0 || w.number < g.first {
+	if !w.joined || w.parkedAt >= 0 {
 		return 0
 	}
-	for _, b := range g.log[w.number-g.first:] {
+	for _, b := range g.log[max(w.number, g.first)-g.first:] {
 		n += len(b.events)
 	}
 	return n

@@ -433,6 +433,28 @@ func TestHistoryFailureIsReportedOnce(t *testing.T) {
 	})
 }
 
+// A watcher that has fallen off the ring, and whose turn has not come yet, has not stopped waiting.
+func TestPendingEventsBeyondTheRing(t *testing.T) {
+	run(t, Options{RingBytes: 2000}, func(f *fixture) {
+		r := f.stream()
+		r.stream.Create(Request{Key: []byte("a")})
+		f.expect(r, "0@1 created")
+		r.setStall(true)
+		for range 40 {
+			f.commit(put("a", strings.Repeat("x", 100)))
+			synctest.Wait()
+		}
+		if n := f.hub.PendingEvents(); n == 0 || n > 39 || f.hub.Stats().RingFrom < 5 {
+			t.Errorf("%d pending events, the ring begins with %d", n, f.hub.Stats().RingFrom)
+		}
+		r.setStall(false)
+		r.take()
+		if n := f.hub.PendingEvents(); n != 0 {
+			t.Errorf("%d pending events after all were sent", n)
+		}
+	})
+}
+
 // What is left of a watcher whose response is under way is pending, too.
 func TestPendingEventsOfTheWatcherInHand(t *testing.T) {
 	run(t, Options{ResponseBytes: 1}, func(f *fixture) {
