@@ -69,22 +69,7 @@ func TestFullLogDiskEndsTheMemberAlone(t *testing.T) {
 	ballast := filepath.Join(disk, "ballast")
 	fillDisk(t, ballast, disk, 4<<20)
 	client := c.Others(victim)[0].Client()
-	rng := rand.New(rand.NewPCG(1, 2))
-	ended := false
-	for i := 0; i < 300 && !ended; i++ {
-		insist(t, func(ctx context.Context) error {
-			_, err := client.Put(ctx, fmt.Sprint("k", i%20), noise(rng, 1<<20))
-			return err
-		})
-		select {
-		case <-victim.Exited():
-			ended = true
-		default:
-		}
-	}
-	if !ended {
-		t.Fatal("it goes on with a full disk")
-	}
+	writeUntilGone(t, client, victim)
 	if state := victim.AwaitExit(); state.ExitCode() != 1 || !strings.Contains(lastLine(victim.Log()), "no space left on device") {
 		t.Errorf("ended with %v: %s", state, lastLine(victim.Log()))
 	}
@@ -99,6 +84,24 @@ func TestFullLogDiskEndsTheMemberAlone(t *testing.T) {
 	c.Agree()
 }
 
+// writeUntilGone writes a megabyte at a time, all of which must succeed, until a member has ended by itself.
+func writeUntilGone(t *testing.T, client *clientv3.Client, victim *testkit.Process) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 300 {
+		insist(t, func(ctx context.Context) error {
+			_, err := client.Put(ctx, fmt.Sprint("k", i%20), noise(rng, 1<<20))
+			return err
+		})
+		select {
+		case <-victim.Exited():
+			return
+		default:
+		}
+	}
+	t.Fatal("it goes on without what it needs")
+}
+
 // A member that runs out of memory dies as if it had been killed: the others go on, and it comes back with everything.
 func TestMemberWithoutMemoryDiesAlone(t *testing.T) {
 	testkit.Need(t, "prlimit")
@@ -108,22 +111,7 @@ func TestMemberWithoutMemoryDiesAlone(t *testing.T) {
 		t.Fatalf("prlimit: %v %s", err, out)
 	}
 	client := c.Others(victim)[0].Client()
-	rng := rand.New(rand.NewPCG(1, 3))
-	ended := false
-	for i := 0; i < 300 && !ended; i++ {
-		insist(t, func(ctx context.Context) error {
-			_, err := client.Put(ctx, fmt.Sprint("k", i%20), noise(rng, 1<<20))
-			return err
-		})
-		select {
-		case <-victim.Exited():
-			ended = true
-		default:
-		}
-	}
-	if !ended {
-		t.Fatal("it goes on without memory")
-	}
+	writeUntilGone(t, client, victim)
 	if log := victim.Log(); !strings.Contains(log, "out of memory") && !strings.Contains(log, "cannot allocate memory") {
 		t.Errorf("ended with %v: %.2000s", victim.AwaitExit(), log)
 	}

@@ -27,22 +27,34 @@ var (
 
 // discover meets the other first members at the discovery service, and founds the cluster with them.
 func (o Options) discover(ctx context.Context) (Beginning, error) {
-	c, token := o.Config, o.Config.Discovery.Token
+	token := o.Config.Discovery.Token
+	return o.foundWith(ctx, token, func(id, pairs string) ([]string, error) {
+		registry, err := dialRegistry(o.Config.Discovery)
+		if err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+		defer registry.Close()
+		m := newMeeting(o)
+		m.registry, m.token, m.own = registry, token, id
+		all, err := m.attend(ctx, pairs)
+		if err != nil {
+			o.warnUsed(ctx, token, err)
+		}
+		return all, err
+	})
+}
+
+// foundWith founds the cluster with those whom meet finds: it is given this member's id and its name and URLs as a pair, and returns
+// the pairs of all.
+func (o Options) foundWith(ctx context.Context, token string, meet func(id, pairs string) ([]string, error)) (Beginning, error) {
+	c := o.Config
 	own := config.InitialClusterOf(c.Member.Name, c.Cluster.AdvertisePeerURLs)
 	alone, err := c.Founding(ctx, o.Resolver, own, token)
 	if err != nil {
 		return Beginning{}, err
 	}
-	registry, err := dialRegistry(c.Discovery)
+	pairs, err := meet(fmt.Sprintf("%x", alone.LocalID), own)
 	if err != nil {
-		return Beginning{}, fmt.Errorf("discovery: %w", err)
-	}
-	defer registry.Close()
-	m := newMeeting(o)
-	m.registry, m.token, m.own = registry, token, fmt.Sprintf("%x", alone.LocalID)
-	pairs, err := m.attend(ctx, own)
-	if err != nil {
-		o.warnUsed(ctx, token, err)
 		return Beginning{}, err
 	}
 	f, err := c.Founding(ctx, o.Resolver, strings.Join(pairs, ","), token)

@@ -261,27 +261,19 @@ func oldPairs(there []oldNode) ([]string, error) {
 
 // discoverByURL meets the other first members below a URL of the v2 API, and founds the cluster with them.
 func (o Options) discoverByURL(ctx context.Context) (Beginning, error) {
-	c, token := o.Config, o.Config.Discovery.URL
+	token := o.Config.Discovery.URL
 	registry, err := newOldRegistry(token)
 	if err != nil {
 		return Beginning{}, err
 	}
 	defer registry.close()
-	own := config.InitialClusterOf(c.Member.Name, c.Cluster.AdvertisePeerURLs)
-	alone, err := c.Founding(ctx, o.Resolver, own, token)
-	if err != nil {
-		return Beginning{}, err
-	}
-	m := oldMeeting{registry: registry, own: fmt.Sprintf("%x", alone.LocalID), meeting: newMeeting(o)}
-	m.meeting.pauseShiftMin = 1
-	pairs, err := m.attend(ctx, own)
-	if err != nil {
-		o.warnUsed(ctx, token, err)
-		return Beginning{}, err
-	}
-	f, err := c.Founding(ctx, o.Resolver, strings.Join(pairs, ","), token)
-	if err != nil {
-		return Beginning{}, err
-	}
-	return o.found(ctx, f)
+	return o.foundWith(ctx, token, func(id, pairs string) ([]string, error) {
+		m := oldMeeting{registry: registry, own: id, meeting: newMeeting(o)}
+		m.meeting.pauseShiftMin = 1
+		all, err := m.attend(ctx, pairs)
+		if err != nil {
+			o.warnUsed(ctx, token, err)
+		}
+		return all, err
+	})
 }
