@@ -30,6 +30,7 @@ type engine struct {
 	fs      env.FS
 	logger  *zap.Logger
 	hooks   hooks
+	counted bool           // a quota counts what is stored, as it was written
 	machine *state.Machine // nil: not open
 	log     *raftlog.Log   // nil: not open
 
@@ -95,7 +96,7 @@ func openEngine(
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir, fetch: fetch}
+	e := &engine{fs: fs, logger: logger, hooks: h, dir: dir, fetch: fetch, counted: c.Limits.QuotaEnforced}
 	checkPermission(c.Member.DataDir, logger)
 	defer func() {
 		if err != nil {
@@ -313,7 +314,8 @@ func (e *engine) openLog(fs env.FS, logger *zap.Logger, h hooks) error {
 
 func (e *engine) openStore(dir string) (*storage.DB, error) {
 	return storage.Open(storage.Options{
-		FS: e.fs, Dir: dir, MustExist: true, Fatal: e.hooks.end, Damaged: e.noteDamage, Flushed: e.hooks.flushed,
+		FS: e.fs, Dir: dir, MustExist: true, Uncompressed: e.counted,
+		Fatal: e.hooks.end, Damaged: e.noteDamage, Flushed: e.hooks.flushed,
 		Warn: func(message string) { e.logger.Warn("storage engine", zap.String("message", message)) },
 	})
 }

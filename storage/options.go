@@ -33,6 +33,9 @@ type Options struct {
 	// Warn is told what Pebble reports as an error without giving up. May be nil.
 	Warn func(message string)
 
+	// Uncompressed writes tables as they are, so that Sizes speaks of what was written and not of how well it compresses. Tables
+	// that are there stay as they are until they are rewritten.
+	Uncompressed bool
 	// Manual leaves flushes to Flush and switches compactions off, so that the same operations give the same files
 	// (for the simulator).
 	Manual bool
@@ -132,8 +135,11 @@ func (db *DB) pebble() *pebble.Options {
 		p.Levels[i].BlockSize = 16 << 10
 		p.Levels[i].IndexBlockSize = 64 << 10
 	}
-	// Not compressed: what is stored then counts in a quota as what was written, as in etcd, and flushes and compactions cost less.
-	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	compression := pebble.DBCompressionFastest
+	if o.Uncompressed {
+		compression = pebble.DBCompressionNone
+	}
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return compression })
 	return p
 }
 

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -116,5 +117,31 @@ func TestCrashDuringShrink(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Sizes of a store that is not compressed are those of what was written, however well it compresses.
+func TestUncompressed(t *testing.T) {
+	const values, bytes = 100, 10_000
+	var disk [2]uint64
+	for i, uncompressed := range []bool{false, true} {
+		db, err := Open(Options{FS: vfs.NewMem(), Dir: "db", Uncompressed: uncompressed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := db.NewBatch()
+		for n := range values {
+			b.Set(Meta, []byte{byte(n)}, make([]byte, bytes))
+		}
+		if err := errors.Join(b.Commit(), db.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		disk[i] = db.Sizes().LiveBytes
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if disk[0] > values*bytes/4 || disk[1] < values*bytes {
+		t.Errorf("%d bytes take %d compressed and %d uncompressed", values*bytes, disk[0], disk[1])
 	}
 }
