@@ -235,7 +235,11 @@ func (h *host) misfortune() {
 		d.arm(strike{dir: logDir, after: w.rng.IntN(30), errno: errno})
 	case w.chance(f.failStore / 10):
 		w.inject("failed operation on the store")
-		d.arm(strike{dir: storeDir, after: w.rng.IntN(60), errno: []error{syscall.EIO, syscall.ENOSPC}[w.rng.IntN(2)]})
+		s := strike{dir: storeDir, after: w.rng.IntN(60), errno: []error{syscall.EIO, syscall.ENOSPC}[w.rng.IntN(2)]}
+		if w.rng.IntN(3) == 0 {
+			s.dir = incomingDir
+		}
+		d.arm(s)
 	case w.chance(f.failRead / 10):
 		dir := []string{logDir, storeDir}[w.rng.IntN(2)]
 		w.inject("failed read in " + dir)

@@ -30,6 +30,8 @@ const (
 	logDir    = "/data/member/wal"
 	storeDir  = "/data/member/state" // and, when it came as a snapshot, state-1, ...
 
+	incomingDir = "/data/member/incoming" // snapshots being received
+
 	tickInterval    = 100 * time.Millisecond
 	electionTimeout = 10 * tickInterval
 	requestTimeout  = 7 * time.Second

@@ -113,7 +113,7 @@ func (m *member) transfer(to *host, dir string, msg *raftpb.Message) {
 		return
 	}
 	if err := m.disk.RemoveAll(dir); err != nil {
-		w.violate("remove a checkpoint: %v", err)
+		m.shrugOff("remove a checkpoint", err)
 	}
 	d := time.Millisecond
 	if !ok {
@@ -182,18 +182,28 @@ func (m *member) admit(msg *raftpb.Message) error {
 
 func (m *member) removeStore(dir string) {
 	if err := m.dir.Remove(dir); err != nil {
-		m.w.violate("remove %s: %v", dir, err)
+		m.shrugOff("remove "+dir, err)
 	}
+}
+
+// shrugOff is for what a process goes on after: states that come or go and are in nobody's use.
+func (m *member) shrugOff(what string, err error) {
+	if !m.disk.failed() {
+		m.w.violate("%s: %v", what, err)
+	}
+	m.w.tracef("%v: %s: %v", m, what, err)
 }
 
 // receiveState takes in a state that has come whole, and tells the replica.
 func (m *member) receiveState(msg *raftpb.Message, received string) {
 	at := position(msg.GetSnapshot())
 	kept, err := m.dir.Adopt(received)
-	if err != nil {
-		m.w.violate("adopt: %v", err)
-	}
 	if m.disk.crashed() {
+		return
+	}
+	if err != nil { // raft never hears of it; the leader finds that it is still behind
+		m.shrugOff("adopt", err)
+		m.w.reach("a state that was received could not be kept", true)
 		return
 	}
 	m.w.reach("a state was received", true)
@@ -306,7 +316,7 @@ func (m *member) retireDrained() {
 		case <-r.Drained():
 			m.w.reach("a replaced state was removed", true)
 			if err := r.Close(); err != nil {
-				m.w.violate("close a replaced state: %v", err)
+				m.shrugOff("close a replaced state", err)
 			}
 			m.removeStore(r.dir)
 		default:

@@ -20,7 +20,7 @@
 //     under the same store's identity, because files of one store that have the same name begin alike.
 //   - No name leads out of the directory. Nothing is allocated because the other side says so: memory grows with what has
 //     come, up to the limits. Beyond the offer no more than a piece is held on either side.
-//   - An attempt that fails leaves its files for the next one. There is one attempt at a time, of one store: Receive
+//   - An attempt that fails leaves its files for the next one, but none whose sync has failed. There is one attempt at a time, of one store: Receive
 //     removes whatever else is in its directory.
 //
 // Send and Receive each run in their caller's goroutine, with one more that closes the stream when the context ends or

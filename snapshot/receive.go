@@ -195,15 +195,19 @@ func (r *receiver) receiveFile(i int) error {
 		return err
 	}
 	same, err := r.fill(i, f, from, sum)
-	if err == nil && same {
+	useless := false
+	switch {
+	case err != nil:
+	case !same: // what is there would be offered to the sender once more, in vain
+		useless, err = true, fmt.Errorf("%w: what was written has another hash than what was read", ErrGarbled)
+	default: // after a failure the system may take for written what is not, and the next attempt's sync would find nothing to do
 		err = r.sync(f)
+		useless = err != nil
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil && !same {
-		// What is there would be offered to the sender once more, in vain.
-		err = fmt.Errorf("%w: what was written has another hash than what was read", ErrGarbled)
+	if useless {
 		if e := r.o.FS.Remove(r.path(i)); e != nil {
 			err = fmt.Errorf("%w; then: %w", err, e)
 		}

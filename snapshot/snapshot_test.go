@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -205,32 +206,41 @@ func TestSenderRefuses(t *testing.T) {
 }
 
 // TestFaultAtEveryOperation fails each operation on the receiver's disk in turn. Receive reports it, and the next attempt
-// succeeds.
+// succeeds, and does not trust a file whose sync has failed.
 func TestFaultAtEveryOperation(t *testing.T) {
 	files := contents{"000005.sst": randomBytes(rand.New(rand.NewPCG(1, 1)), 900), "MANIFEST-000001": []byte("manifest")}
+	syncs := 0
 	for at := 0; ; at++ {
 		b := newBed(t, files)
 		contents{"000005.sst": files["000005.sst"][:100]}.write(t, b.to, "/incoming/01020300000000000000000000000000")
-		n, hit := 0, false
-		b.r.FS = errorfs.Wrap(b.to, errorfs.InjectorFunc(func(errorfs.Op) error {
+		n, hit, unsynced := 0, false, ""
+		b.r.FS = errorfs.Wrap(b.to, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			n++
-			if n-1 == at {
-				hit = true
-				return errorfs.ErrInjected
+			if n-1 != at {
+				return nil
 			}
-			return nil
+			hit = true
+			if name := b.to.PathBase(op.Path); op.Kind == errorfs.OpFileSync && files[name] != nil {
+				unsynced, syncs = op.Path, syncs+1
+			}
+			return errorfs.ErrInjected
 		}))
 		x, y := net.Pipe()
 		_, sent, received := b.transfer(context.Background(), x, y)
 		if !hit {
 			mustNil(t, errors.Join(sent, received))
-			if at < 15 {
-				t.Errorf("only %d operations", at)
+			if at < 15 || syncs != len(files) {
+				t.Errorf("only %d operations, %d syncs", at, syncs)
 			}
 			return
 		}
 		if !errors.Is(received, errorfs.ErrInjected) || sent == nil {
 			t.Fatalf("operation %d failed: the receiver says %v, the sender %v", at, received, sent)
+		}
+		if unsynced != "" {
+			if _, err := b.to.Stat(unsynced); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a sync of %s has failed, and the file is still there: %v", unsynced, err)
+			}
 		}
 		b.r.FS = b.to
 		b.run()

@@ -43,7 +43,8 @@ func (d *Dir) Incoming() string { return d.path(incomingName) }
 func (d *Dir) Outgoing() string { return d.path(outgoingName) }
 
 // Adopt takes a received database, a directory below Incoming, in among the stores, durably and under a fresh name, which
-// it returns. It can then be opened there. Until Activate it does not count: the next Open removes it.
+// it returns. It can then be opened there. Until Activate it does not count: the next Open removes it. After a failure
+// there is none.
 func (d *Dir) Adopt(received string) (dir string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -61,7 +62,10 @@ func (d *Dir) Adopt(received string) (dir string, err error) {
 	if err := d.fs.Rename(received, dir); err != nil {
 		return "", fmt.Errorf("data directory %s: %w", d.root, err)
 	}
-	return dir, syncDirs(d.fs, dir, d.path(), d.fs.PathDir(received))
+	if err := syncDirs(d.fs, dir, d.path(), d.fs.PathDir(received)); err != nil {
+		return "", errors.Join(err, d.remove(d.fs.PathBase(dir))) // nobody else would before the next start
+	}
+	return dir, nil
 }
 
 // Activate makes an adopted store the one in use, by one rename: from here on it is what the next start opens. The store

@@ -379,3 +379,39 @@ func TestFaultWhileInstalling(t *testing.T) {
 		mustNil(t, d.Close())
 	}
 }
+
+// A store that could not be adopted, because some operation failed, does not lie about until the next start.
+func TestFaultWhileAdopting(t *testing.T) {
+	const root = "/data"
+	for at := 0; ; at++ {
+		disk := vfs.NewMem()
+		initialise(t, disk, root)
+		n, hit, adopting := 0, false, false
+		fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(errorfs.Op) error {
+			if adopting {
+				n++
+			}
+			if n != at+1 || hit {
+				return nil
+			}
+			hit = true
+			return errorfs.ErrInjected
+		}))
+		d := mustOpen(t, fs, root)
+		received, err := receive(fs, d, "one")
+		mustNil(t, err)
+		adopting = true
+		dir, err := d.Adopt(received)
+		if !hit {
+			mustNil(t, err)
+			if at < 8 {
+				t.Errorf("only %d operations", at)
+			}
+			return
+		}
+		if got := stores(t, disk, d); !errors.Is(err, errorfs.ErrInjected) || dir != "" || !slices.Equal(got, []string{"state"}) {
+			t.Errorf("operation %d failed: %q, %v; stores %q", at, dir, err, got)
+		}
+		mustNil(t, d.Close())
+	}
+}
