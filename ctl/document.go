@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"keelson/internal/cli"
 )
 
 // Documents are the pages that are made from the commands, by path below docs: cli.md and a man page for each command of
@@ -36,11 +38,11 @@ func documented(cmd *cobra.Command) (list []*cobra.Command) {
 }
 
 // documentCommand writes the pages; it is for those who build the project.
-func (s *session) documentCommand(programs []Program, offline func() []*cobra.Command) *cobra.Command {
+func (s *session) documentCommand(programs []Program, offline func(cli.Connector) []*cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "document DIR", Short: "Write docs/cli.md and the man pages below DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for name, text := range Documents(programs, offline()) {
+			for name, text := range Documents(programs, offline(s.connection)) {
 				path := filepath.Join(args[0], filepath.FromSlash(name))
 				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 					return err

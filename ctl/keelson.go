@@ -28,10 +28,10 @@ type Program struct {
 // Keelson runs a command line of keelson and returns the exit code: the client's commands, programs that serve, and tools
 // that work without a server.
 //
-// offline makes new commands with every call, since a command has its place in one tree only.
-func Keelson(args []string, streams Streams, version string, programs []Program, offline func() []*cobra.Command) int {
+// offline is given a way to ask how the cluster is reached; it makes new commands with every call, since a command has its place in one tree only.
+func Keelson(args []string, streams Streams, version string, programs []Program, offline func(cli.Connector) []*cobra.Command) int {
 	s := newSession("keelson", false, streams)
-	root := s.keelsonRoot(version, programs, offline())
+	root := s.keelsonRoot(version, programs, offline(s.connection))
 	root.AddCommand(s.documentCommand(programs, offline))
 	return s.run(root, args)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"github.com/spf13/cobra"
 
+	"keelson/internal/cli"
 	"keelson/internal/testkit"
 )
 
@@ -42,7 +43,7 @@ func TestKeelson(t *testing.T) {
 }
 
 // noTools stands for the tools that work offline, which belong to another package.
-func noTools() []*cobra.Command { return nil }
+func noTools(cli.Connector) []*cobra.Command { return nil }
 
 var normalKeelson = []struct {
 	what *regexp.Regexp

@@ -19,6 +19,8 @@ type tool struct {
 	out, err io.Writer
 	writeOut string
 	timeout  time.Duration
+
+	connection cli.Connector // keelson's alone
 }
 
 // Etcdutl runs a command line as etcdutl does and returns the exit code.

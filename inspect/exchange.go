@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +17,9 @@ import (
 	"keelson/storage"
 )
 
-// Commands are the tools that keelson takes in.
-func Commands() []*cobra.Command {
-	t := &tool{out: os.Stdout, err: os.Stderr, writeOut: "simple"}
+// Commands are the tools that keelson takes in. connection says how a cluster is reached.
+func Commands(connection cli.Connector) []*cobra.Command {
+	t := &tool{connection: connection, out: os.Stdout, err: os.Stderr, writeOut: "simple"}
 	snapshot := t.snapshotCommand()
 	snapshot.Commands()[0].Example = "  keelson snapshot restore backup.db --data-dir /var/lib/keelson --name m1"
 	for _, cmd := range snapshot.Commands() {
@@ -80,50 +79,6 @@ func (t *tool) importCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "import", Short: "Take over data from etcd"}
 	cmd.AddCommand(etcd, t.importV2Command())
 	return cmd
-}
-
-func (t *tool) importV2Command() *cobra.Command {
-	o := &foundingFlags{}
-	var from server.Restoration
-	cmd := &cobra.Command{
-		Use: "etcd-v2 {--backup-dir DIR | --snapshot FILE} --to DATA-DIR", Short: "Make a data directory out of what an etcd holds in its v2 API", Args: cobra.NoArgs,
-		Long: "Make the data directory of a member of a new cluster out of what an etcd 2 or 3 holds in its v2 API: a backup that etcdctl backup made, or the data directory of an etcd that does not run. " +
-			"Keys, directories, indexes, times to live, the newest thousand events, users and roles are kept, so that clients go on where they were. The source is only read.\n\n" +
-			"What keelson snapshot save and keelson export etcd write holds the v2 data too, and is taken again with --snapshot. Pairs of the v3 API that the source holds come along.",
-		Example: "  ETCDCTL_API=2 etcdctl backup --data-dir /var/lib/etcd --backup-dir backup\n  keelson import etcd-v2 --backup-dir backup --to /var/lib/keelson --name m1 --initial-cluster m1=http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case (from.Snapshot == "") == (from.Directory == ""):
-				return cli.Fail(cli.ExitBadArgs, "say where to import from: --backup-dir DIR or --snapshot FILE, one of them")
-			case o.dataDir == "":
-				return cli.Fail(cli.ExitBadArgs, "say where to import to: --to DATA-DIR")
-			}
-			if err := mustHoldTree(from); err != nil {
-				return err
-			}
-			return t.restore(o, from)
-		},
-	}
-	o.register(cmd, "to")
-	cmd.Flags().StringVar(&from.Directory, "backup-dir", "", "the `directory` of a backup, or of an etcd that does not run")
-	cmd.Flags().StringVar(&from.WAL, "from-wal-dir", "", "the `directory` that it had as --wal-dir, if it had one")
-	cmd.Flags().StringVar(&from.Snapshot, "snapshot", "", "a snapshot `file` that keelson wrote")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be made, and write nothing")
-	return cmd
-}
-
-// mustHoldTree refuses a source without v2 data, which somebody has mistaken for another.
-func mustHoldTree(from server.Restoration) (err error) {
-	r, err := from.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	nodes, access, err := state.TreeNodes(r.Reader, r.Tree)
-	if err == nil && nodes+access == 0 {
-		err = cli.Fail(cli.ExitError, "%s holds nothing of the v2 API; nothing was written. For pairs of the v3 API: keelson import etcd", cmp.Or(from.Snapshot, from.Directory))
-	}
-	return err
 }
 
 func (t *tool) exportCommand() *cobra.Command {

@@ -14,6 +14,7 @@ import (
 	"keelson/env"
 	"keelson/raftlog"
 	"keelson/server/datadir"
+	"keelson/snapshot/etcddir"
 	"keelson/state"
 	"keelson/storage"
 )
@@ -24,6 +25,9 @@ type Restoration struct {
 	Snapshot string
 	// Directory is the data directory of an etcd that does not run, and WAL its --wal-dir if it had one; instead of a snapshot.
 	Directory, WAL string
+	// Store is the v2 store of an etcd that runs, as it was read from its API, and StoreFrom where; instead of both.
+	Store     *etcddir.Store
+	StoreFrom string
 	// SkipHashCheck takes a file that has no sum behind it: one copied from a data directory of etcd.
 	SkipHashCheck bool
 	// BumpRevision is added to the newest revision, and everything in the snapshot then counts as compacted, so that whoever
@@ -44,10 +48,10 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 	if err != nil {
 		return err
 	}
-	if err := mustBeEmpty(c.Member.DataDir); err != nil {
+	if err := MustBeEmpty(c.Member.DataDir); err != nil {
 		return err
 	}
-	where := []zap.Field{zap.String("path", cmp.Or(r.Snapshot, r.Directory)), zap.String("wal-dir", c.WALDir()), zap.String("data-dir", c.Member.DataDir)}
+	where := []zap.Field{zap.String("path", cmp.Or(r.Snapshot, r.Directory, r.StoreFrom)), zap.String("wal-dir", c.WALDir()), zap.String("data-dir", c.Member.DataDir)}
 	logger.Info("restoring snapshot", where...)
 	from, err := r.Open()
 	if err != nil {
@@ -82,8 +86,8 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 	return nil
 }
 
-// mustBeEmpty refuses a data directory that holds anything.
-func mustBeEmpty(dir string) error {
+// MustBeEmpty refuses a data directory that holds anything.
+func MustBeEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {
 		return fmt.Errorf("data-dir %q not empty or could not be read", dir)

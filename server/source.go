@@ -34,6 +34,9 @@ func (r Restoration) Open() (*Source, error) {
 	if r.Directory != "" {
 		return r.openDirectory()
 	}
+	if r.Store != nil {
+		return &Source{Reader: etcdfile.Nothing(), Path: r.StoreFrom, Tree: state.TreeSource{Read: r.Store}}, nil
+	}
 	from, err := etcdfile.Open(r.Snapshot, r.SkipHashCheck)
 	if err != nil {
 		return nil, err

@@ -285,7 +285,7 @@ func (m *importer) importTreeRecords(next func() (*tree.Loader, error)) (some bo
 
 // importStore takes over etcd's v2 store.
 func (m *importer) importStore(store TreeSource, next func() (*tree.Loader, error)) (some bool, err error) {
-	if len(store.Store) == 0 && len(store.Log) == 0 {
+	if store.Read == nil && len(store.Store) == 0 && len(store.Log) == 0 {
 		return false, nil
 	}
 	r, err := openStoreTree(store)

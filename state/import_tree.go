@@ -26,6 +26,8 @@ import (
 type TreeSource struct {
 	// Store is the store as of the newest snapshot, in etcd's JSON; empty: there was none yet.
 	Store []byte
+	// Read is the store itself, if it was read already.
+	Read *etcddir.Store
 	// Log is what follows on the snapshot. Of entries that are not about the store, the data may be missing.
 	Log []*raftpb.Entry
 }
@@ -65,9 +67,12 @@ type treeReplay struct {
 
 // openStoreTree makes the tree of a source. Close its database.
 func openStoreTree(s TreeSource) (*treeReplay, error) {
-	store, err := etcddir.DecodeStore(s.Store)
-	if err != nil {
-		return nil, err
+	store := s.Read
+	if store == nil {
+		var err error
+		if store, err = etcddir.DecodeStore(s.Store); err != nil {
+			return nil, err
+		}
 	}
 	db, err := storage.Open(storage.Options{FS: vfs.NewMem(), Dir: "v2", CacheBytes: 16 << 20, MemtableBytes: 16 << 20})
 	if err != nil {

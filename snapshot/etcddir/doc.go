@@ -3,6 +3,7 @@
 //
 // It owns the layout of the directory, the records of the log and the envelope of a snapshot (docs/formats/etcd-directory.md).
 // What the entries mean is left to the caller (state.Import): here they come out as raft has them.
+// A Store can be filled by hand, too, with what comes from elsewhere (NewStore, Put).
 //
 //	Open ─► Snapshot, Database ─► Log ─► entries, in order, without those that were replaced
 //
