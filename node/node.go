@@ -14,6 +14,7 @@ import (
 	"keelson/replica"
 	"keelson/state"
 	"keelson/state/auth"
+	"keelson/state/tree"
 )
 
 // Node is one running member. All methods are safe for concurrent use.
@@ -298,6 +299,9 @@ func (n *Node) ReadLocal() *state.View { return n.o.Machine.View() }
 
 // Users is the users and roles that this member has applied. It costs next to nothing.
 func (n *Node) Users() *auth.Set { return n.o.Machine.Users() }
+
+// TreeState is how the v2 tree stands that this member has applied. It costs next to nothing.
+func (n *Node) TreeState() tree.State { return n.o.Machine.TreeState() }
 
 // Status tells where the member stands. It costs next to nothing.
 func (n *Node) Status() Status { return *n.status.Load() }

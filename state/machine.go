@@ -26,7 +26,8 @@ type Identity = members.Identity
 
 // Options opens a Machine. Nothing in it, nor anything else that is local, may show in what Apply does.
 type Options struct {
-	// NewestCacheBytes bounds the cache of newest versions. 0: the default of package mvcc.
+	// NewestCacheBytes bounds two caches each: of the newest versions of pairs and of the newest nodes of the v2 tree. 0: the
+	// defaults of packages mvcc and tree.
 	NewestCacheBytes int64
 }
 
@@ -155,6 +156,7 @@ func openStore(db *storage.DB, o Options) (*store, error) {
 	if s.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes}); err != nil {
 		return nil, err
 	}
+	s.trees.Bound(o.NewestCacheBytes)
 	s.shared.Store(p)
 	return s, nil
 }
@@ -179,6 +181,9 @@ func (m *Machine) StateHash() (index, hash uint64) {
 
 // Users is the users and roles at this moment. It costs next to nothing.
 func (m *Machine) Users() *auth.Set { return m.current.Load().users.Load() }
+
+// TreeState is how the v2 tree stands at this moment. It costs next to nothing.
+func (m *Machine) TreeState() tree.State { return m.current.Load().shared.Load().tree }
 
 // DurableApplied is the position of the newest entry whose effects no crash can take away: the log may be cut up to it.
 // Zero: not even the beginning has been flushed.

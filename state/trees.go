@@ -74,7 +74,7 @@ func (v *View) Tree() (*tree.View, error) { return tree.Open(v.store.db) }
 // TreeFile returns a file of the v2 tree, and an index of the tree as of which it is so; nil: there is none at the path, or
 // that is a directory. It costs less than Tree.
 func (v *View) TreeFile(path string) (n *tree.Node, index uint64, err error) {
-	if n, err = tree.File(v.store.db, path); err != nil || n == nil {
+	if n, err = v.store.trees.File(v.store.db, path); err != nil || n == nil {
 		return nil, 0, err
 	}
 	// What is read may be newer than what was published when the view was made. Then it was the last to change this file.

@@ -25,6 +25,12 @@ func (b *Batch) Iter(s Space, lower, upper []byte) (*Iter, error) {
 	return b.db.newIter(b.indexed(), s, lower, upper, pebble.IterOptions{})
 }
 
+// Indexed reports whether the batch has been read.
+func (b *Batch) Indexed() bool { return b.b.Indexed() }
+
+// Beneath reads the store as it is without the batch.
+func (b *Batch) Beneath() Reader { return b.db }
+
 // PointIter is DB.PointIter with the batch as it is at this moment on top.
 func (b *Batch) PointIter(s Space) (*Iter, error) { return b.db.newPointIter(b.indexed(), s, false) }
 

@@ -22,6 +22,7 @@ import (
 	"keelson/node"
 	"keelson/state"
 	"keelson/state/members"
+	"keelson/state/tree"
 	"keelson/storage"
 )
 
@@ -118,6 +119,8 @@ func (l *lone) Read(context.Context) (*state.View, error) {
 }
 
 func (l *lone) ReadLocal() *state.View { return l.machine.View() }
+
+func (l *lone) TreeState() tree.State { return l.machine.TreeState() }
 
 func (l *lone) Status() node.Status {
 	at := l.machine.Applied()

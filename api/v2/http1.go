@@ -28,11 +28,10 @@ func (h *Handler) ServeHTTP1(x *http1.Exchange) bool {
 	now := h.o.Clock.Now()
 	out := outlets.Get().(*http1Outlet)
 	out.x, out.h = x, h
-	q, refusal := parse(x.Method, path, &f, now)
-	if refusal != nil {
+	if refusal := out.q.parse(x.Method, path, &f, now); refusal != nil {
 		writeError(out, refusal)
 	} else {
-		h.serve(context.Background(), q, out, now, out)
+		h.serve(context.Background(), &out.q, out, now, out)
 	}
 	out.recycle()
 	return true
@@ -53,6 +52,7 @@ func keysPathOf(raw []byte) (string, bool) {
 type http1Outlet struct {
 	x      *http1.Exchange
 	h      *Handler
+	q      request
 	fields []byte
 	body   []byte
 }
@@ -63,7 +63,7 @@ var outlets = sync.Pool{New: func() any { return &http1Outlet{fields: make([]byt
 const bodyKeptMax = 16 << 10
 
 func (o *http1Outlet) recycle() {
-	o.x, o.h = nil, nil
+	o.x, o.h, o.q = nil, nil, request{}
 	if cap(o.body) <= bodyKeptMax {
 		outlets.Put(o)
 	}

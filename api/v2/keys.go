@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"time"
+	"unsafe"
 
 	"keelson/command"
 	"keelson/state"
@@ -79,7 +80,7 @@ func (h *Handler) write(ctx context.Context, q *request, out outlet) {
 	}
 }
 
-// command is the change that a request asks for.
+// command is the change that a request asks for. It is valid as long as the request is.
 //
 // Source: v2 API specification, 4.1.
 func (q *request) command() command.Op {
@@ -87,23 +88,27 @@ func (q *request) command() command.Op {
 	if q.method == http.MethodDelete {
 		o := &command.TreeDelete{Path: q.path, Dir: q.dir, Recursive: q.recursive, Compare: compares}
 		if compares {
-			o.PrevValue, o.PrevIndex = []byte(q.prevValue), q.prevIndex
+			o.PrevValue, o.PrevIndex = bytesOf(q.prevValue), q.prevIndex
 		}
 		return o
 	}
-	o := &command.TreePut{Path: q.path, Dir: q.dir, Value: []byte(q.value), Deadline: q.deadline, Refresh: q.refresh}
+	o := &q.put
+	*o = command.TreePut{Path: q.path, Dir: q.dir, Value: bytesOf(q.value), Deadline: q.deadline, Refresh: q.refresh}
 	switch {
 	case q.method == http.MethodPost:
 		o.Mode = command.TreeCreateInOrder
 	case q.prevExist != nil && !*q.prevExist:
 		o.Mode = command.TreeCreate
 	case compares:
-		o.Mode, o.PrevValue, o.PrevIndex = command.TreeCompareAndSwap, []byte(q.prevValue), q.prevIndex
+		o.Mode, o.PrevValue, o.PrevIndex = command.TreeCompareAndSwap, bytesOf(q.prevValue), q.prevIndex
 	case q.prevExist != nil:
 		o.Mode = command.TreeUpdate
 	}
 	return o
 }
+
+// bytesOf is a text's bytes, not a copy: nobody may change what is in a command.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // writeEvent answers a change.
 func (h *Handler) writeEvent(out outlet, e *tree.Event, bare bool) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keelson/command"
 	"keelson/state/tree"
 )
 
@@ -25,6 +26,8 @@ type request struct {
 	prevExist                            *bool // nil: not asked for
 	hasTTL                               bool
 	deadline                             int64 // with hasTTL: nanoseconds since 1970
+
+	put command.TreePut // what command returns
 }
 
 const keysPrefix = "/v2/keys"
@@ -36,14 +39,15 @@ func parseHTTP(r *http.Request, now time.Time) (*request, *tree.Error) {
 	}
 	var f form
 	f.take(r.Form)
-	return parse(r.Method, r.URL.Path, &f, now)
+	q := new(request)
+	return q, q.parse(r.Method, r.URL.Path, &f, now)
 }
 
 // parse takes a request apart. What is wrong is found in the order of the specification.
 //
 // Source: v2 API specification, 3.
-func parse(method, decoded string, f *form, now time.Time) (*request, *tree.Error) {
-	q := &request{method: method}
+func (q *request) parse(method, decoded string, f *form, now time.Time) *tree.Error {
+	*q = request{method: method}
 	q.subject = strings.TrimPrefix(decoded, keysPrefix)
 	q.path = q.subject
 	if !strings.HasPrefix(q.path, "/") {
@@ -78,7 +82,7 @@ func parse(method, decoded string, f *form, now time.Time) (*request, *tree.Erro
 	if wrong := tree.CheckPath(q.path); wrong != "" {
 		f.refuse(codeInvalidField, wrong)
 	}
-	return q, f.refusal
+	return f.refusal
 }
 
 func (q *request) parseTTL(f *form, now time.Time) {

@@ -21,8 +21,9 @@
 //     business: changes of users and roles.
 //   - What is refused has written nothing.
 //
-// Nothing here is held in memory but the position and a lower bound of the deadlines, so neither start-up nor memory
-// depends on the size of the tree. Removing a directory costs what is in it up to a bound, and no more beyond that.
+// What is held in memory is the position, a lower bound of the deadlines, and a bounded cache of the newest nodes, so that
+// replacing one need not look for it (newest). So neither start-up nor memory depends on the size of the tree. Removing a
+// directory costs what is in it up to a bound, and no more beyond that.
 //
 // A Tx belongs to the goroutine that applies, a View to the one that opened it. The rest may be called from anywhere.
 package tree

@@ -41,6 +41,9 @@ type forest struct {
 	table *Table
 	p     State
 	now   int64
+
+	cacheBytes int64 // of tables
+	clearMax   int   // of tables; 0: the usual one
 }
 
 func newForest(t testing.TB) *forest {
@@ -72,6 +75,10 @@ func (f *forest) reload() {
 	f.p, err = Load(f.db)
 	f.check(err)
 	f.table = &Table{}
+	f.table.Bound(f.cacheBytes)
+	if f.clearMax > 0 {
+		f.table.clearMax = f.clearMax
+	}
 }
 
 // reopen closes the store after a flush and opens it again.

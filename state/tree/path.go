@@ -132,9 +132,9 @@ func decodePath(b []byte) string {
 }
 
 // nodeKey is the key of a node.
-func nodeKey(path string) []byte {
-	return appendPath(append(make([]byte, 0, len(path)+8), keyNode), path)
-}
+func nodeKey(path string) []byte { return appendNodeKey(make([]byte, 0, len(path)+8), path) }
+
+func appendNodeKey(dst []byte, path string) []byte { return appendPath(append(dst, keyNode), path) }
 
 // subtree are the bounds of what is below a directory: lower <= key < upper.
 func subtree(path string) (lower, upper []byte) {

@@ -99,12 +99,17 @@ func appendEvent(dst []byte, e *Event) []byte {
 }
 
 func appendSized(dst []byte, n *Node) []byte {
-	size := 1 + uvarintSize(n.Created) + uvarintSize(n.Modified) + len(n.Value)
+	dst = binary.AppendUvarint(dst, uint64(nodeSize(n)-1))
+	return appendNodeBody(dst, n)
+}
+
+// nodeSize is the size of a node's record.
+func nodeSize(n *Node) int {
+	size := 2 + uvarintSize(n.Created) + uvarintSize(n.Modified) + len(n.Value)
 	if n.Deadline != 0 {
 		size += 8
 	}
-	dst = binary.AppendUvarint(dst, uint64(size))
-	return appendNodeBody(dst, n)
+	return size
 }
 
 func uvarintSize(v uint64) int {

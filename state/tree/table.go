@@ -11,6 +11,9 @@ import (
 
 // Table is what is known of one database's tree beside what is stored.
 type Table struct {
+	newest   newest
+	clearMax int // lowered by tests; 0: the constant
+
 	// Deadlines come and go all the time, and what they leave behind in the store until it is compacted must not be walked
 	// over again and again: so here is a lower bound of all deadlines.
 	mu       sync.Mutex
@@ -19,6 +22,9 @@ type Table struct {
 
 	walks sync.Mutex // held while they are walked over
 }
+
+// Bound bounds the memory of what is kept of the newest nodes. 0: 32 MiB. Negative: nothing is kept. It is called before all else.
+func (t *Table) Bound(cacheBytes int64) { t.newest.limit = cacheBytes }
 
 // Bootstrap makes the tree of a new cluster of so many members. Its index begins where etcd's would: what members say of
 // themselves when they start counts there, and clients' tests compare the numbers.
@@ -45,6 +51,37 @@ func Load(r storage.Reader) (s State, err error) {
 // Begin starts a Tx. s is what was published last.
 func (t *Table) Begin(b *storage.Batch, s State) *Tx {
 	return &Tx{table: t, b: b, before: s, p: s.Position, access: s.Access, earliest: math.MaxInt64}
+}
+
+// File returns a file of the newest state that r, which is the table's, has; nil: there is none at the path, or that is a
+// directory.
+func (t *Table) File(r storage.Reader, path string) (*Node, error) {
+	if path == Root || CheckPath(path) != "" {
+		return nil, nil
+	}
+	record, err := t.record(r, path)
+	if err != nil || record == nil {
+		return nil, err
+	}
+	n, err := decodeNode(path, record)
+	if err != nil || n.Dir {
+		return nil, err
+	}
+	return &n, nil
+}
+
+// record is the record of the node at a path; nil: there is none.
+func (t *Table) record(r storage.Reader, path string) ([]byte, error) {
+	if !t.newest.unsettled.Load() {
+		if record := t.newest.get(path); record != nil {
+			return record, nil
+		}
+	}
+	record, ok, err := r.Get(storage.Tree, nodeKey(path))
+	if err != nil || !ok {
+		return nil, err
+	}
+	return record, nil
 }
 
 // lower moves the bound down to a deadline that has been added.
@@ -113,8 +150,10 @@ func decodeDeadlineKey(key []byte) (deadline int64, path string) {
 	return int64(binary.BigEndian.Uint64(key[1:])), decodePath(key[9:])
 }
 
-func eventKey(index uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{keyEvent}, index)
+func eventKey(index uint64) []byte { return appendEventKey(nil, index) }
+
+func appendEventKey(dst []byte, index uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, keyEvent), index)
 }
 
 func decodeEventKey(key []byte) (uint64, error) {

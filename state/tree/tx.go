@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -23,6 +24,13 @@ type Tx struct {
 	access   Access
 	events   []*Event
 	earliest int64 // of the deadlines added
+
+	// written are the records of the nodes that the batch writes; nil: the node goes.
+	written map[string][]byte
+	// cleared are directories of which everything went with one record. What is below them is there if it is in written.
+	cleared []string
+
+	key, buf []byte // scratch
 }
 
 // Position is where the tree stands with the changes so far.
@@ -34,8 +42,21 @@ func (tx *Tx) State() State { return State{Position: tx.p, Access: tx.access} }
 // Events are the changes so far, in order.
 func (tx *Tx) Events() []*Event { return tx.events }
 
-// Finish writes what is written once for a batch.
+// Finish writes what is written once for a batch, right before it is committed. Events are written here, and those that leave the
+// window removed, because the store takes keys that follow on each other with less effort.
 func (tx *Tx) Finish() {
+	tx.table.newest.unsettled.Store(true)
+	for _, e := range tx.events {
+		if tx.p.Index-e.Index() < HistorySize {
+			tx.buf = appendEvent(tx.buf[:0], e)
+			tx.key = appendEventKey(tx.key[:0], e.Index())
+			tx.b.Set(storage.Tree, tx.key, tx.buf)
+		}
+	}
+	for i := max(tx.before.Index, HistorySize); i < tx.p.Index; i++ {
+		tx.key = appendEventKey(tx.key[:0], i+1-HistorySize)
+		tx.b.Delete(storage.Tree, tx.key)
+	}
 	if tx.p != tx.before.Position {
 		tx.b.Set(storage.Tree, []byte{keyPosition}, appendPosition(nil, tx.p))
 	}
@@ -46,6 +67,17 @@ func (tx *Tx) Finish() {
 
 // Publish is called when the batch is committed.
 func (tx *Tx) Publish() {
+	if len(tx.cleared) > 0 {
+		tx.table.newest.forget()
+	}
+	for path, record := range tx.written {
+		if record == nil {
+			tx.table.newest.remove(path)
+		} else {
+			tx.table.newest.put(path, record)
+		}
+	}
+	tx.table.newest.unsettled.Store(false)
 	if tx.earliest != math.MaxInt64 && !fault.Mutant("forget-deadlines") {
 		tx.table.lower(tx.earliest)
 	}
@@ -94,10 +126,12 @@ func (tx *Tx) put(o *command.TreePut, now int64) (*Event, *Error, error) {
 
 // check refuses what can't be a path to write to: given is what was asked for, path the node's.
 func check(given, path string) *Error {
-	for _, p := range []string{given, path} {
-		if wrong := CheckPath(p); wrong != "" {
-			return refuse(CodeInvalidField, wrong)
-		}
+	wrong := CheckPath(given)
+	if wrong == "" && path != given {
+		wrong = CheckPath(path)
+	}
+	if wrong != "" {
+		return refuse(CodeInvalidField, wrong)
 	}
 	if path == Root {
 		return refuse(CodeRootReadOnly, Root)
@@ -320,8 +354,7 @@ func (tx *Tx) remove(n *Node, action Action, now int64) (*Event, error) {
 			return nil, err
 		}
 	}
-	tx.b.Delete(storage.Tree, nodeKey(n.Path))
-	tx.dropDeadline(n)
+	tx.drop(n)
 	e := &Event{
 		Action: action, Time: now, Prev: n,
 		Node: Node{Path: n.Path, Dir: n.Dir, Created: n.Created, Modified: tx.p.Index + 1},
@@ -343,8 +376,9 @@ func (tx *Tx) clear(dir string) error {
 	}
 	count := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if count++; count > clearMax {
+		if count++; count > cmp.Or(tx.table.clearMax, clearMax) {
 			tx.b.DeleteRange(storage.Tree, lower, upper)
+			tx.noteCleared(dir)
 			break
 		}
 		v, err := it.Value()
@@ -357,10 +391,19 @@ func (tx *Tx) clear(dir string) error {
 			it.Close()
 			return err
 		}
-		tx.b.Delete(storage.Tree, it.Key())
-		tx.dropDeadline(&n)
+		tx.drop(&n)
 	}
 	return it.Close()
+}
+
+// noteCleared takes note that everything below a directory goes with one record.
+func (tx *Tx) noteCleared(dir string) {
+	tx.cleared = append(tx.cleared, dir)
+	for path := range tx.written {
+		if path != dir && Covers(dir, path) {
+			tx.written[path] = nil
+		}
+	}
 }
 
 // replace writes a node in place of what was there, with its deadline.
@@ -372,7 +415,29 @@ func (tx *Tx) replace(prev, n *Node) {
 		tx.b.Set(storage.Tree, deadlineKey(n.Deadline, n.Path), nil)
 		tx.earliest = min(tx.earliest, n.Deadline)
 	}
-	tx.b.Set(storage.Tree, nodeKey(n.Path), appendNode(nil, n))
+	record := appendNode(make([]byte, 0, nodeSize(n)), n)
+	tx.b.Set(storage.Tree, tx.nodeKey(n.Path), record)
+	tx.note(n.Path, record)
+}
+
+// drop removes a node, with its deadline.
+func (tx *Tx) drop(n *Node) {
+	tx.b.Delete(storage.Tree, tx.nodeKey(n.Path))
+	tx.dropDeadline(n)
+	tx.note(n.Path, nil)
+}
+
+func (tx *Tx) note(path string, record []byte) {
+	if tx.written == nil {
+		tx.written = map[string][]byte{}
+	}
+	tx.written[path] = record
+}
+
+// nodeKey is the key of a node, until the next key is made.
+func (tx *Tx) nodeKey(path string) []byte {
+	tx.key = appendNodeKey(tx.key[:0], path)
+	return tx.key
 }
 
 func (tx *Tx) dropDeadline(n *Node) {
@@ -381,20 +446,14 @@ func (tx *Tx) dropDeadline(n *Node) {
 	}
 }
 
-// commit counts a change and stores its event.
+// commit counts a change and keeps its event.
 func (tx *Tx) commit(e *Event) {
 	tx.advance()
-	tx.b.Set(storage.Tree, eventKey(tx.p.Index), appendEvent(nil, e))
 	tx.events = append(tx.events, e)
 }
 
 // advance moves the index on by one, and the window with it.
-func (tx *Tx) advance() {
-	tx.p.Index++
-	if tx.p.Index > HistorySize {
-		tx.b.Delete(storage.Tree, eventKey(tx.p.Index-HistorySize))
-	}
-}
+func (tx *Tx) advance() { tx.p.Index++ }
 
 // outcome adds to a refusal where the tree stands.
 func (tx *Tx) outcome(e *Event, refusal *Error, err error) (*Event, *Error, error) {
@@ -409,12 +468,34 @@ func (tx *Tx) outcome(e *Event, refusal *Error, err error) (*Event, *Error, erro
 
 // get returns the node at a path other than the root's; nil: there is none.
 func (tx *Tx) get(path string) (*Node, error) {
-	v, ok, err := tx.b.Get(storage.Tree, nodeKey(path))
+	record, err := tx.record(path)
+	if err != nil || record == nil {
+		return nil, err
+	}
+	n, err := decodeNode(path, record)
+	return &n, err
+}
+
+// record is the record of the node at a path other than the root's; nil: there is none. It does not read the batch, because
+// a batch that is read costs more.
+func (tx *Tx) record(path string) ([]byte, error) {
+	if record, ok := tx.written[path]; ok {
+		return record, nil
+	}
+	for _, dir := range tx.cleared {
+		if Covers(dir, path) && path != dir {
+			return nil, nil
+		}
+	}
+	if record := tx.table.newest.get(path); record != nil {
+		return record, nil
+	}
+	record, ok, err := tx.b.Beneath().Get(storage.Tree, tx.nodeKey(path))
 	if err != nil || !ok {
 		return nil, err
 	}
-	n, err := decodeNode(path, v)
-	return &n, err
+	tx.table.newest.put(path, record)
+	return record, nil
 }
 
 // find returns the node at a path, or a refusal that says what is in the way.

@@ -75,22 +75,6 @@ func (v *View) Get(path string) (*Node, *Error, error) {
 	return nil, refusal, nil
 }
 
-// File returns a file of the newest state that r has; nil: there is none at the path, or that is a directory.
-func File(r storage.Reader, path string) (*Node, error) {
-	if path == Root || CheckPath(path) != "" {
-		return nil, nil
-	}
-	value, ok, err := r.Get(storage.Tree, nodeKey(path))
-	if err != nil || !ok {
-		return nil, err
-	}
-	n, err := decodeNode(path, value)
-	if err != nil || n.Dir {
-		return nil, err
-	}
-	return &n, nil
-}
-
 // Exists reports whether there is a node at a path.
 func (v *View) Exists(path string) (bool, error) {
 	if path == Root {
