@@ -44,12 +44,12 @@ func (r *Replica) queueApply(m *raftpb.Message) {
 }
 
 // handOutApplies emits Applies up to and including the next one with a conf change, which has to wait until the disk knows
-// that it is committed.
+// that it is committed, and if it is this member's removal, until another member knows.
 func (r *Replica) handOutApplies() {
 	q := &r.applies
 	for len(q.waiting) > 0 && !q.changing {
 		a := q.waiting[0]
-		if a.change != nil && a.last() > r.changes.durable {
+		if a.change != nil && (a.last() > r.changes.durable || r.partsTooEarly(a)) {
 			break
 		}
 		q.waiting[0], q.waiting = nil, q.waiting[1:]

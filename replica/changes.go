@@ -3,7 +3,10 @@ package replica
 import (
 	"fmt"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/internal/fault"
 )
 
 // changes knows where in the log conf changes stand that this member's disk does not know to be committed.
@@ -11,11 +14,13 @@ import (
 // Commit indexes are not worth a write of their own, but those of conf changes are: a member that was removed goes away as
 // soon as it has heard so, and takes its vote with it. Those who remain must know then, also after a crash, that they can do
 // without. So a conf change is applied only when the disk knows that it is committed, and before that a leader tells nobody
-// that it is: what it sends meanwhile waits for the disk. See docs/decisions/removals.md.
+// that it is: what it sends meanwhile waits for the disk. And a voter does not apply its own removal before another member
+// has told it that this is committed. See docs/decisions/removals.md.
 type changes struct {
 	at      []uint64 // ascending. Invariant: all are above durable
 	made    uint64   // the commit index in the newest hard state that was handed out
 	durable uint64   // the one on disk. Invariant: durable <= made
+	told    uint64   // the highest commit index that another member has spoken of, since the start
 }
 
 // newChanges looks through what was not applied of the log. Up to committed the disk knows that it is committed.
@@ -68,4 +73,33 @@ func (c *changes) written(committed uint64) {
 func (c *changes) tells(m *raftpb.Message) bool {
 	t := m.GetType()
 	return len(c.at) > 0 && (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && m.GetCommit() >= c.at[0]
+}
+
+// hears takes in what a message says of what its sender knows to be committed.
+func (c *changes) hears(m *raftpb.Message) {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat:
+		c.told = max(c.told, m.GetCommit())
+	case raftpb.MsgSnap:
+		c.told = max(c.told, m.GetSnapshot().GetMetadata().GetIndex())
+	}
+}
+
+// partsTooEarly reports whether an Apply takes this member's vote, while it may be the only one who knows that this is
+// committed: because it leads, or did so before a crash, and an earlier leader had put the removal into the log.
+func (r *Replica) partsTooEarly(a *Apply) bool {
+	return !r.status.Lone && !r.status.Learner && r.changes.told < a.last() &&
+		r.removesThis(a.Entries[len(a.Entries)-1]) && !fault.Mutant("leader-commits-its-removal")
+}
+
+// part has another member lead, as long as this one leads and can't apply its removal for that. It reports whether raft was
+// told anything.
+func (r *Replica) part() (told bool) {
+	q := r.applies.waiting
+	if r.status.Role != raft.StateLeader || len(q) == 0 || q[0].change == nil || !r.partsTooEarly(q[0]) ||
+		r.rn.BasicStatus().LeadTransferee != raft.None {
+		return false
+	}
+	r.giveAway()
+	return true
 }

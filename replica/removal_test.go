@@ -92,6 +92,72 @@ func TestM6TheLeaderOfTwoComesBackAlone(t *testing.T) {
 	}
 }
 
+// M6, a third way: of two, the one that leads puts the other one's removal into the log, and then the other one comes to lead,
+// commits it, and ends as soon as it is applied, or crashes first and ends when it is back. The one that remains must not wait
+// for the vote of a member that is no more.
+func TestM6ARemovalIsCommittedByWhomItRemoves(t *testing.T) {
+	for _, crashes := range []bool{false, true} {
+		t.Run(fmt.Sprint("crashes ", crashes), func(t *testing.T) {
+			c := newCluster(t, 2, 0, nil)
+			c.startAll()
+			remains := c.elect(2)
+			goes := c.member(1)
+			remains.step(replica.ProposeConfChange{ID: 1, Change: removal(1)})
+			for goes.r.Status().LastIndex < remains.r.Status().LastIndex {
+				remains.settleLocally()
+				goes.settleLocally()
+				c.deliver(0)
+			}
+			goes.settleLocally()
+			for remains.r.Status().Role == raft.StateLeader { // it does not hear that there is a quorum, and gives up
+				remains.step(replica.Tick{})
+				c.network = nil
+			}
+			goes.step(replica.Campaign{})
+			led := false
+			for steps := 0; ; steps++ {
+				if steps > 1000 {
+					t.Fatal("the one that was removed never hears of it")
+				}
+				for len(goes.appends) > 0 {
+					goes.appendNext()
+				}
+				if st := goes.r.Status(); st.Role == raft.StateLeader && st.Committed == st.LastIndex && !led {
+					led = true
+					if crashes {
+						goes.crash(0)
+						c.network = nil
+						goes.start()
+					}
+				}
+				if goes.settleLocally(); len(goes.state.conf.GetVoters()) == 1 {
+					break
+				}
+				remains.settleLocally()
+				switch {
+				case len(c.network) > 0:
+					c.deliver(0)
+				case steps%10 == 0:
+					remains.step(replica.Tick{})
+					goes.step(replica.Tick{})
+				}
+			}
+			if !led {
+				t.Error("the one that was removed has not committed it")
+			}
+			goes.crash(0)
+			c.network = nil
+			for range 100 {
+				remains.step(replica.Tick{})
+				c.settle()
+			}
+			if st := remains.r.Status(); !st.Lone || st.Leader != remains.id {
+				t.Errorf("the one that remains does not lead alone: %+v", st)
+			}
+		})
+	}
+}
+
 // Who is the only voter can't give leadership to anybody: what removes it is for the machine to refuse.
 func TestTheLastVotersRemovalIsNotHeldBack(t *testing.T) {
 	c := newCluster(t, 1, 1, nil)

@@ -88,6 +88,9 @@ func (r *Replica) Step(events ...Event) []Effect {
 	if r.pump() {
 		r.collect()
 	}
+	if r.part() {
+		r.collect()
+	}
 	if r.advanceReads() {
 		r.collect()
 	}
@@ -192,6 +195,7 @@ func (r *Replica) receive(m *raftpb.Message) {
 	case raftpb.MsgHeartbeat:
 		r.checkHeartbeat(m)
 	}
+	r.changes.hears(m)
 	_ = r.rn.Step(m)
 }
 
