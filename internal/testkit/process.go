@@ -221,7 +221,7 @@ func (p *Process) Begin() error {
 	if err != nil {
 		return err
 	}
-	if err := spawn(cmd); err != nil {
+	if err := Spawn(cmd); err != nil {
 		return err
 	}
 	p.cmd, p.stderr, p.exited = cmd, newLines(), make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 )
 
 var spawner = sync.OnceValue(func() chan<- spawning {
@@ -23,9 +24,12 @@ type spawning struct {
 	done chan error
 }
 
-// spawn starts a process that does not outlive this one, even if this one is killed, where the system can see to that.
-func spawn(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = processAttributes()
+// Spawn starts a process that does not outlive this one, even if this one is killed, where the system can see to that.
+func Spawn(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	endWithParent(cmd.SysProcAttr)
 	s := spawning{cmd, make(chan error)}
 	spawner() <- s
 	return <-s.done
