@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 // In any state it may be closed; running, it may be handed over.
 type conn struct {
 	s   *Server
+	ctx context.Context // see Options.ConnContext
 	net net.Conn
 	raw syscall.RawConn // nil: it is read and written through net alone
 	w   *work           // nil: there is no input. The running goroutine's
@@ -104,7 +106,10 @@ func (c *conn) release() {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, net: nc}
+	c := &conn{s: s, ctx: context.Background(), net: nc}
+	if s.o.ConnContext != nil {
+		c.ctx = s.o.ConnContext(c.ctx, nc)
+	}
 	if under, ok := nc.(syscall.Conn); ok {
 		if raw, err := under.SyscallConn(); err == nil {
 			c.raw, c.reading, c.writing = raw, c.readRaw, c.writeRaw

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -30,6 +31,9 @@ func (x *Exchange) TLS() *tls.ConnectionState {
 	state := secure.ConnectionState()
 	return &state
 }
+
+// Context is what Options.ConnContext made. It does not end with the connection.
+func (x *Exchange) Context() context.Context { return x.c.ctx }
 
 // RemoteAddr is the client's address.
 func (x *Exchange) RemoteAddr() net.Addr { return x.c.net.RemoteAddr() }

@@ -15,6 +15,8 @@ import (
 // Options are the parts of a Server.
 type Options struct {
 	Handler Handler // needed
+	// ConnContext makes the context of a connection's requests. Nil: they have the background's.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
 	// RequestTimeout is how long a request may take from its first byte to its last. 0: 30 seconds.
 	RequestTimeout time.Duration
 	// WriteTimeout is how long a client may take nothing of an answer. 0: 30 seconds.

@@ -114,6 +114,8 @@ func (s *service) ServeHTTP1(x *Exchange) bool {
 			}
 		}
 		x.End()
+	case path == "/conn":
+		x.Answer(200, nil, fmt.Append(nil, x.Context().Value(connKey{})))
 	case strings.HasPrefix(path, "/poll/"):
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -230,6 +232,29 @@ func TestAnswers(t *testing.T) {
 			t.Error("the connection goes on")
 		}
 	})
+}
+
+// connKey is where a connection's context carries its name.
+type connKey struct{}
+
+func TestConnContext(t *testing.T) {
+	named := 0
+	o := Options{ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+		named++
+		return context.WithValue(ctx, connKey{}, fmt.Sprint("connection ", named))
+	}}
+	s := newService(t, o, false)
+	for _, want := range []string{"connection 1", "connection 2"} {
+		c := s.dial()
+		for range 2 {
+			c.send("GET /conn HTTP/1.1\r\nHost: h\r\n\r\n")
+			c.want("GET", "200 : "+want)
+		}
+	}
+	if reply := newService(t, Options{}, false).dial(); reply != nil {
+		reply.send("GET /conn HTTP/1.1\r\nHost: h\r\n\r\n")
+		reply.want("GET", "200 : <nil>")
+	}
 }
 
 // Requests that come at once are answered in order, however they are cut into pieces.

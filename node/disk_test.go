@@ -240,7 +240,7 @@ func TestReportOfCompactions(t *testing.T) {
 // What is proposed is the mover's, even when those who wait for it are sent home meanwhile.
 func TestClosingLeavesWhatIsProposed(t *testing.T) {
 	p := newProposals(1)
-	if _, _, err := p.join([]byte("command"), false, 0, nil); err != nil {
+	if _, _, err := p.join([]byte("command"), sender{op: &command.Put{}}, 0); err != nil {
 		t.Fatal(err)
 	}
 	events := p.take(nil)

@@ -150,7 +150,7 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 	if !system {
 		who = n.caller(ctx)
 	}
-	w, first, err := n.join(op, who, system, nil)
+	w, first, err := n.join(who, sender{ctx: ctx, op: op, system: system})
 	if err != nil {
 		return state.Result{}, err
 	}
@@ -164,7 +164,7 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 // returns. elsewhere has a function run on another goroutine than the
 // caller's. If there is an error, done is not called.
 func (n *Node) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done LateOutcome) error {
-	_, first, err := n.join(op, n.caller(ctx), false, done)
+	_, first, err := n.join(n.caller(ctx), sender{ctx: ctx, op: op, call: done})
 	if first {
 		elsewhere(n.help) // which may wait for the disk
 	}
@@ -214,7 +214,7 @@ func givenUp(cause error) error {
 
 // propose is for the member's own chores: nobody waits, and it gets in when callers are refused.
 func (n *Node) propose(op command.Op) error {
-	_, first, err := n.join(op, auth.Caller{}, true, nil)
+	_, first, err := n.join(auth.Caller{}, sender{op: op, system: true})
 	if first {
 		n.help()
 	}
@@ -227,8 +227,8 @@ var encodeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 const encodeBufferMax = 64 << 10
 
 // join puts a command among the proposals. first says that the caller has to help.
-func (n *Node) join(op command.Op, who auth.Caller, system bool, done LateOutcome) (w *waiter, first bool, err error) {
-	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: op}
+func (n *Node) join(who auth.Caller, from sender) (w *waiter, first bool, err error) {
+	c := command.Command{Time: n.o.Clock.Now().UnixNano(), User: who.User, AuthRevision: who.Revision, Op: from.op}
 	buf := encodeBuffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= encodeBufferMax {
@@ -236,10 +236,10 @@ func (n *Node) join(op command.Op, who auth.Caller, system bool, done LateOutcom
 		}
 	}()
 	*buf = c.Append((*buf)[:0])
-	if len(*buf) > n.bytesMax(op) && !system {
+	if len(*buf) > n.bytesMax(from.op) && !from.system {
 		return nil, false, ErrTooLarge
 	}
-	return n.proposals.join(*buf, system, n.o.Clock.Monotonic(), done)
+	return n.proposals.join(*buf, from, n.o.Clock.Monotonic())
 }
 
 // treeBytesMax bounds a write to the v2 tree, whose API has always taken larger ones than the other.

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,18 +16,24 @@ import (
 
 // Bounds of what waits for the log, in bytes of commands.
 const (
-	batchBytesMax   = 1 << 20  // a batch closes at this size; a single larger command makes a batch of its own
-	pendingBytesMax = 64 << 20 // of all commands without a result, beyond which callers are refused
-	systemBytesMax  = 16 << 20 // on top of that, for what the member itself proposes (revokes, compactions)
-	spareBatches    = 8
+	batchBytesMax = 1 << 20 // a batch closes at this size; a single larger command makes a batch of its own
+	// Of callers' commands so many may be in batches that are not settled, beyond which they are held. It is as much as keeps a
+	// disk and a network busy: what is in a batch has had its turn.
+	underWayBytesMax    = 8 << 20
+	underWayCommandsMax = 2 << 10
+	// systemBytesMax is room on top of that, for what the member itself proposes (revokes, compactions).
+	systemBytesMax = 16 << 20
+	spareBatches   = 8
 )
 
 // proposals gathers commands into batches and pairs each command's result with the caller who waits for it.
 //
 // A batch is queued (commands join the last one), then proposed (in the log, or on its way there), then settled.
-// Callers join under a short lock; the mover takes the queue when the log is free; the applier settles.
+// Callers join under a short lock; the mover takes the queue when the log is free; the applier settles. When too much is under
+// way, commands are held, and join in turns when the mover takes the queue: something has been settled then.
 //
-// Safe for concurrent use. Invariant: bytes is the size of all batches that are not settled.
+// Safe for concurrent use. Invariants: bytes and commands are those of all batches that are not settled; something is held only
+// if there is such a batch, or the mover is going to be told that one was settled.
 type proposals struct {
 	origin uint64        // this incarnation: batches of other origins are not ours to settle
 	failed atomic.Uint64 // commands that nobody got a result of, in total
@@ -36,6 +44,8 @@ type proposals struct {
 	proposed map[uint64]*batch // by sequence
 	spare    []*batch
 	bytes    int
+	commands int
+	held     held
 	refusal  error // not nil: the member stops, no more commands
 }
 
@@ -44,7 +54,7 @@ type batch struct {
 	id      command.BatchID
 	data    []byte
 	waiters []*waiter
-	opened  time.Duration // monotonic: when its first command joined
+	opened  time.Duration // monotonic: when the oldest of its commands came
 	// change is set if the batch is a single command that changes raft's configuration as well: it takes no others.
 	change *raftpb.ConfChangeV2
 }
@@ -62,6 +72,12 @@ type waiter struct {
 }
 
 var waiterPool = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
+
+func newWaiter(call LateOutcome) *waiter {
+	w := waiterPool.Get().(*waiter)
+	w.call = call
+	return w
+}
 
 // release gives the waiter back. Only its caller may, and only after it received from done: a waiter that was given up
 // is still going to be signalled.
@@ -84,28 +100,61 @@ func newProposals(origin uint64) *proposals {
 	return &proposals{origin: origin, proposed: make(map[uint64]*batch)}
 }
 
+// sender is where a command comes from.
+type sender struct {
+	ctx    context.Context // of which the flow is asked if it matters
+	op     command.Op      // of which the class is asked if it matters
+	system bool            // the member itself: neither held nor refused with others
+	call   LateOutcome     // nil: somebody waits
+}
+
 // join adds one encoded command and returns who waits for its result. first reports that the queue was empty, so that
 // the mover has to be told. The bytes are copied.
-func (p *proposals) join(encoded []byte, system bool, now time.Duration, call LateOutcome) (w *waiter, first bool, err error) {
-	limit := pendingBytesMax
-	if system {
-		limit += systemBytesMax
-	}
+func (p *proposals) join(encoded []byte, from sender, now time.Duration) (w *waiter, first bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refusal != nil {
 		return nil, false, p.refusal
 	}
-	if p.bytes > 0 && p.bytes+len(encoded) > limit {
+	if !from.system && (p.held.commands > 0 || !p.hasRoom(len(encoded))) {
+		w, err := p.hold(encoded, from, now)
+		return w, false, err
+	}
+	if p.bytes > 0 && p.bytes+len(encoded) > underWayBytesMax+systemBytesMax {
 		return nil, false, ErrTooManyRequests
 	}
 	first = len(p.queue) == 0
-	if first || !p.queue[len(p.queue)-1].takes(len(encoded)) {
-		p.openBatch(now)
-	}
-	w = p.add(encoded)
-	w.call = call
+	w = newWaiter(from.call)
+	p.add(encoded, w, now)
 	return w, first, nil
+}
+
+// hasRoom reports whether a command may join those that are under way.
+func (p *proposals) hasRoom(bytes int) bool {
+	return p.bytes == 0 || p.bytes+bytes <= underWayBytesMax && p.commands < underWayCommandsMax
+}
+
+// hold has a command wait for its turn.
+func (p *proposals) hold(encoded []byte, from sender, now time.Duration) (*waiter, error) {
+	flow, c := FlowOf(from.ctx), classOf(from.op)
+	if !p.held.admits(flow, c, len(encoded)) {
+		return nil, ErrTooManyRequests
+	}
+	w := newWaiter(from.call)
+	p.held.put(flow, c, heldCommand{bytes.Clone(encoded), w, now})
+	return w, nil
+}
+
+// letIn has held commands join as far as there is room.
+func (p *proposals) letIn() {
+	for {
+		size, ok := p.held.peek()
+		if !ok || !p.hasRoom(size) {
+			return
+		}
+		h := p.held.next()
+		p.add(h.encoded, h.w, h.at)
+	}
 }
 
 // joinChange adds one encoded command that changes raft's configuration as well.
@@ -117,7 +166,8 @@ func (p *proposals) joinChange(encoded []byte, change *raftpb.ConfChangeV2, now 
 	}
 	first = len(p.queue) == 0
 	p.openBatch(now)
-	w = p.add(encoded)
+	w = newWaiter(nil)
+	p.addToLast(encoded, w)
 	b := p.queue[len(p.queue)-1]
 	b.change = change
 	change.Context = b.data
@@ -127,15 +177,23 @@ func (p *proposals) joinChange(encoded []byte, change *raftpb.ConfChangeV2, now 
 // takes reports whether a queued batch takes another command.
 func (b *batch) takes(bytes int) bool { return b.change == nil && len(b.data)+bytes <= batchBytesMax }
 
-// add puts a command into the newest batch.
-func (p *proposals) add(encoded []byte) *waiter {
-	w := waiterPool.Get().(*waiter)
+// add puts a command that came at the given moment into the last batch that takes it.
+func (p *proposals) add(encoded []byte, w *waiter, at time.Duration) {
+	if len(p.queue) == 0 || !p.queue[len(p.queue)-1].takes(len(encoded)) {
+		p.openBatch(at)
+	}
+	p.addToLast(encoded, w)
+	b := p.queue[len(p.queue)-1]
+	b.opened = min(b.opened, at)
+}
+
+func (p *proposals) addToLast(encoded []byte, w *waiter) {
 	b := p.queue[len(p.queue)-1]
 	before := len(b.data)
 	b.data = command.AppendTo(b.data, encoded)
 	b.waiters = append(b.waiters, w)
 	p.bytes += len(b.data) - before
-	return w
+	p.commands++
 }
 
 func (p *proposals) openBatch(now time.Duration) {
@@ -152,11 +210,12 @@ func (p *proposals) openBatch(now time.Duration) {
 	p.queue = append(p.queue, b)
 }
 
-// take moves all queued batches to the proposed ones and appends to dst what is to be proposed. The batches themselves
+// take lets in what is held, moves all queued batches to the proposed ones and appends to dst what is to be proposed. The batches themselves
 // stay here: they may be failed at any time.
 func (p *proposals) take(dst []replica.Event) []replica.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.letIn()
 	for _, b := range p.queue {
 		p.proposed[b.id.Sequence] = b
 		if b.change != nil {
@@ -208,6 +267,7 @@ func (p *proposals) remove(id command.BatchID) *batch {
 	if b != nil {
 		delete(p.proposed, id.Sequence)
 		p.bytes -= b.commandBytes()
+		p.commands -= len(b.waiters)
 	}
 	return b
 }
@@ -225,8 +285,8 @@ func (p *proposals) recycle(b *batch) {
 	}
 }
 
-// expire fails every batch that was opened before the given moment with the error that goes with when it was opened, and
-// returns the ids of those that were proposed.
+// expire fails every batch that was opened before the given moment, and every command held since before, with the error that goes
+// with when that was, and returns the ids of the batches that were proposed.
 func (p *proposals) expire(before time.Duration, why func(opened time.Duration) error) (proposed []uint64) {
 	p.mu.Lock()
 	type expired struct {
@@ -249,7 +309,12 @@ func (p *proposals) expire(before time.Duration, why func(opened time.Duration) 
 			old = append(old, expired{b.id, b.opened})
 		}
 	}
+	held := p.held.expire(before)
 	p.mu.Unlock()
+	p.failed.Add(uint64(len(held)))
+	for _, h := range held {
+		h.w.settle(state.Result{}, false, why(h.at))
+	}
 	for _, e := range old {
 		p.fail(e.id, why(e.opened))
 		proposed = append(proposed, e.id.Sequence)
@@ -279,18 +344,12 @@ func (p *proposals) own(batches []state.BatchResult) (sequences []uint64) {
 func (p *proposals) size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.bytes
+	return p.bytes + p.held.bytes
 }
 
 // pending is the number of commands without a result.
 func (p *proposals) pending() (commands int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, b := range p.queue {
-		commands += len(b.waiters)
-	}
-	for _, b := range p.proposed {
-		commands += len(b.waiters)
-	}
-	return commands
+	return p.commands + p.held.commands
 }

@@ -1,30 +1,30 @@
 package node
 
-import "testing"
+import (
+	"testing"
+
+	"keelson/command"
+)
 
 // Known bug L10: when callers have filled what may wait, the member's own revokes still go through, up to a bound of theirs.
 func TestOwnProposalsHaveRoomOfTheirOwn(t *testing.T) {
-	p := newProposals(1)
-	join := func(system bool, bytes int) error {
-		_, _, err := p.join(make([]byte, bytes), system, 0, nil)
-		return err
-	}
-	for p.bytes+batchBytesMax <= pendingBytesMax {
-		if err := join(false, batchBytesMax/2); err != nil {
-			t.Fatal(err)
+	c := newCrowd(t)
+	for i := 0; ; i++ {
+		if err := c.send(string(rune(i)), &command.DeleteRange{}, batchBytesMax/2); err != nil {
+			break
 		}
 	}
-	if err := join(false, 2*batchBytesMax); err != ErrTooManyRequests {
-		t.Errorf("a caller beyond the bound: %v", err)
+	own := func(bytes int) error {
+		_, _, err := c.join(make([]byte, bytes), sender{op: &command.LeaseRevoke{}, system: true}, 0)
+		return err
 	}
-	own := 0
-	for join(true, batchBytesMax/2) == nil {
-		own++
+	n := 0
+	for ; own(batchBytesMax/2) == nil; n++ {
 	}
-	if own < systemBytesMax/batchBytesMax || p.bytes > pendingBytesMax+systemBytesMax {
-		t.Errorf("%d of the member's own, %d bytes in all", own, p.bytes)
+	if n < systemBytesMax/batchBytesMax || c.bytes > underWayBytesMax+systemBytesMax {
+		t.Errorf("%d of the member's own, %d bytes under way", n, c.bytes)
 	}
-	if err := join(true, 2*batchBytesMax); err != ErrTooManyRequests {
+	if err := own(2 * batchBytesMax); err != ErrTooManyRequests {
 		t.Errorf("the member's own beyond their bound: %v", err)
 	}
 }

@@ -10,13 +10,14 @@ import (
 // reads lets linearizable reads share rounds: all that arrive while a round is being asked for go with the next one.
 //
 // A group gathers (readers join), then is asked about under a ticket, then waits for an index to be applied, then is
-// settled. Safe for concurrent use.
+// settled. Safe for concurrent use. Invariant: readers is how many readers the groups have.
 type reads struct {
 	mu        sync.Mutex
 	tickets   uint64
 	gathering *readGroup   // nil: nobody
 	asked     []*readGroup // by ticket, ascending
 	waiting   []*readGroup // have an index that is not applied yet
+	readers   int
 	refusal   error
 
 	slow, failed atomic.Uint64 // groups that waited for longer than readsSlow, and that got no answer, in total
@@ -39,6 +40,9 @@ type readGroup struct {
 	waiters []*waiter
 	late    []LateReader
 }
+
+// readersMax is how many readers may wait, beyond which they are refused.
+const readersMax = 1 << 17
 
 // readsSlow is how long the question after an index may take before it is counted as slow. It is as long as etcd waits
 // before it asks again.
@@ -74,6 +78,10 @@ func (r *reads) open(now time.Duration) (g *readGroup, first bool, err error) {
 	if r.refusal != nil {
 		return nil, false, r.refusal
 	}
+	if r.readers >= readersMax {
+		return nil, false, ErrTooManyRequests
+	}
+	r.readers++
 	if r.gathering == nil {
 		first = true
 		r.gathering = &readGroup{opened: now}
@@ -110,7 +118,7 @@ func (r *reads) ready(through, index, applied uint64) {
 func (r *reads) drop(through uint64, err error) {
 	for _, g := range r.answered(through) {
 		r.failed.Add(1)
-		g.settle(err)
+		r.settle(g, err)
 	}
 }
 
@@ -148,7 +156,7 @@ func (r *reads) answered(through uint64) []*readGroup {
 // applied lets go all who wait for an index up to this one.
 func (r *reads) applied(index uint64) {
 	for _, g := range r.pick(&r.waiting, func(g *readGroup) bool { return g.index <= index }) {
-		g.settle(nil)
+		r.settle(g, nil)
 	}
 }
 
@@ -164,7 +172,7 @@ func (r *reads) expire(before time.Duration, err error) {
 	unanswered := r.pick(&r.asked, old)
 	r.failed.Add(uint64(len(unanswered)))
 	for _, g := range append(unanswered, r.pick(&r.waiting, old)...) {
-		g.settle(err)
+		r.settle(g, err)
 	}
 }
 
@@ -196,7 +204,11 @@ func (r *reads) close(err error) {
 	r.expire(1<<63-1, err)
 }
 
-func (g *readGroup) settle(err error) {
+// settle tells the readers of a group that is in no list any more.
+func (r *reads) settle(g *readGroup, err error) {
+	r.mu.Lock()
+	r.readers -= len(g.waiters) + len(g.late)
+	r.mu.Unlock()
 	for _, w := range g.waiters {
 		w.err = err
 		w.done <- struct{}{}

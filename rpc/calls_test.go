@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -83,9 +84,44 @@ func TestContext(t *testing.T) {
 	}
 }
 
+// Calls have the values of their connection's context, those of other requests too.
+func TestConnContext(t *testing.T) {
+	type key struct{}
+	seen := make(chan asked, 1)
+	values := make(chan any, 1)
+	k := newTestKit(t, Options{
+		Unary:       []grpc.UnaryServerInterceptor{mirror(seen)},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) },
+		Fallback:    http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { values <- r.Context().Value(key{}) }),
+	})
+	connOf := func(conn *grpc.ClientConn) any {
+		t.Helper()
+		if _, err := pb.NewTestServiceClient(conn).EmptyCall(context.Background(), new(pb.Empty)); err != nil {
+			t.Fatal(err)
+		}
+		return (<-seen).ctx.Value(key{})
+	}
+	one, other := k.dial(), k.dial()
+	first := connOf(one)
+	if _, ok := first.(net.Conn); !ok || connOf(one) != first || connOf(other) == first {
+		t.Errorf("the first connection is %v, then %v; another one %v", first, connOf(one), connOf(other))
+	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	reply, err := (&http.Client{Transport: transport}).Get("http://" + k.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.Body.Close()
+	if _, ok := (<-values).(net.Conn); !ok {
+		t.Error("a request that is no call does not know its connection")
+	}
+}
+
 // What is derived from a call's context ends with it, without goroutines.
 func TestDerivedContexts(t *testing.T) {
-	s := &stream{request: &request{}}
+	s := &stream{conn: &conn{}, request: &request{}}
 	ctx := context.Context((*callContext)(s))
 	child, stop := context.WithCancel(ctx)
 	defer stop()

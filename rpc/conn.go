@@ -36,6 +36,7 @@ const (
 // the client's windows or out itself are full, is queued on its stream, and the writer takes from the streams in turn.
 type conn struct {
 	server *Server
+	base   context.Context // see Options.ConnContext; nil: there is none
 	net    net.Conn
 	peer   *peer.Peer
 	ready  bool // the handshake is done; guarded by Server.mu
@@ -92,8 +93,12 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	prompt, _ := nc.(promptWriter)
+	var base context.Context
+	if s.o.ConnContext != nil {
+		base = s.o.ConnContext(context.Background(), nc)
+	}
 	return &conn{
-		server: s, net: nc, prompt: prompt, in: newInput(nc), blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find),
+		server: s, base: base, net: nc, prompt: prompt, in: newInput(nc), blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find),
 		streams: map[uint32]*stream{}, window: connWindowBytes,
 		sendWindow: windowBytes, windowInit: windowBytes, frameMax: frameBytesMax, listMax: 1 << 62,
 		wake: make(chan struct{}, 1), written: make(chan struct{}),

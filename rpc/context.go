@@ -115,8 +115,12 @@ func (c *callContext) Value(key any) any {
 		if c.deferrable != nil {
 			return c.deferrable
 		}
+		return nil
 	}
-	return nil
+	if c.conn.base == nil {
+		return nil
+	}
+	return c.conn.base.Value(key)
 }
 
 // AfterFunc is how package context waits for the end of a context that is not its own, without a goroutine.

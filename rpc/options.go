@@ -1,8 +1,10 @@
 package rpc
 
 import (
+	"context"
 	"log"
 	"math"
+	"net"
 	"net/http"
 	"time"
 
@@ -46,6 +48,8 @@ type Options struct {
 	// that reads if they can, and then must not wait. MayDefer is asked before each whether it may. Nil: always.
 	Deferred []string
 	MayDefer func() bool
+	// ConnContext makes the context whose values those of a connection's requests have too. Nil: there are none.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
 	// Fallback serves requests that are no gRPC calls. Nil: they are refused.
 	Fallback http.Handler
 	// ErrorLog is told of panics of Fallback, which are the only ones that do not end the process. Nil: the standard one.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -10,9 +11,11 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 
 	"keelson/api/v3"
 	"keelson/config"
+	"keelson/node"
 	"keelson/rpc"
 	"keelson/server/certs"
 )
@@ -71,7 +74,7 @@ func (s *Server) rpcOptions(rest http.Handler) rpc.Options {
 		RecvBytesMax: s.recvBytesMax(), StreamsMax: l.MaxConcurrentStreams, HandshakeTimeout: handshakeTimeout,
 		KeepaliveTime: l.KeepaliveInterval, KeepaliveTimeout: l.KeepaliveTimeout, PingTimeMin: l.KeepaliveMinTime,
 		Workers: streamWorkers, Fallback: rest, ErrorLog: zap.NewStdLog(s.logger),
-		Deferred: v3.Deferrable(), MayDefer: s.services.MayDefer,
+		Deferred: v3.Deferrable(), MayDefer: s.services.MayDefer, ConnContext: flowOfConn,
 	}
 	if l.KeepaliveInterval == 0 {
 		o.KeepaliveTime = -1
@@ -112,13 +115,25 @@ func (g *grpcGoServer) share(h *http.Server) {
 
 func (g *grpcGoServer) unshare() { g.inner.Stop() }
 
+// flowOfConn has the requests of a connection make up a flow. Those of the gateway's clients share one: they come through one
+// connection.
+func flowOfConn(ctx context.Context, c net.Conn) context.Context { return node.WithFlow(ctx, c) }
+
+// flowOfPeer is the same for a server that does not tell the connection.
+func flowOfPeer(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if p, ok := peer.FromContext(ctx); ok {
+		ctx = node.WithFlow(ctx, p.Addr)
+	}
+	return handler(ctx, req)
+}
+
 // newGRPC makes a gRPC server of grpc-go with the limits of the configuration.
 func (s *Server) newGRPC(workers uint32) *grpc.Server {
 	l := s.config.Limits
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(v3.Codec()),
 		grpc.Creds(certs.Credentials()),
-		grpc.ChainUnaryInterceptor(s.unaryInterceptors()...),
+		grpc.ChainUnaryInterceptor(append(s.unaryInterceptors(), flowOfPeer)...),
 		grpc.ChainStreamInterceptor(s.streamInterceptors()...),
 		grpc.MaxRecvMsgSize(s.recvBytesMax()),
 		grpc.MaxSendMsgSize(1<<31 - 1),

@@ -153,7 +153,7 @@ func (f *front) before(h *http.Server) accepting {
 	}
 	s := f.simples[h]
 	if s == nil {
-		s = http1.New(http1.Options{Handler: f.simple, ErrorLog: zap.NewStdLog(f.logger)})
+		s = http1.New(http1.Options{Handler: f.simple, ConnContext: flowOfConn, ErrorLog: zap.NewStdLog(f.logger)})
 		f.simples[h] = s
 		f.run("http", func() error { return h.Serve(s.Handed()) })
 	}
@@ -187,7 +187,7 @@ func (f *front) run(what string, serve func() error) {
 func (f *front) newHTTP(h http.Handler, l config.Limits) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: zap.NewStdLog(f.logger),
-		ConnState: f.idle.note,
+		ConnState: f.idle.note, ConnContext: flowOfConn,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: int(min(l.MaxConcurrentStreams, math.MaxInt32)),
 			SendPingTimeout:      l.KeepaliveInterval, PingTimeout: l.KeepaliveTimeout,

@@ -2,7 +2,6 @@ package v2
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"net/http"
 	"strconv"
@@ -31,7 +30,7 @@ func (h *Handler) ServeHTTP1(x *http1.Exchange) bool {
 	if refusal := out.q.parse(x.Method, path, &f, now); refusal != nil {
 		writeError(out, refusal)
 	} else {
-		h.serve(context.Background(), &out.q, out, now, out)
+		h.serve(x.Context(), &out.q, out, now, out)
 	}
 	out.recycle()
 	return true

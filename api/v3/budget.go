@@ -3,56 +3,92 @@ package v3
 import (
 	"container/list"
 	"context"
+	"runtime"
+	"slices"
 	"sync"
+
+	"keelson/node"
 )
 
-// budget bounds the memory of the replies that are being built or sent. A reader takes a turn, and takes bytes as its
-// reply grows; over the limit it waits. The bytes come back when they have been sent, which a slow client may delay for
-// long; so the reader whose turn began first never waits: there is always one that gets on, whatever the others hold.
+// budget bounds the memory of the replies that are being built or sent, and how many are built at a time. A reader takes a turn, and
+// takes bytes as its reply grows; who has bytes, works. Over the limits it waits. The bytes come back when they have been sent, which
+// a slow client may delay for long; so the reader whose turn began first never waits for bytes: there is always one that gets on,
+// whatever the others hold.
 //
-// Invariant: used <= limit, but for what the turns that were first in line took beyond it.
+// Those who wait go on flow by flow (node.WithFlow), and who works lets others work after some bytes. So a small reply does not wait
+// for large ones, nor a client for the many readers of another.
+//
+// Invariants: used <= limit, but for what the turns that were first in line took beyond it; working <= workers.
 type budget struct {
-	limit int64
+	limit   int64
+	workers int
 
-	mu    sync.Mutex
-	used  int64
-	turns *list.List // of *turn, from the oldest
-	waits int        // turns that wait
+	mu      sync.Mutex
+	used    int64
+	working int
+	turns   *list.List // of *turn, from the oldest
+	waiting []*readers // the flows that wait, the next one first
 }
+
+// readers are the turns of a flow that wait, the longest waiting first.
+type readers struct {
+	flow  any
+	turns []*turn
+}
+
+// shareBytes is how much a turn may take before others that wait have theirs.
+const shareBytes = 16 * pieceBytes
 
 // turn is one reader's place in line. It belongs to the reader.
 type turn struct {
-	b     *budget
+	b    *budget
+	flow any
+
+	// Guarded by b.mu.
 	at    *list.Element
-	want  int64         // bytes it waits for; 0: it does not wait. Guarded by b.mu
+	works bool          // it counts among the working
+	share int64         // bytes taken since it began to work
+	want  int64         // bytes it waits for; 0: it does not wait
 	ready chan struct{} // capacity 1; signalled when want was granted
 }
 
-func newBudget(limit int64) *budget { return &budget{limit: limit, turns: list.New()} }
+// newBudget makes a budget for so many bytes, and so many that work at a time; 0: half as many as there are processors, which leaves
+// the others to the requests that somebody waits for, and keeps a network busy.
+func newBudget(limit int64, workers int) *budget {
+	if workers == 0 {
+		workers = max(1, runtime.NumCPU()/2)
+	}
+	return &budget{limit: limit, workers: workers, turns: list.New()}
+}
 
-// begin takes a place in line.
-func (b *budget) begin() *turn {
-	t := &turn{b: b}
+// begin takes a place in line for the flow of ctx.
+func (b *budget) begin(ctx context.Context) *turn {
+	t := &turn{b: b, flow: node.FlowOf(ctx)}
 	b.mu.Lock()
 	t.at = b.turns.PushBack(t)
 	b.mu.Unlock()
 	return t
 }
 
-// take takes n bytes and may wait for them until ctx ends.
+// take takes n bytes and may wait for them, and for others to let it work, until ctx ends.
 func (t *turn) take(ctx context.Context, n int64) error {
 	b := t.b
 	b.mu.Lock()
-	if b.grants(t, n) {
+	if t.works && (t.share < shareBytes || len(b.waiting) == 0) && b.fits(t, n) {
+		t.share += n
 		b.used += n
 		b.mu.Unlock()
 		return nil
 	}
-	if t.ready == nil {
-		t.ready = make(chan struct{}, 1)
-	}
+	b.rest(t)
 	t.want = n
-	b.waits++
+	b.wait(t)
+	b.settle()
+	if t.want == 0 { // granted at once
+		<-t.ready
+		b.mu.Unlock()
+		return nil
+	}
 	b.mu.Unlock()
 
 	select {
@@ -64,18 +100,60 @@ func (t *turn) take(ctx context.Context, n int64) error {
 	defer b.mu.Unlock()
 	if t.want == 0 { // granted in the same moment
 		<-t.ready
+		b.rest(t)
 		b.used -= n
 	} else {
 		t.want = 0
-		b.waits--
+		b.remove(b.find(t))
 	}
 	b.settle()
 	return ctx.Err()
 }
 
-// grants reports whether t may have n bytes at once: it is the first in line, or there is room and nobody waits.
-func (b *budget) grants(t *turn, n int64) bool {
-	return b.turns.Front() == t.at || b.waits == 0 && b.used+n <= b.limit
+// fits reports whether t may have n bytes: it is the first in line, or there is room.
+func (b *budget) fits(t *turn, n int64) bool { return b.turns.Front() == t.at || b.used+n <= b.limit }
+
+// rest has t work no longer.
+func (b *budget) rest(t *turn) {
+	if t.works {
+		t.works = false
+		b.working--
+	}
+}
+
+// wait puts t behind those of its flow that wait.
+func (b *budget) wait(t *turn) {
+	if t.ready == nil {
+		t.ready = make(chan struct{}, 1)
+	}
+	for _, r := range b.waiting {
+		if r.flow == t.flow {
+			r.turns = append(r.turns, t)
+			return
+		}
+	}
+	b.waiting = append(b.waiting, &readers{flow: t.flow, turns: []*turn{t}})
+}
+
+// find is where t waits.
+func (b *budget) find(t *turn) (flow, at int) {
+	for flow, r := range b.waiting {
+		if r.flow == t.flow {
+			return flow, slices.Index(r.turns, t)
+		}
+	}
+	panic("v3: nobody waits for this turn")
+}
+
+// remove takes out the turn that waits at a place of a flow.
+func (b *budget) remove(flow, at int) *turn {
+	r := b.waiting[flow]
+	t := r.turns[at]
+	r.turns = slices.Delete(r.turns, at, at+1)
+	if len(r.turns) == 0 {
+		b.waiting = slices.Delete(b.waiting, flow, flow+1)
+	}
+	return t
 }
 
 // end gives up the place in line, not the bytes.
@@ -83,6 +161,7 @@ func (t *turn) end() {
 	t.b.mu.Lock()
 	defer t.b.mu.Unlock()
 	t.b.turns.Remove(t.at)
+	t.b.rest(t)
 	t.b.settle()
 }
 
@@ -97,22 +176,25 @@ func (b *budget) release(n int64) {
 	b.settle()
 }
 
-// settle lets those go on who need not wait any more, in the order of the line.
+// settle lets those go on who need not wait any more.
 func (b *budget) settle() {
-	if b.waits == 0 {
-		return
-	}
-	for e := b.turns.Front(); e != nil; e = e.Next() {
-		t := e.Value.(*turn)
-		if t.want == 0 {
-			continue
+	for b.working < b.workers && len(b.waiting) > 0 {
+		flow, at := 0, 0
+		if !b.fits(b.waiting[0].turns[0], b.waiting[0].turns[0].want) {
+			first := b.turns.Front().Value.(*turn)
+			if first.want == 0 {
+				return
+			}
+			flow, at = b.find(first)
 		}
-		if e != b.turns.Front() && b.used+t.want > b.limit {
-			return
+		r := b.waiting[flow]
+		t := b.remove(flow, at)
+		if len(r.turns) > 0 { // its flow goes behind the others
+			b.waiting = append(slices.Delete(b.waiting, flow, flow+1), r)
 		}
 		b.used += t.want
-		t.want = 0
-		b.waits--
+		b.working++
+		t.works, t.share, t.want = true, t.want, 0
 		t.ready <- struct{}{}
 	}
 }

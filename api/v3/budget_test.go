@@ -6,12 +6,14 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"keelson/node"
 )
 
 func TestBudgetLetsTheFirstInLineOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		first, second := b.begin(), b.begin()
+		b := newBudget(100, 10)
+		first, second := b.begin(t.Context()), b.begin(t.Context())
 		for range 3 { // far over the limit
 			if err := first.take(t.Context(), 80); err != nil {
 				t.Fatal(err)
@@ -40,14 +42,14 @@ func TestBudgetLetsTheFirstInLineOn(t *testing.T) {
 
 func TestBudgetGrantsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		head := b.begin()
+		b := newBudget(100, 10)
+		head := b.begin(t.Context())
 		if err := head.take(t.Context(), 100); err != nil {
 			t.Fatal(err)
 		}
 		var mu sync.Mutex
 		var order []int
-		turns := []*turn{b.begin(), b.begin(), b.begin()}
+		turns := []*turn{b.begin(t.Context()), b.begin(t.Context()), b.begin(t.Context())}
 		for i, n := range []int64{60, 30, 10} {
 			go func() {
 				if err := turns[i].take(t.Context(), n); err != nil {
@@ -79,8 +81,8 @@ func TestBudgetGrantsInOrder(t *testing.T) {
 
 func TestBudgetForgetsWhoGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		head, impatient, patient := b.begin(), b.begin(), b.begin()
+		b := newBudget(100, 10)
+		head, impatient, patient := b.begin(t.Context()), b.begin(t.Context()), b.begin(t.Context())
 		if err := head.take(t.Context(), 95); err != nil {
 			t.Fatal(err)
 		}
@@ -96,8 +98,8 @@ func TestBudgetForgetsWhoGaveUp(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if !errors.Is(gaveUp, context.Canceled) || !granted || b.used != 100 || b.waits != 0 {
-			t.Errorf("gave up with %v; the next in line granted: %v; used %d, %d wait", gaveUp, granted, b.used, b.waits)
+		if !errors.Is(gaveUp, context.Canceled) || !granted || b.used != 100 || len(b.waiting) != 0 {
+			t.Errorf("gave up with %v; the next in line granted: %v; used %d, %d wait", gaveUp, granted, b.used, len(b.waiting))
 		}
 	})
 }
@@ -105,15 +107,15 @@ func TestBudgetForgetsWhoGaveUp(t *testing.T) {
 // TestBudgetUnderLoad: many readers of any size, some of which give up, all get an answer and leave nothing behind.
 func TestBudgetUnderLoad(t *testing.T) {
 	rnd := seeded(t)
-	b := newBudget(50)
+	b := newBudget(50, 3)
 	var wg sync.WaitGroup
-	for range 200 {
+	for i := range 200 {
 		ctx, cancel := context.WithCancel(context.Background())
 		pieces, impatient := rnd.IntN(10), rnd.IntN(4) == 0
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			turn := b.begin()
+			turn := b.begin(node.WithFlow(ctx, i%5))
 			var held int64
 			for range pieces {
 				if turn.take(ctx, 20) != nil {
@@ -133,7 +135,58 @@ func TestBudgetUnderLoad(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if b.used != 0 || b.waits != 0 || b.turns.Len() != 0 {
-		t.Errorf("left over: %d bytes, %d waiting, %d turns", b.used, b.waits, b.turns.Len())
+	if b.used != 0 || len(b.waiting) != 0 || b.working != 0 || b.turns.Len() != 0 {
+		t.Errorf("left over: %d bytes, %d waiting, %d turns", b.used, len(b.waiting), b.turns.Len())
 	}
+}
+
+// TestBudgetTakesTurns: the readers of a flow share its part, however many they are, and not more than the budget allows work at a
+// time.
+func TestBudgetTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1<<40, 1)
+		var mu sync.Mutex
+		ended := map[string]int{}
+		var others int // of the many's readers that had ended when the one's first did
+		working := 0
+		list := func(flow string) {
+			turn := b.begin(node.WithFlow(t.Context(), flow))
+			for range 64 { // four shares
+				if err := turn.take(t.Context(), pieceBytes); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				working = max(working, b.working)
+				mu.Unlock()
+			}
+			turn.end()
+			mu.Lock()
+			defer mu.Unlock()
+			ended[flow]++
+			if flow == "one" {
+				others = ended["many"]
+			}
+		}
+		hold := b.begin(t.Context()) // until all wait
+		if err := hold.take(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			go list("many")
+		}
+		synctest.Wait()
+		go list("one")
+		synctest.Wait()
+		hold.end()
+		synctest.Wait()
+		if ended["many"] != 50 || ended["one"] != 1 || working != 1 {
+			t.Fatalf("ended: %v; up to %d at a time", ended, working)
+		}
+		if others > 1 {
+			t.Errorf("%d of the other client's lists went before", others)
+		}
+		if b.working != 0 || b.turns.Len() != 0 {
+			t.Errorf("%d work and %d turns are left over", b.working, b.turns.Len())
+		}
+	})
 }

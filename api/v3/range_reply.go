@@ -143,7 +143,7 @@ func (r *rangeReply) write(b []byte) bool {
 // nextPiece waits for room in the budget.
 func (r *rangeReply) nextPiece() bool {
 	if r.turn == nil {
-		r.turn = r.chunks.budget.begin()
+		r.turn = r.chunks.budget.begin(r.ctx)
 	}
 	if r.err = r.ctx.Err(); r.err == nil {
 		r.err = r.turn.take(r.ctx, pieceBytes)

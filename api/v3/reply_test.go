@@ -179,7 +179,7 @@ func TestWatchReplyEqualsTheLibrarys(t *testing.T) {
 
 func TestRangeReplyEqualsTheLibrarys(t *testing.T) {
 	rnd := seeded(t)
-	c := newChunks(newBudget(1 << 30))
+	c := newChunks(newBudget(1<<30, 0))
 	for range *roundsFlag / 80 {
 		h := randomHeader(rnd)
 		m := &pb.RangeResponse{Header: h.message(), More: rnd.IntN(2) == 0, Count: edge(rnd)}
@@ -217,7 +217,7 @@ func TestRangeReplyEqualsTheLibrarys(t *testing.T) {
 
 // TestRangeReplyChunk: without a header in front, the header comes last, and any decoder puts it in its place.
 func TestRangeReplyChunk(t *testing.T) {
-	c := newChunks(newBudget(1 << 30))
+	c := newChunks(newBudget(1<<30, 0))
 	r := c.begin(context.Background(), nil, false)
 	r.add(&mvcc.KeyValue{Key: []byte("k"), ModRevision: 3})
 	h := header{cluster: 1, member: math.MaxUint64, revision: math.MaxInt64, term: math.MaxUint64}
@@ -238,7 +238,7 @@ func TestRangeReplyChunk(t *testing.T) {
 }
 
 func TestRangeReplyGivesBackWhatItTook(t *testing.T) {
-	c := newChunks(newBudget(1 << 30))
+	c := newChunks(newBudget(1<<30, 0))
 	big := &mvcc.KeyValue{Key: []byte("k"), Value: make([]byte, 10*pieceBytes)}
 	fail := errors.New("disk")
 
@@ -267,7 +267,7 @@ func TestRangeReplyGivesBackWhatItTook(t *testing.T) {
 }
 
 func BenchmarkRangeReplySingle(b *testing.B) {
-	c := newChunks(newBudget(1 << 30))
+	c := newChunks(newBudget(1<<30, 0))
 	kv := &mvcc.KeyValue{Key: make([]byte, 32), Value: make([]byte, 256), CreateRevision: 1 << 30, ModRevision: 1 << 31, Version: 9}
 	h := header{1 << 60, 1 << 61, 1 << 31, 7}
 	b.ReportAllocs()
@@ -280,7 +280,7 @@ func BenchmarkRangeReplySingle(b *testing.B) {
 }
 
 func BenchmarkRangeReplyList(b *testing.B) {
-	c := newChunks(newBudget(1 << 30))
+	c := newChunks(newBudget(1<<30, 0))
 	kv := &mvcc.KeyValue{Key: make([]byte, 32), Value: make([]byte, 256), CreateRevision: 1 << 30, ModRevision: 1 << 31, Version: 9}
 	h := header{1 << 60, 1 << 61, 1 << 31, 7}
 	b.ReportAllocs()

@@ -27,7 +27,7 @@ func New(o Options) *Services {
 	o = o.withDefaults()
 	return &Services{
 		o:       o,
-		reads:   newChunks(newBudget(o.ReadBudgetBytes)),
+		reads:   newChunks(newBudget(o.ReadBudgetBytes, 0)),
 		streams: newOpenStreams(newLeaderWatch(o.Clock, o.ElectionTimeout, func() bool { return o.Member.Status().Leader != 0 })),
 		health:  health.NewServer(),
 	}

@@ -47,6 +47,7 @@ func scenarios() []scenario {
 		{"page", "pages of 500 of a million keys at a pinned revision, with the count of the rest", false, page, 0, nil},
 		{"connections", "16,000 clients with one read or put each in flight", false, connections, 0, nil},
 		{"overload", "puts while a client lists everything in a loop", false, overload, 0, nil},
+		{"fairness", "a client beside another one with 10,000 requests in flight, and beside 32 lists", false, fairness, 0, nil},
 		{"list", "one answer with every key, 256 bytes each", false, list, 0, nil},
 		{"restart", "stop and start with many keys", false, restart, 0, nil},
 		{"compact", "compaction of superseded revisions under puts", false, compact, 0, nil},
@@ -264,19 +265,8 @@ func overload(ctx context.Context, b *bed) error {
 	if err != nil {
 		return err
 	}
-	listing, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		_, err := b.bench(listing, "range --in-flight 1 --duration 60s")
-		if listing.Err() != nil {
-			err = nil
-		}
-		ended <- err
-	}()
-	time.Sleep(500 * time.Millisecond)
-	busy, err := b.bench(ctx, puts)
-	stop()
-	if err = errors.Join(err, <-ended); err != nil {
+	busy, err := b.beside(ctx, "range --in-flight 1", puts)
+	if err != nil {
 		return err
 	}
 	b.report("put p50, quiet", "ms", millis(quiet.P50))
@@ -284,6 +274,55 @@ func overload(ctx context.Context, b *bed) error {
 	b.report("put p99, quiet", "ms", millis(quiet.P99))
 	b.report("put p99 beside a lister", "ms", millis(busy.P99))
 	b.report("put p99, beside a lister against quiet", "", float64(busy.P99)/float64(quiet.P99))
+	return nil
+}
+
+// beside measures a load while another one, without an end, goes on beside it.
+func (b *bed) beside(ctx context.Context, other, what string) (l load, err error) {
+	background, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.bench(background, other+" --duration 60s")
+		if background.Err() != nil {
+			err = nil
+		}
+		ended <- err
+	}()
+	time.Sleep(500 * time.Millisecond)
+	l, err = b.bench(ctx, what)
+	stop()
+	return l, errors.Join(err, <-ended)
+}
+
+// fairness measures what one client sees of another one that asks as much as it can.
+func fairness(ctx context.Context, b *bed) error {
+	n := b.size(100_000, 20_000)
+	if _, err := b.fill(ctx, n, n, 0); err != nil {
+		return err
+	}
+	one := "put --in-flight 1 --key-space 1000 --prefix one/ --duration " + b.seconds()
+	page := "range --in-flight 1 --limit 500 --duration " + b.seconds()
+	for _, others := range []struct{ name, load, one, what string }{
+		{"10,000 puts in flight", "put --in-flight 10000 --conns 1 --key-space 10000 --prefix many/", one, "put"},
+		{"32 lists in flight", "range --in-flight 32 --conns 1", one, "put"},
+		{"32 lists in flight", "range --in-flight 32 --conns 1", page, "page of 500"},
+	} {
+		quiet, err := b.bench(ctx, others.one)
+		if err != nil {
+			return err
+		}
+		busy, err := b.beside(ctx, others.load, others.one)
+		if err != nil {
+			return err
+		}
+		for _, f := range []struct {
+			name        string
+			quiet, busy time.Duration
+		}{{"p50", quiet.P50, busy.P50}, {"p99", quiet.P99, busy.P99}} {
+			b.report(fmt.Sprintf("%s %s, quiet", others.what, f.name), "ms", millis(f.quiet))
+			b.report(fmt.Sprintf("%s %s beside %s", others.what, f.name, others.name), "ms", millis(f.busy))
+		}
+	}
 	return nil
 }
 
