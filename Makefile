@@ -69,7 +69,7 @@ sim-mutants: ## Check that the simulation finds every deliberate bug
 
 .PHONY: soak
 soak: ## Simulate new seeds until DURATION is over
-	go test ./sim -run 'TestSim$$' -count=1 -timeout=0 -for=$(DURATION) -steps=$(STEPS)
+	go test ./sim -run 'TestSim$$' -count=1 -timeout=0 -for=$(DURATION) -steps=$(STEPS) -calm=8
 
 .PHONY: chaos
 chaos: ## Real clusters in trouble until one breaks a promise (DURATION=, SEED=); needs root; logs stay in bin/chaos

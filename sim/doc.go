@@ -67,6 +67,9 @@
 // compactions of Pebble's own not at all. The tasks of hubs are carried out like everything else. The trace is a hash of all events, state hashes and crash images; it is the
 // same for every run of a seed, also under the race detector. A test runs some seeds twice.
 //
+// Calm runs are for what takes long: little is asked for, faults come one by one, leases last for minutes, and a run goes on
+// for about an hour.
+//
 // What somebody does (a request, a fault, a flush, a change of the weather) is drawn from a source of its own, so that a run
 // can be had without it: TestMinimise leaves out what a failure does not need, and keeps the rest as a script in testdata,
 // which TestGolden runs from then on.

@@ -137,11 +137,12 @@ func (h *host) boot() {
 	m.tickLater()
 	w.every(w.pace*n, "request", m, m.request)
 	w.every(20*w.pace*n, "read", m, m.readLocal)
-	w.every(700*time.Millisecond, "flush", m, m.flush)
-	w.every(900*time.Millisecond, "truncate", m, m.truncate)
-	w.every(100*time.Millisecond*n, "compact", m, m.compact)
-	w.every(700*time.Millisecond, "upkeep", m, m.upkeep)
-	w.every(100*time.Millisecond*n, "fault", m, h.misfortune)
+	ms := time.Millisecond * w.stretch
+	w.every(w.flushes, "flush", m, m.flush)
+	w.every(900*ms, "truncate", m, m.truncate)
+	w.every(100*ms*n, "compact", m, m.compact)
+	w.every(700*ms, "upkeep", m, m.upkeep)
+	w.every(100*ms*n, "fault", m, h.misfortune)
 	m.running = true
 	m.step()
 	m.checkBelongs()

@@ -178,6 +178,9 @@ func (n *network) change() {
 		w.tracef("%v is slow to reach", w.hosts[i])
 	}
 	n.each(func(_, _ int, l *link) { w.reach("links are cut", l.cut) })
+	if w.o.Calm {
+		w.after(time.Duration(w.rng.Int64N(int64(20*time.Second))), "", nil, n.clear)
+	}
 }
 
 // clear makes all links work, unless some have to stay broken.

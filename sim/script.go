@@ -14,6 +14,7 @@ import (
 // As text it is lines of a word and what it is about; # begins a comment:
 //
 //	seed 17          and the same for members and steps; see Options
+//	calm             see Options
 //	bug NAME         the deliberate bug that the run shows: with it there is a failure, without it none
 //	wants TEXT       is in that failure
 //	reaches TEXT     a rare state that the run must get into, with the bug or without; several lines
@@ -83,6 +84,8 @@ func ParseScript(text string) (s Script, err error) {
 			case "steps":
 				s.Steps = int(n)
 			}
+		case "calm":
+			s.Calm = true
 		case "bug":
 			s.Bug = rest
 		case "wants":
@@ -132,6 +135,9 @@ func (s *Script) addOnly(fields []string) error {
 // String is the script as text.
 func (s *Script) String() string {
 	text := fmt.Sprintf("seed %d\nmembers %d\nsteps %d\n", s.Seed, s.Members, s.Steps)
+	if s.Calm {
+		text += "calm\n"
+	}
 	if s.Bug != "" {
 		text += "bug " + s.Bug + "\n"
 	}

@@ -30,9 +30,23 @@ type settings struct {
 	moves            bool          // of the leader
 	operations       time.Duration // between two things that operators do
 	clockDrift       int64         // how far clocks run fast or slow at most, in millionths
+	flushes          time.Duration // between two of them; each adds a table, and none are ever merged
+	ttlMax           int64         // of leases, in seconds
+	stretch          time.Duration // what comes again and again takes so many times as long
 	faults           faults
 	air              air
 	load             load
+}
+
+// calmStretch is how much longer things take in calm runs.
+const calmStretch = 50
+
+// calmDown makes a run a calm one.
+func (s *settings) calmDown() {
+	s.stretch, s.ttlMax, s.flushes = calmStretch, 120, 5*time.Minute
+	s.pace *= 10 * calmStretch
+	s.operations *= calmStretch
+	s.air.lossPercent = min(s.air.lossPercent, 2)
 }
 
 // faults are what may happen to a member, each as often as every so many events; 0: never.
@@ -89,6 +103,9 @@ func drawSettings(rng *rand.Rand) settings {
 		moves:            rng.IntN(2) == 0,
 		operations:       []time.Duration{300 * ms, 2 * time.Second}[rng.IntN(2)],
 		clockDrift:       []int64{0, 20_000}[rng.IntN(2)],
+		flushes:          700 * ms,
+		ttlMax:           8,
+		stretch:          1,
 		faults: faults{
 			kill: often(400), strikeLog: often(150), strikeStore: often(150), failLog: often(400), strikeStart: often(10),
 			flip: often(4), pause: often(300), stall: often(300), jump: often(500),

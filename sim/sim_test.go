@@ -19,6 +19,7 @@ var (
 	seedsFlag    = flag.Int("seeds", 3, "number of seeds, counted up from -seed")
 	stepsFlag    = flag.Int("steps", 1000, "events per seed and member before the faults end")
 	membersFlag  = flag.Int("members", 0, "size of the cluster; 0: each of 1, 3, 5 and 7")
+	calmFlag     = flag.Uint64("calm", 0, "one in so many seeds is a calm run; 0: none, 1: all")
 	forFlag      = flag.Duration("for", 0, "go on with further seeds for so long")
 	bugFlag      = flag.String("bug", "", "deliberate bug to switch on; see sim.Bugs")
 	eventsFlag   = flag.Bool("events", false, "print every event")
@@ -40,8 +41,12 @@ func simulate(t *testing.T, o sim.Options) (r sim.Report) {
 
 // replay says how to see a run again.
 func replay(o sim.Options) string {
-	return fmt.Sprintf("replay: go test ./sim -run 'TestSim$' -seed=%d -seeds=1 -members=%d -steps=%d -bug=%q -events",
-		o.Seed, o.Members, o.Steps, o.Bug)
+	calm := ""
+	if o.Calm {
+		calm = " -calm=1"
+	}
+	return fmt.Sprintf("replay: go test ./sim -run 'TestSim$' -seed=%d -seeds=1 -members=%d -steps=%d%s -bug=%q -events",
+		o.Seed, o.Members, o.Steps, calm, o.Bug)
 }
 
 // sizes are the clusters to simulate.
@@ -64,6 +69,7 @@ func TestSim(t *testing.T) {
 	for i := uint64(0); i < uint64(*seedsFlag) || time.Since(begun) < *forFlag; i++ {
 		for _, members := range sizes() {
 			o := sim.Options{Seed: first + i, Members: members, Steps: *stepsFlag, Bug: *bugFlag}
+			o.Calm = *calmFlag > 0 && o.Seed%*calmFlag == 0
 			t.Run(fmt.Sprintf("%d/%d", o.Seed, members), func(t *testing.T) {
 				if *eventsFlag {
 					o.Log = func(line string) { fmt.Println(o.Seed, line) }
@@ -125,6 +131,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 		}
 	}
 	seen := map[uint64]bool{}
+	runs = append(runs, sim.Options{Seed: 11, Members: 3, Steps: 300, Calm: true})
 	first := make([]sim.Report, len(runs))
 	for i, o := range runs {
 		first[i] = simulate(t, o)

@@ -194,7 +194,7 @@ func (m *member) request() {
 		case 3:
 			ops = append(ops, &command.Compact{Revision: max(0, w.model.revision+1-rng.Int64N(20))})
 		case 4:
-			ops = append(ops, &command.LeaseGrant{ID: leaseID(rng), TTLSeconds: 1 + rng.Int64N(8)})
+			ops = append(ops, &command.LeaseGrant{ID: leaseID(rng), TTLSeconds: 1 + rng.Int64N(m.w.ttlMax)})
 		case 5:
 			ops = append(ops, &command.LeaseRevoke{ID: leaseID(rng)})
 		case 6:
@@ -223,7 +223,7 @@ func (m *member) replace(id int64) {
 	if l.quiet || len(m.proposals) >= l.waitingMax || rng.IntN(4) > 0 {
 		return
 	}
-	m.propose(&command.LeaseRevoke{ID: id}, &command.LeaseGrant{ID: id, TTLSeconds: 1 + rng.Int64N(8)})
+	m.propose(&command.LeaseRevoke{ID: id}, &command.LeaseGrant{ID: id, TTLSeconds: 1 + rng.Int64N(m.w.ttlMax)})
 }
 
 // heldView is a view that a slow reader keeps open.

@@ -22,6 +22,9 @@ type Options struct {
 	Members int
 	// Steps is the number of events, for each member, before the faults end and the cluster has to recover.
 	Steps int
+	// Calm is for long stretches in which little happens: hours in which leases run out one by one, nobody asks for much, and
+	// faults come alone. There are calmStretch times as many events, and less between them.
+	Calm bool
 	// Bug is the name of a deliberate bug, one of Bugs. Empty: none.
 	Bug string
 	// Only are the things that somebody does, of all that are done in the seed; nil: all of them. See Script.
@@ -147,8 +150,8 @@ func Run(o Options) (r Report) {
 	if w.histories {
 		w.every(3*w.pace, "register", nil, w.registers.act)
 	}
-	w.every(time.Second, "weather", nil, w.network.change)
-	for range w.o.Steps * w.o.Members {
+	w.every(time.Second*w.stretch, "weather", nil, w.network.change)
+	for range w.o.Steps * w.o.Members * int(w.stretch) {
 		w.next()
 	}
 	w.heal()
@@ -170,6 +173,9 @@ func newWorld(o Options) *world {
 		reached: map[string]int{},
 	}
 	w.settings = drawSettings(w.rng)
+	if o.Calm {
+		w.calmDown()
+	}
 	if o.Members == 1 && !w.changes {
 		w.clockDrift = 0 // nothing to compare it with
 	}

@@ -121,6 +121,8 @@ func (db *DB) pebble() *pebble.Options {
 		},
 	}
 	if o.Manual {
+		// A number of processors is not to be in any file.
+		p.Experimental.FileCacheShards = 2
 		// Nobody asks for what is collected about tables; and of one that is damaged it is collected again and again, if Fatal
 		// returns.
 		p.DisableTableStats = true
