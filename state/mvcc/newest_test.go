@@ -109,3 +109,37 @@ func TestJoinCRC(t *testing.T) {
 		}
 	})
 }
+
+// TestNewKeysDoNotSearchMemtables: as long as the cache knows everything that is not flushed, a key that it does not know is looked
+// for in the tables alone, before the first flush and after it.
+func TestNewKeysDoNotSearchMemtables(t *testing.T) {
+	m := newMachine(t, storage.Options{}, Options{})
+	create := func(when, key string, wantAll bool) {
+		t.Helper()
+		m.run(func(tx *Tx) {
+			if _, err := tx.Put([]byte(key), nil, 0, false, false); err != nil {
+				t.Fatal(err)
+			}
+			if (tx.it != nil) != wantAll || (tx.flushed != nil) == wantAll {
+				t.Errorf("%s: memtables searched: %v, want %v", when, tx.it != nil, wantAll)
+			}
+			tx.EndCommand()
+		})
+	}
+	create("empty store", "a", false)
+	create("nothing flushed", "b", false)
+	if err := m.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	create("flushed", "c", false)
+	for i := range m.s.newest.shards {
+		m.s.newest.shards[i].forgotten = m.s.Revision()
+	}
+	create("the cache has forgotten what is not flushed", "d", true)
+	if err := m.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	create("the forgotten is flushed", "e", false)
+	m.reopen()
+	create("opened again", "f", false)
+}

@@ -18,6 +18,8 @@ type Store struct {
 	gate   gate // open views
 	tx     Tx   // the one transaction there is at a time
 	flush  flush
+	// atOpen is the revision of a store that held nothing when it was opened; -1: it held something.
+	atOpen Revision
 
 	removal    removalState
 	hashes     hashMemo
@@ -46,7 +48,7 @@ const (
 
 // Open reads where the store stands. It takes as long however much is stored.
 func Open(db *storage.DB, o Options) (*Store, error) {
-	s := &Store{db: db}
+	s := &Store{db: db, atOpen: -1}
 	p := publication{revision: revisionFirst, floor: floorNone}
 	b, ok, err := db.Get(storage.Meta, revisionsKey)
 	if err == nil && ok {
@@ -54,6 +56,9 @@ func Open(db *storage.DB, o Options) (*Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mvcc: open: %w", err)
+	}
+	if !ok {
+		s.atOpen = p.revision
 	}
 	p.revision = max(p.revision, p.floor)
 	s.newest = newNewest(o.newestCacheBytes(), p.revision)
@@ -109,8 +114,12 @@ func (s *Store) flushedRevision() Revision {
 	}
 	s.flush = flush{known: true, count: n, revision: -1}
 	b, ok, err := s.db.Durable().Get(storage.Meta, revisionsKey)
-	if err != nil || !ok {
+	if err != nil {
 		return -1 // whoever reads more than this will meet the error
+	}
+	if !ok { // what there is has come since the store was opened
+		s.flush.revision = s.atOpen
+		return s.atOpen
 	}
 	if p, err := decodeRevisions(b); err == nil {
 		s.flush.revision = p.revision
