@@ -156,9 +156,18 @@ func treeAccess() []command.Command {
 	}
 }
 
+// treeEmpty are users and roles of the v2 API with lists that are empty, not nil.
+func treeEmpty() []command.Command {
+	return []command.Command{
+		{Op: &command.TreeUser{Name: "bob", Roles: []string{}}},
+		{Op: &command.TreeRole{Name: "r", Mode: command.TreeAccessCreate, Read: []string{}, Write: []string{"/b"}}},
+		{Op: &command.TreeRole{Name: "r", Mode: command.TreeAccessCreate, Write: []string{}}},
+	}
+}
+
 // all is every command that a golden file holds.
 func all() []command.Command {
-	return slices.Concat(everyOp(), expiries(), membership(), downgrades(), checkpoints(), trees(), treeAccess(), users())
+	return slices.Concat(everyOp(), expiries(), membership(), downgrades(), checkpoints(), trees(), treeAccess(), treeEmpty(), users())
 }
 
 func TestEveryOpSurvivesTheRoundTrip(t *testing.T) {
@@ -300,6 +309,7 @@ func TestGoldenMembership(t *testing.T)  { testGolden(t, "membership.v1.hex", me
 func TestGoldenDowngrades(t *testing.T)  { testGolden(t, "downgrades.v1.hex", downgrades()) }
 func TestGoldenTrees(t *testing.T)       { testGolden(t, "tree.v1.hex", trees()) }
 func TestGoldenTreeAccess(t *testing.T)  { testGolden(t, "treeaccess.v1.hex", treeAccess()) }
+func TestGoldenTreeEmpty(t *testing.T)   { testGolden(t, "treeempty.v1.hex", treeEmpty()) }
 func TestGoldenCheckpoints(t *testing.T) { testGolden(t, "checkpoints.v1.hex", checkpoints()) }
 func TestGoldenUsers(t *testing.T)       { testGolden(t, "auth.v1.hex", users()) }
 

@@ -62,7 +62,8 @@ type TreeUser struct {
 	Mode TreeAccessMode
 	// Hash is that of the password, by bcrypt. Empty: it stays as it is.
 	Hash []byte
-	// Roles are those of a new user, Grant and Revoke those that an old one is given and loses.
+	// Roles are those of a new user, Grant and Revoke those that an old one is given and loses. Roles may be nil or empty, and
+	// stay so, because clients are told which.
 	Roles, Grant, Revoke []string
 }
 
@@ -70,7 +71,7 @@ type TreeUser struct {
 type TreeRole struct {
 	Name string
 	Mode TreeAccessMode // TreeAccessPut does not exist for roles, and is taken as TreeAccessCreate
-	// Read and Write are the patterns of a new role.
+	// Read and Write are the patterns of a new role. They may be nil or empty, and stay so, because clients are told which.
 	Read, Write []string
 	// The others are patterns that an old one is given and loses.
 	GrantRead, GrantWrite, RevokeRead, RevokeWrite []string
@@ -147,7 +148,8 @@ func (o *TreeUser) appendFields(dst []byte) []byte {
 	dst = appendBytes(dst, 3, o.Hash)
 	dst = appendStrings(dst, 4, o.Roles)
 	dst = appendStrings(dst, 5, o.Grant)
-	return appendStrings(dst, 6, o.Revoke)
+	dst = appendStrings(dst, 6, o.Revoke)
+	return appendBool(dst, 7, isEmpty(o.Roles))
 }
 
 func (o *TreeRole) appendFields(dst []byte) []byte {
@@ -158,8 +160,13 @@ func (o *TreeRole) appendFields(dst []byte) []byte {
 	dst = appendStrings(dst, 5, o.GrantRead)
 	dst = appendStrings(dst, 6, o.GrantWrite)
 	dst = appendStrings(dst, 7, o.RevokeRead)
-	return appendStrings(dst, 8, o.RevokeWrite)
+	dst = appendStrings(dst, 8, o.RevokeWrite)
+	dst = appendBool(dst, 9, isEmpty(o.Read))
+	return appendBool(dst, 10, isEmpty(o.Write))
 }
+
+// isEmpty reports whether a list is empty without being nil.
+func isEmpty(list []string) bool { return list != nil && len(list) == 0 }
 
 func (o *TreeAccess) appendFields(dst []byte) []byte { return appendBool(dst, 1, o.Enabled) }
 
@@ -266,6 +273,14 @@ func (f *fields) asTreeAccessMode() TreeAccessMode {
 	return TreeAccessMode(mode)
 }
 
+// notNil is the list, empty instead of nil if the field says so.
+func (f *fields) notNil(list []string) []string {
+	if f.asBool() && list == nil {
+		return []string{}
+	}
+	return list
+}
+
 func decodeTreeUser(b []byte) (*TreeUser, error) {
 	o := &TreeUser{}
 	f := fields{rest: b, what: "tree user"}
@@ -283,6 +298,8 @@ func decodeTreeUser(b []byte) (*TreeUser, error) {
 			o.Grant = append(o.Grant, f.asString())
 		case 6:
 			o.Revoke = append(o.Revoke, f.asString())
+		case 7:
+			o.Roles = f.notNil(o.Roles)
 		default:
 			f.unknown()
 		}
@@ -311,6 +328,10 @@ func decodeTreeRole(b []byte) (*TreeRole, error) {
 			o.RevokeRead = append(o.RevokeRead, f.asString())
 		case 8:
 			o.RevokeWrite = append(o.RevokeWrite, f.asString())
+		case 9:
+			o.Read = f.notNil(o.Read)
+		case 10:
+			o.Write = f.notNil(o.Write)
 		default:
 			f.unknown()
 		}

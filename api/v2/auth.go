@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
+	"path"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -21,12 +21,12 @@ const authPath = "/v2/auth"
 //
 // Source: v2 API specification, 12.
 func (h *Handler) auth(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, authPath)
-	if path == "/enable" {
+	below := strings.TrimPrefix(r.URL.Path, authPath)
+	if below == "/enable" {
 		h.authEnable(w, r)
 		return
 	}
-	kind, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	kind, name, _ := strings.Cut(strings.TrimPrefix(path.Clean(below), "/"), "/")
 	if kind != "users" && kind != "roles" {
 		http.NotFound(w, r)
 		return
@@ -132,6 +132,10 @@ type permissionsJSON struct {
 	KV patternsJSON `json:"kv"`
 }
 
+func (p *permissionsJSON) isEmpty() bool {
+	return p == nil || len(p.KV.Read) == 0 && len(p.KV.Write) == 0
+}
+
 type roleJSON struct {
 	Role        string           `json:"role"`
 	Permissions permissionsJSON  `json:"permissions"`
@@ -178,11 +182,7 @@ func (h *Handler) userList(w http.ResponseWriter) {
 // withRoles looks up a user's roles. Missing is the first that does not exist, if any.
 func withRoles(t *tree.View, u *tree.User) (item userWithRoles, missing string, err error) {
 	item.User = u.Name
-	names := u.Roles
-	if u.Name == tree.RootUser && !slices.Contains(names, tree.RootRole) {
-		names = append(slices.Clip(names), tree.RootRole)
-	}
-	for _, name := range names {
+	for _, name := range u.Roles {
 		r, err := t.Role(name)
 		if err != nil {
 			return item, "", err
@@ -278,11 +278,7 @@ func (h *Handler) userPut(w http.ResponseWriter, r *http.Request, name string) {
 	if result.Made && op.Mode == command.TreeAccessPut {
 		status = http.StatusCreated
 	}
-	roles := result.TreeUser.Roles
-	if !result.Made {
-		roles = orEmpty(roles)
-	}
-	writeJSON(w, status, userJSON{User: name, Roles: roles})
+	writeJSON(w, status, userJSON{User: name, Roles: result.TreeUser.Roles})
 }
 
 func (h *Handler) roleList(w http.ResponseWriter) {
@@ -338,14 +334,14 @@ func (h *Handler) rolePut(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	kv := in.Permissions.KV
-	if in.Grant == nil && in.Revoke == nil {
+	if in.Grant.isEmpty() && in.Revoke.isEmpty() {
 		op := &command.TreeRole{Name: name, Mode: command.TreeAccessCreate, Read: kv.Read, Write: kv.Write}
 		if _, ok := h.changeAccess(w, r, op); ok {
 			writeJSON(w, http.StatusCreated, in)
 		}
 		return
 	}
-	if len(kv.Read) > 0 || len(kv.Write) > 0 {
+	if !in.Permissions.isEmpty() {
 		writeMessage(w, http.StatusBadRequest, "Role JSON contains both permissions and grant/revoke")
 		return
 	}
@@ -357,8 +353,6 @@ func (h *Handler) rolePut(w http.ResponseWriter, r *http.Request, name string) {
 		op.RevokeRead, op.RevokeWrite = in.Revoke.KV.Read, in.Revoke.KV.Write
 	}
 	if result, ok := h.changeAccess(w, r, op); ok {
-		out := roleOf(result.TreeRole)
-		out.Permissions.KV.Read, out.Permissions.KV.Write = orEmpty(result.TreeRole.Read), orEmpty(result.TreeRole.Write)
-		writeJSON(w, http.StatusOK, out)
+		writeJSON(w, http.StatusOK, roleOf(result.TreeRole))
 	}
 }

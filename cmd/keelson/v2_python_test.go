@@ -90,6 +90,10 @@ c.delete('/n', recursive=True, dir=True)
 import etcd.auth as auth
 u = auth.EtcdUser(c, 'root'); u.password = 'secret'; u.roles = []; u.write()
 role = auth.EtcdRole(c, 'reader'); role.grant('/pub/*', 'R'); role.write()
+role = auth.EtcdRole(c, 'reader'); role.read(); assert role.acls == {'/pub/*': 'R'}, role.acls
+role.grant('/other', 'W'); role.write()
+role = auth.EtcdRole(c, 'reader'); role.read(); role.revoke('/other', 'W'); role.write()
+role = auth.EtcdRole(c, 'reader'); role.read(); assert role.acls == {'/pub/*': 'R'}, role.acls
 u = auth.EtcdUser(c, 'alice'); u.password = 'pass'; u.roles = ['reader']; u.write()
 assert auth.Auth(c).active is False
 auth.Auth(c).active = True

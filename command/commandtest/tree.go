@@ -77,13 +77,19 @@ func (g *Generator) treeAccess() command.Op {
 		}
 		return list
 	}
+	given := func() []string { // of what is new: empty is something else than nil
+		if g.chance(4) {
+			return []string{}
+		}
+		return names()
+	}
 	name := []string{"root", "guest", "r"}[g.R.IntN(3)]
 	switch g.R.IntN(3) {
 	case 0:
-		return &command.TreeUser{Name: name, Mode: mode, Hash: g.value(), Roles: names(), Grant: names(), Revoke: names()}
+		return &command.TreeUser{Name: name, Mode: mode, Hash: g.value(), Roles: given(), Grant: names(), Revoke: names()}
 	case 1:
 		return &command.TreeRole{
-			Name: name, Mode: mode, Read: names(), Write: names(), GrantRead: names(), GrantWrite: names(), RevokeRead: names(), RevokeWrite: names(),
+			Name: name, Mode: mode, Read: given(), Write: given(), GrantRead: names(), GrantWrite: names(), RevokeRead: names(), RevokeWrite: names(),
 		}
 	}
 	return &command.TreeAccess{Enabled: g.chance(2)}

@@ -26,14 +26,15 @@ const (
 	CodeAccessConflict
 )
 
-// User is a user of the v2 API. Roles are sorted, once they have been changed.
+// User is a user of the v2 API. Roles are sorted and not nil, once they have been changed. The root user has the root role,
+// whatever is stored.
 type User struct {
 	Name  string
 	Hash  []byte // of the password, by bcrypt
 	Roles []string
 }
 
-// Role is a role of the v2 API: patterns of paths that may be read and written. A pattern that ends in an asterisk stands
+// Role is a role of the v2 API: patterns of paths that may be read and written, sorted and not nil once they have been changed. A pattern that ends in an asterisk stands
 // for everything that begins with what is before it.
 type Role struct {
 	Name        string
@@ -60,17 +61,37 @@ func nameKey(kind byte, name string) []byte { return append([]byte{kind}, name..
 
 // The records of users, roles and Access:
 //
-//	user:   version(1) = 1 | hash | roles                      each text: length(uvarint) | bytes
-//	role:   version(1) = 1 | read patterns | write patterns    each list: count(uvarint) | texts
+//	user:   version(1) | hash | roles                      each text: length(uvarint) | bytes
+//	role:   version(1) | read patterns | write patterns    each list: count(uvarint) | texts
 //	access: version(1) = 1 | enabled(1) | revision(8, little endian)
-const accessVersion = 1
+//
+// In version 1, which is written unless some list is empty, a list with a count of 0 is nil. In version 2 a nil list is 0, and
+// every other one has its count and one more.
+const (
+	accessVersion      = 1
+	accessVersionEmpty = 2
+)
+
+// versionOf is the version of a record with these lists.
+func versionOf(lists ...[]string) byte {
+	for _, l := range lists {
+		if l != nil && len(l) == 0 {
+			return accessVersionEmpty
+		}
+	}
+	return accessVersion
+}
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-func appendTexts(dst []byte, list []string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(list)))
+func appendTexts(dst []byte, version byte, list []string) []byte {
+	count := uint64(len(list))
+	if version == accessVersionEmpty && list != nil {
+		count++
+	}
+	dst = binary.AppendUvarint(dst, count)
 	for _, s := range list {
 		dst = appendText(dst, s)
 	}
@@ -79,37 +100,45 @@ func appendTexts(dst []byte, list []string) []byte {
 
 func (d *decoder) text() string { return string(d.take(d.uvarint())) }
 
-func (d *decoder) texts() (list []string) {
-	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+func (d *decoder) texts(version byte) (list []string) {
+	n := d.uvarint()
+	if version == accessVersionEmpty && n > 0 {
+		n--
+		list = []string{}
+	}
+	for ; n > 0 && !d.bad; n-- {
 		list = append(list, d.text())
 	}
 	return list
 }
 
 func appendUser(dst []byte, u *User) []byte {
-	return appendTexts(appendText(append(dst, accessVersion), string(u.Hash)), u.Roles)
+	version := versionOf(u.Roles)
+	return appendTexts(appendText(append(dst, version), string(u.Hash)), version, u.Roles)
 }
 
 func decodeUser(name string, b []byte) (*User, error) {
 	d := decoder{rest: b}
 	version := d.byte()
-	u := &User{Name: name, Hash: []byte(d.text()), Roles: d.texts()}
-	if d.bad || version != accessVersion || len(d.rest) > 0 {
-		return nil, fmt.Errorf("tree: record of user %q is not one of version %d, or damaged: %x", name, accessVersion, b)
+	u := &User{Name: name, Hash: []byte(d.text()), Roles: d.texts(version)}
+	if d.bad || version != accessVersion && version != accessVersionEmpty || len(d.rest) > 0 {
+		return nil, fmt.Errorf("tree: record of user %q is not one of versions %d and %d, or damaged: %x", name, accessVersion, accessVersionEmpty, b)
 	}
+	u.Roles = withRoot(name, u.Roles)
 	return u, nil
 }
 
 func appendRole(dst []byte, r *Role) []byte {
-	return appendTexts(appendTexts(append(dst, accessVersion), r.Read), r.Write)
+	version := versionOf(r.Read, r.Write)
+	return appendTexts(appendTexts(append(dst, version), version, r.Read), version, r.Write)
 }
 
 func decodeRole(name string, b []byte) (*Role, error) {
 	d := decoder{rest: b}
 	version := d.byte()
-	r := &Role{Name: name, Read: d.texts(), Write: d.texts()}
-	if d.bad || version != accessVersion || len(d.rest) > 0 {
-		return nil, fmt.Errorf("tree: record of role %q is not one of version %d, or damaged: %x", name, accessVersion, b)
+	r := &Role{Name: name, Read: d.texts(version), Write: d.texts(version)}
+	if d.bad || version != accessVersion && version != accessVersionEmpty || len(d.rest) > 0 {
+		return nil, fmt.Errorf("tree: record of role %q is not one of versions %d and %d, or damaged: %x", name, accessVersion, accessVersionEmpty, b)
 	}
 	return r, nil
 }
@@ -251,17 +280,15 @@ func (tx *Tx) updateUser(old *User, o *command.TreeUser) (*User, *Error) {
 		u.Roles = append(u.Roles, role)
 	}
 	for _, role := range o.Revoke {
-		i := slices.Index(u.Roles, role)
-		if i < 0 {
+		if !slices.Contains(u.Roles, role) {
 			return nil, refuse(CodeAccessConflict, "auth: Revoking ungranted role "+role+" for user "+o.Name)
 		}
-		u.Roles = slices.Delete(u.Roles, i, i+1)
+		u.Roles = slices.DeleteFunc(u.Roles, func(r string) bool { return r == role })
 	}
-	slices.Sort(u.Roles)
-	if string(u.Hash) == string(old.Hash) && slices.Equal(u.Roles, slices.Sorted(slices.Values(old.Roles))) {
+	u.Roles = sortedSet(u.Roles)
+	if string(u.Hash) == string(old.Hash) && isSame(u.Roles, old.Roles) {
 		return nil, refuse(CodeAccessInvalid, "auth: User not updated. Use grant/revoke/password to update the user.")
 	}
-	u.Roles = withRoot(o.Name, u.Roles)
 	tx.setUser(u)
 	return u, nil
 }
@@ -307,14 +334,23 @@ func (tx *Tx) updateRole(old *Role, o *command.TreeRole) (*Role, *Error) {
 	if r.Write, refusal = changePatterns(old.Write, o.GrantWrite, o.RevokeWrite, "write"); refusal != nil {
 		return nil, refusal
 	}
-	if slices.Equal(r.Read, sortedSet(old.Read)) && slices.Equal(r.Write, sortedSet(old.Write)) {
+	if isSame(r.Read, old.Read) && isSame(r.Write, old.Write) {
 		return nil, refuse(CodeAccessInvalid, "auth: Role not updated. Use grant/revoke to update the role.")
 	}
 	tx.setRole(r)
 	return r, nil
 }
 
-func sortedSet(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+// sortedSet is a list that is sorted, has nothing twice and is not nil.
+func sortedSet(list []string) []string {
+	set := append([]string{}, list...)
+	slices.Sort(set)
+	return slices.Compact(set)
+}
+
+// isSame reports whether a change has changed nothing, as etcd sees it: a list that was given in another order, or not at all,
+// is another one than the sorted set that a change makes of it.
+func isSame(a, b []string) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
 
 func changePatterns(old, grant, revoke []string, kind string) ([]string, *Error) {
 	list := slices.Clone(old)

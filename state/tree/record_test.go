@@ -77,7 +77,12 @@ func TestGoldenAccess(t *testing.T) {
 	u := &User{Name: "alice", Hash: []byte("$2a$10$"), Roles: []string{"r", ""}}
 	r := &Role{Name: "r", Read: []string{"/a*"}}
 	a := Access{Enabled: true, Revision: 300}
-	records := [][]byte{appendUser(nil, u), appendRole(nil, r), appendAccess(nil, a)}
+	empty := &User{Name: "bob", Hash: []byte("$2a$10$"), Roles: []string{}}
+	half := &Role{Name: "half", Read: []string{}, Write: []string{"/b"}}
+	none := &Role{Name: "none", Write: []string{}}
+	records := [][]byte{
+		appendUser(nil, u), appendRole(nil, r), appendAccess(nil, a), appendUser(nil, empty), appendRole(nil, half), appendRole(nil, none),
+	}
 	var b strings.Builder
 	for _, r := range records {
 		b.WriteString(hex.EncodeToString(r) + "\n")
@@ -101,11 +106,23 @@ func TestGoldenAccess(t *testing.T) {
 	if got, err := decodeAccess(records[2]); err != nil || got != a {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, err := decodeUser("bob", records[3]); err != nil || !reflect.DeepEqual(got, empty) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i, want := range []*Role{half, none} {
+		if got, err := decodeRole(want.Name, records[4+i]); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := decodeUser(RootUser, records[3]); err != nil || !reflect.DeepEqual(got.Roles, []string{RootRole}) {
+		t.Errorf("the root user without a role: %+v, %v", got, err)
+	}
 }
 
 func FuzzDecodeAccess(f *testing.F) {
 	f.Add(appendUser(nil, &User{Hash: []byte("h"), Roles: []string{"a"}}))
 	f.Add(appendRole(nil, &Role{Read: []string{"/a"}, Write: []string{"/b"}}))
+	f.Add(appendRole(nil, &Role{Read: []string{}, Write: []string{"/b"}}))
 	f.Add(appendAccess(nil, Access{Enabled: true, Revision: 1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if u, err := decodeUser("x", b); err == nil {
