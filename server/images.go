@@ -64,6 +64,9 @@ func (x *images) Image(ctx context.Context) (v3.Image, error) {
 // make makes an image in a directory of its own: from a checkpoint, so that it shows one moment and holds up nobody.
 func (x *images) make(ctx context.Context, dir string) (*etcdfile.Image, error) {
 	e := x.s.engine
+	if err := x.roomForImage(); err != nil {
+		return nil, err
+	}
 	if err := e.fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
@@ -74,7 +77,21 @@ func (x *images) make(ctx context.Context, dir string) (*etcdfile.Image, error) 
 	return writeImage(ctx, e.fs, e.hooks.end, e.noteDamage, checkpoint, dir)
 }
 
-// writeImage writes the state in a checkpoint into an etcd file below dir, and removes the checkpoint.
+// roomForImage refuses to make an image that the disk has no room for: the log and the store need what is left.
+func (x *images) roomForImage() error {
+	disk, err := x.s.engine.fs.GetDiskUsage(x.s.engine.dir.State())
+	if err != nil {
+		return nil // nobody knows
+	}
+	if _, inUse := x.s.sizes(); 2*uint64(inUse)+shrinkMarginBytes > disk.AvailBytes {
+		return fmt.Errorf("snapshot: the disk has %d bytes left, and the %d bytes in use are written twice on the way to a snapshot: "+
+			"make room first, or take the snapshot from another member; nothing was changed", disk.AvailBytes, inUse)
+	}
+	return nil
+}
+
+// writeImage writes the state in a checkpoint into an etcd file below dir, and removes the checkpoint. What can't be written,
+// because the disk is full, is the end of the image and of nothing else.
 func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func(string) bool, checkpoint, dir string) (made *etcdfile.Image, err error) {
 	db, err := storage.Open(storage.Options{FS: fs, Dir: checkpoint, CacheBytes: imageCacheBytes, Fatal: fatal, Damaged: damaged, ReadOnly: true})
 	if err != nil {
@@ -82,9 +99,11 @@ func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func
 	}
 	defer func() { err = errors.Join(err, db.Close(), fs.RemoveAll(checkpoint)) }()
 	sorted := fs.PathJoin(dir, "sorted")
-	scratch, err := storage.Open(storage.Options{
-		FS: fs, Dir: sorted, CacheBytes: imageCacheBytes, MemtableBytes: imageCacheBytes, Fatal: fatal,
-	})
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	scratch, err := storage.OpenScratch(storage.Options{
+		FS: fs, Dir: sorted, CacheBytes: imageCacheBytes, MemtableBytes: imageCacheBytes,
+	}, fail)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +112,11 @@ func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func
 	if err != nil {
 		return nil, err
 	}
-	if err := state.Export(ctx, db, scratch, w); err != nil {
+	err = state.Export(ctx, db, scratch, w)
+	if cause := context.Cause(ctx); cause != nil { // Export may have come to an end by then, or speaks of what went nowhere
+		err = fmt.Errorf("snapshot: %w", cause)
+	}
+	if err != nil {
 		w.Abort()
 		return nil, err
 	}

@@ -59,8 +59,11 @@ func Open(o Options) (*DB, error) {
 	}
 	cache := pebble.NewCache(size)
 	db := &DB{cache: cache, o: o}
-	var err error
-	if db.p, err = pebble.Open(o.Dir, db.pebble()); err != nil {
+	err := checkManifest(o.FS, o.Dir)
+	if err == nil {
+		db.p, err = pebble.Open(o.Dir, db.pebble())
+	}
+	if err != nil {
 		cache.Unref()
 		if isDamage(err) {
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -44,6 +44,8 @@ type Options struct {
 	// MustExist refuses a directory without a database. Otherwise one is begun, and what looks like the tables of another
 	// is removed: a database that has lost the file that names its manifest would be gone.
 	MustExist bool
+
+	expendable bool // see OpenScratch
 }
 
 // Remedy is what to do about a store that is damaged.
@@ -57,7 +59,7 @@ const (
 func (o Options) fatal(reason string) {
 	if o.Fatal != nil {
 		o.Fatal(reason)
-		if o.Manual {
+		if o.Manual || o.expendable {
 			return
 		}
 	}
