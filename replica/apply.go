@@ -25,7 +25,8 @@ func (q *applies) removed(id uint64) bool {
 		!slices.Contains(q.conf.GetVotersOutgoing(), id)
 }
 
-// queueApply cuts what raft hands out behind each conf change: what follows one may depend on whether it took effect.
+// queueApply cuts what raft hands out behind each conf change: what follows one may depend on whether it took effect. Raft
+// hears of each piece by itself: up to there the log may be cut off, and it must not look there again.
 func (r *Replica) queueApply(m *raftpb.Message) {
 	entries, start := m.GetEntries(), 0
 	for i, e := range entries {
@@ -35,8 +36,9 @@ func (r *Replica) queueApply(m *raftpb.Message) {
 			continue
 		}
 		a := &Apply{Entries: entries[start : i+1 : i+1], change: cc}
-		if last {
-			a.response = m.GetResponses()[0]
+		whole := m.GetResponses()[0]
+		a.response = &raftpb.Message{
+			Type: whole.Type, To: whole.To, From: whole.From, Term: whole.Term, Entries: a.Entries,
 		}
 		start = i + 1
 		r.applies.waiting = append(r.applies.waiting, a)
@@ -84,9 +86,7 @@ func (r *Replica) applyDone(ev ApplyDone) {
 			r.changeConfiguration(a)
 		}
 	}
-	if a.response != nil {
-		r.must(r.rn.Step(a.response))
-	}
+	r.must(r.rn.Step(a.response))
 	r.campaignIfLone()
 }
 

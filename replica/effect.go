@@ -41,7 +41,7 @@ type Apply struct {
 
 	sequence uint64
 	change   *raftpb.ConfChangeV2
-	response *raftpb.Message // for raft, with the last part of what it handed out; nil: a part before
+	response *raftpb.Message // for raft
 }
 
 // ReadReady answers all ReadIndex tickets up to Through: a read is linearizable once Index is applied here.

@@ -202,3 +202,50 @@ func TestRemovalOfALeaderWaitsForASuccessor(t *testing.T) {
 		}
 	}
 }
+
+// What raft hands out at once is applied in pieces. The log may be cut off up to each of them: raft must not look there again,
+// as it does before it campaigns.
+func TestTheLogIsCutBetweenPiecesOfAnApply(t *testing.T) {
+	c := newCluster(t, 3, 0, nil)
+	c.startAll()
+	l, late := c.elect(1), c.member(3)
+	l.step(
+		replica.Propose{ID: 1, Data: []byte("x")},
+		replica.ProposeConfChange{ID: 2, Change: &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
+			{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: new(uint64(4))},
+		}}},
+		replica.Propose{ID: 3, Data: []byte("y")},
+	)
+	for steps := 0; len(late.applies) == 0; steps++ {
+		if steps > 1000 {
+			t.Fatal("nothing is committed")
+		}
+		l.settleLocally()
+		c.member(2).settleLocally()
+		for i := 0; i < len(c.network); { // the third member hears of it when all is committed
+			if m := c.network[i]; m.GetTo() == 3 && l.r.Status().Committed < l.r.Status().LastIndex {
+				c.network = append(c.network[:i:i], c.network[i+1:]...)
+				continue
+			}
+			i++
+		}
+		for len(late.appends) > 0 && len(late.applies) == 0 {
+			late.appendNext()
+		}
+		if len(c.network) > 0 {
+			c.deliver(0)
+		} else {
+			l.step(replica.Tick{})
+		}
+	}
+	late.applyNext()
+	if st := late.r.Status(); st.Applied >= st.Committed {
+		t.Fatalf("it was applied in one piece: %+v", st)
+	}
+	late.flush(0)
+	late.step(replica.Campaign{})
+	c.settle()
+	if got := late.data(); len(got) != 2 {
+		t.Errorf("%q", got)
+	}
+}
