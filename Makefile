@@ -5,7 +5,7 @@ GIT_SHA := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X keelson/config.Version=$(VERSION) -X keelson/config.GitSHA=$(GIT_SHA)
 
 # Packages whose goroutines or locks deserve the race detector; the rest is single-threaded by design.
-RACE := ./api/... ./dev/... ./http1/... ./internal/logging/... ./leader/... ./node/... ./raftlog/... ./replica/... ./rpc/... ./server/... ./snapshot/... ./state/... ./storage/... ./transport/... ./watch/...
+RACE := ./api/... ./dev/... ./http1/... ./internal/logging/... ./leader/... ./node/... ./proxy/... ./raftlog/... ./replica/... ./rpc/... ./server/... ./snapshot/... ./state/... ./storage/... ./transport/... ./watch/...
 
 TESTFLAGS ?=
 SEED ?= 0

@@ -4,14 +4,22 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"keelson/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("keelson/internal/testkit.init.func1.1"), goleak.Cleanup(func(code int) {
+		testkit.RemoveBinary()
+		os.Exit(code)
+	}))
+}
 
 // echo answers each connection with its name and what it says.
 func echo(t *testing.T, name string) string {

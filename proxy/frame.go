@@ -8,8 +8,11 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// frame is a message that nobody has looked into.
-type frame struct{ bytes []byte }
+// frame is a message that is sent as it is: bytes, which several frames may share, and behind them tail.
+type frame struct {
+	bytes, tail []byte
+	pushed      bool // see replies
+}
 
 // codec passes frames as they are, and encodes everything else as usual.
 type codec struct{ encoding.CodecV2 }
@@ -19,7 +22,11 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*frame); ok {
-		return mem.BufferSlice{mem.SliceBuffer(f.bytes)}, nil
+		slice := mem.BufferSlice{mem.SliceBuffer(f.bytes)}
+		if len(f.tail) > 0 {
+			slice = append(slice, mem.SliceBuffer(f.tail))
+		}
+		return slice, nil
 	}
 	return c.CodecV2.Marshal(v)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -271,8 +272,9 @@ func (o *grpcOptions) listenAndServe(ctx context.Context, plane *certs.Plane, cl
 	if err != nil {
 		return nil, err
 	}
-	calls := o.newGRPC(client, logger)
-	pages := o.pages(client, logger)
+	registry := prometheus.NewRegistry()
+	calls := o.newGRPC(client, newWatchMetrics(registry), logger)
+	pages := o.pages(client, registry, logger)
 	web := &http.Server{Handler: pages, ReadHeaderTimeout: headerTimeout, ErrorLog: zap.NewStdLog(logger)}
 	secure := &http.Server{
 		Handler: withGRPC(calls, pages), ReadHeaderTimeout: headerTimeout, ErrorLog: zap.NewStdLog(logger),
@@ -344,7 +346,7 @@ func (o *grpcOptions) serveMetrics(p *running, plane *certs.Plane, pages http.Ha
 }
 
 // newGRPC makes the server of calls.
-func (o *grpcOptions) newGRPC(client *clientv3.Client, logger *zap.Logger) *grpc.Server {
+func (o *grpcOptions) newGRPC(client *clientv3.Client, metrics *watchMetrics, logger *zap.Logger) *grpc.Server {
 	r := &relay{
 		to: client.ActiveConnection(),
 		options: []grpc.CallOption{
@@ -357,6 +359,7 @@ func (o *grpcOptions) newGRPC(client *clientv3.Client, logger *zap.Logger) *grpc
 	if o.advertise != "" {
 		r.members = o.memberList(client)
 	}
+	r.watches = newWatchHub(r.openWatch, r.rewrites[methodWatch].reply, metrics)
 	handler := r.handle
 	if o.grpcLogging {
 		handler = logged(handler, logger)

@@ -10,6 +10,7 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -20,14 +21,14 @@ import (
 const pageTimeout = 5 * time.Second
 
 // pages are what the proxy serves over HTTP.
-func (o *grpcOptions) pages(client *clientv3.Client, logger *zap.Logger) http.Handler {
+func (o *grpcOptions) pages(client *clientv3.Client, own prometheus.Gatherer, logger *zap.Logger) http.Handler {
 	pages := http.NewServeMux()
 	members := &memberPages{client: client, secure: o.upstream != nil, logger: logger, http: &http.Client{
 		Transport: &http.Transport{TLSClientConfig: o.upstream.Clone(), DisableKeepAlives: true}, Timeout: pageTimeout,
 	}}
 	pages.Handle("/metrics", members)
 	pages.Handle("/health", members)
-	pages.Handle("/proxy/metrics", promhttp.Handler())
+	pages.Handle("/proxy/metrics", promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, own}, promhttp.HandlerOpts{}))
 	pages.HandleFunc("/proxy/health", func(w http.ResponseWriter, r *http.Request) { answerHealth(w, r, client) })
 	if o.pprof {
 		pages.HandleFunc("/debug/pprof/", pprof.Index)

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// relay makes each call again towards the cluster, message by message, whatever its method.
+// relay makes each call again towards the cluster, message by message, whatever its method. Watch streams are the exception.
 type relay struct {
 	to      grpc.ClientConnInterface
 	options []grpc.CallOption
@@ -22,12 +22,22 @@ type relay struct {
 	rewrites map[string]rewrite
 	// members answers MemberList with the proxies; nil: the cluster does.
 	members func(ctx context.Context) ([]*pb.Member, error)
+	// watches serves watch streams.
+	watches *watchHub
 }
 
 // rewrite changes the messages of a method. Either function may be nil.
 type rewrite struct{ request, reply func([]byte) ([]byte, error) }
 
-const methodMemberList = "/etcdserverpb.Cluster/MemberList"
+const (
+	methodMemberList = "/etcdserverpb.Cluster/MemberList"
+	methodWatch      = "/etcdserverpb.Watch/Watch"
+)
+
+// openWatch opens a watch stream to a member.
+func (r *relay) openWatch(ctx context.Context) (grpc.ClientStream, error) {
+	return r.to.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, methodWatch, r.options...)
+}
 
 // handle is the handler of every method.
 func (r *relay) handle(_ any, client grpc.ServerStream) error {
@@ -37,6 +47,9 @@ func (r *relay) handle(_ any, client grpc.ServerStream) error {
 	}
 	if method == methodMemberList && r.members != nil {
 		return r.listMembers(client)
+	}
+	if method == methodWatch {
+		return r.watches.serve(client, r.rewrites[method].request)
 	}
 	ctx, cancel := context.WithCancel(forwarded(client.Context()))
 	defer cancel()
