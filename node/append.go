@@ -90,7 +90,7 @@ func (a *appender) write(effects []replica.Effect) (rest []replica.Effect, err e
 			break
 		}
 		effects = effects[1:]
-		a.batches = append(a.batches, raftlog.Batch{HardState: e.HardState, Entries: e.Entries})
+		a.batches = append(a.batches, raftlog.Batch{HardState: e.HardState, Entries: e.Entries, MustSync: e.Sync})
 		a.done = append(a.done, replica.AppendDone{Append: e})
 		for _, entry := range e.Entries {
 			a.grown += len(entry.GetData())

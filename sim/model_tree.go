@@ -333,14 +333,13 @@ func (f *forest) changeUser(o *command.TreeUser) *tree.Error {
 			next.roles = append(next.roles, role)
 		}
 		for _, role := range o.Revoke {
-			i := slices.Index(next.roles, role)
-			if i < 0 {
+			if !slices.Contains(next.roles, role) {
 				return refusal(tree.CodeAccessConflict, "")
 			}
-			next.roles = slices.Delete(next.roles, i, i+1)
+			next.roles = slices.DeleteFunc(next.roles, func(r string) bool { return r == role })
 		}
-		slices.Sort(next.roles)
-		if next.hash == old.hash && slices.Equal(next.roles, slices.Sorted(slices.Values(old.roles))) {
+		next.roles = asSet(next.roles)
+		if next.hash == old.hash && isSame(next.roles, old.roles) {
 			return refusal(tree.CodeAccessInvalid, "")
 		}
 	}
@@ -375,7 +374,7 @@ func (f *forest) changeRole(o *command.TreeRole) *tree.Error {
 				next[i] = append(next[i], p)
 			}
 			next[i] = asSet(slices.DeleteFunc(next[i], func(p string) bool { return slices.Contains(change[1], p) }))
-			same = same && slices.Equal(next[i], asSet(old[i]))
+			same = same && isSame(next[i], old[i])
 		}
 		if same {
 			return refusal(tree.CodeAccessInvalid, "")
@@ -388,7 +387,13 @@ func (f *forest) changeRole(o *command.TreeRole) *tree.Error {
 	return nil
 }
 
-func asSet(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+// asSet is what a change makes of a list: never nil.
+func asSet(list []string) []string {
+	return append([]string{}, slices.Compact(slices.Sorted(slices.Values(list)))...)
+}
+
+// isSame reports whether a change has changed nothing. A list that was given in another order, or not at all, is another one.
+func isSame(next, old []string) bool { return old != nil && slices.Equal(next, old) }
 
 func (f *forest) setAccess(enabled bool) *tree.Error {
 	a := &f.access
