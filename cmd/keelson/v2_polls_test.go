@@ -26,6 +26,9 @@ const (
 	pollGroup = 1000
 	// pollsPerAddress is how many connections come from one loopback address, so that its ports suffice.
 	pollsPerAddress = 10_000
+	// pollsAhead is how many connections are made before the first of them is answered. Of those that have not said anything yet
+	// a member keeps a thousand.
+	pollsAhead = 100
 	// pollMemoryKiB bounds what a poll takes, over both protocols and with what the runtime keeps for itself.
 	pollMemoryKiB = 12
 )
@@ -58,11 +61,13 @@ func newCrowd(t *testing.T, p *testkit.Process) *crowd {
 		t.Fatalf("a process may open %d files, which is too few: raise the limit with ulimit -n", files.Max)
 	}
 	conns := min(manyPolls-pollGroup, int(min(files.Max, 1<<30))-filesSpared)
-	for i := range conns {
-		c.dial(i)
-	}
-	for i, conn := range c.http1 {
-		c.awaitHead(i, conn)
+	for i := range conns + pollsAhead {
+		if i < conns {
+			c.dial(i)
+		}
+		if i >= pollsAhead {
+			c.awaitHead(i-pollsAhead, c.http1[i-pollsAhead])
+		}
 	}
 	c.openStreams(conns)
 	return c
