@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"keelson/api/gateway"
 	"keelson/api/v2"
 	"keelson/env"
+	"keelson/internal/logging"
 )
 
 // v2Handler answers requests under /v2; nil: the v2 API is switched off.
@@ -21,7 +23,11 @@ func (s *Server) v2Handler() *v2.Handler {
 		Member: s.node, Cluster: s.node, Hub: s.tree, Clock: s.clock, Stats: s.treeStats,
 		ClusterID: s.engine.dir.Identity.ClusterID,
 		Access:    v2.NewAccess(s.node, salt(s.chance), s.config.ClientTLS.ClientCertAuth),
-		Quota:     s.quota, Corrupt: s.node.Corrupt, Token: func() string { return fmt.Sprintf("%x", salt(s.chance)) }, Fields: gateway.SimpleFields(s.config.HTTP),
+		SetLogLevel: func(l zapcore.Level) {
+			s.logger.Info("the lowest level that is logged changes", zap.String("level", l.String()))
+			logging.SetLevel(s.logger, l)
+		},
+		Quota: s.quota, Corrupt: s.node.Corrupt, Token: func() string { return fmt.Sprintf("%x", salt(s.chance)) }, Fields: gateway.SimpleFields(s.config.HTTP),
 	})
 }
 

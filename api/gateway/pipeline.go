@@ -15,14 +15,15 @@ import (
 const everything = "*"
 
 // Pipeline is what every HTTP request of a client passes: old paths are rewritten, hosts and origins are checked, and
-// paths under /v3/ go to v3 (nil: the gateway is switched off), those under /v2 and /new to v2 (nil: that is), all others to rest.
+// paths under /v3/ go to v3 (nil: the gateway is switched off), those under /v2, /new and /config/local/log to v2 (nil: that is), all others to rest.
 func Pipeline(o Options, v3, v2, rest http.Handler, log *zap.Logger) http.Handler {
 	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if v3 != nil && strings.HasPrefix(r.URL.Path, "/v3/") {
 			v3.ServeHTTP(w, r)
 			return
 		}
-		if v2 != nil && (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") || r.URL.Path == "/new") {
+		if v2 != nil && (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") || r.URL.Path == "/new" ||
+			r.URL.Path == "/config/local/log") {
 			v2.ServeHTTP(w, r)
 			return
 		}

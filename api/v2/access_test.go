@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"go.uber.org/zap/zapcore"
+
 	"keelson/command"
 )
 
@@ -151,12 +153,15 @@ func TestPasswordsAreForgotten(t *testing.T) {
 
 // Every endpoint has its rule: what is asked without a name, when access is controlled.
 func TestEveryEndpointHasARule(t *testing.T) {
-	s := newService(t, func(o *Options) { o.Token = func() string { return "token" } })
+	s := newService(t, func(o *Options) {
+		o.Token = func() string { return "token" }
+		o.SetLogLevel = func(zapcore.Level) { t.Error("the log's level is changed") }
+	})
 	s.withUsers(t)
 	for request, status := range map[string]int{
 		"GET /v2/keys/a": 401, "HEAD /v2/keys/a": 401, "PUT /v2/keys/a": 401, "POST /v2/keys/a": 401, "DELETE /v2/keys/a": 401,
 		"GET /v2/keys/a?wait=true": 401, "GET /v2/keys/a?quorum=true": 401,
-		"GET /new": 401, "PUT /new?size=3": 401,
+		"GET /new": 401, "PUT /new?size=3": 401, "PUT /config/local/log": 401,
 		"GET /v2/members": 200, "GET /v2/members/leader": 200, "POST /v2/members": 401, "PUT /v2/members/b": 401, "DELETE /v2/members/b": 401,
 		"GET /v2/machines": 200, "GET /v2/stats/self": 200, "GET /v2/stats/leader": 200, "GET /v2/stats/store": 200,
 		"GET /v2/auth/enable": 200, "PUT /v2/auth/enable": 401, "DELETE /v2/auth/enable": 401,

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap/zapcore"
+
 	"keelson/env"
 )
 
@@ -26,6 +28,8 @@ type Options struct {
 	Corrupt func() bool
 	// Token makes the name of a new registry, which nobody can guess; nil: none can be made.
 	Token func() string
+	// SetLogLevel changes the lowest level that is logged; nil: it stays as it is.
+	SetLogLevel func(zapcore.Level)
 	// Fields are header lines, each with its end, that answers of ServeHTTP1 have beside their own; may be empty.
 	Fields string
 }
@@ -48,9 +52,9 @@ func NewHandler(o Options) *Handler {
 	}
 }
 
-// Serves reports whether a path is under /v2, or makes a registry.
+// Serves reports whether a path is under /v2, or is one of those that belong to it.
 func Serves(path string) bool {
-	return path == "/v2" || strings.HasPrefix(path, "/v2/") || path == newTokenPath
+	return path == "/v2" || strings.HasPrefix(path, "/v2/") || path == newTokenPath || path == logPath
 }
 
 // ServeHTTP answers a request for which Serves is true.
@@ -67,6 +71,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.stats(w, r, path[len("/v2/stats/"):])
 	case path == newTokenPath:
 		h.newToken(w, r)
+	case path == logPath:
+		h.logLevel(w, r)
 	case under(path, authPath):
 		h.auth(w, r)
 	default:

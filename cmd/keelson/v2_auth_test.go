@@ -212,3 +212,19 @@ func TestV2AuthAgreesWithEtcd(t *testing.T) {
 		p.bothAs(s)
 	}
 }
+
+// TestV2LogLevelAgreesWithEtcd changes the level of the logs.
+func TestV2LogLevelAgreesWithEtcd(t *testing.T) {
+	p := newV2Pair(t)
+	const path = "/config/local/log"
+	for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PATCH"} {
+		p.bothAs(authStep{"", method, path, ""})
+	}
+	for _, body := range []string{
+		"", "{", "{}", "[]", `{"Level":"loud"}`, `{"Level":"D "}`, `{"Level":"DEBUG"}`, `{"level":"warning"}`, `{"Level":"T"}`, `{"Level":"0"}`,
+		`{"Level":"NOTICE"}`, `{"Level":"critical"}`, `{"Level":"INFO"}`,
+	} {
+		p.bothAs(authStep{"", "PUT", path, body})
+	}
+	p.bothAs(authStep{"", "PUT", path + "/", `{"Level":"INFO"}`})
+}

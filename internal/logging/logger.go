@@ -37,9 +37,29 @@ func New(o Options) (*zap.Logger, func() error, error) {
 		closeAll(closers)
 		return nil, nil, err
 	}
-	core := zapcore.NewSamplerWithOptions(zapcore.NewTee(o.cores(sinks, level)...), sampleInterval, sampleFirst, sampleThereafter)
-	logger := zap.New(core, zap.AddCaller(), zap.AddStacktrace(zapcore.ErrorLevel), zap.ErrorOutput(zapcore.Lock(os.Stderr)))
+	adjusted := zap.NewAtomicLevelAt(level)
+	core := zapcore.NewSamplerWithOptions(zapcore.NewTee(o.cores(sinks, adjusted)...), sampleInterval, sampleFirst, sampleThereafter)
+	logger := zap.New(adjustable{core, adjusted}, zap.AddCaller(), zap.AddStacktrace(zapcore.ErrorLevel), zap.ErrorOutput(zapcore.Lock(os.Stderr)))
 	return logger, func() error { return closeAll(closers) }, nil
+}
+
+// adjustable is a core whose level can be changed while it is in use.
+type adjustable struct {
+	zapcore.Core
+	level zap.AtomicLevel
+}
+
+// With implements zapcore.Core.
+func (a adjustable) With(fields []zapcore.Field) zapcore.Core {
+	return adjustable{a.Core.With(fields), a.level}
+}
+
+// SetLevel changes the lowest level that is written by a logger that New made, and by all that were derived from it. It does
+// nothing to others.
+func SetLevel(l *zap.Logger, level zapcore.Level) {
+	if a, ok := l.Core().(adjustable); ok {
+		a.level.SetLevel(level)
+	}
 }
 
 // Default is the logger for what has to be said before settings are known: JSON lines at level info on stderr.
@@ -117,7 +137,7 @@ func (o Options) openFile(name string) (file, error) {
 	return openRotating(name, r)
 }
 
-func (o Options) cores(sinks []sink, level zapcore.Level) []zapcore.Core {
+func (o Options) cores(sinks []sink, level zapcore.LevelEnabler) []zapcore.Core {
 	var cores []zapcore.Core
 	for _, s := range sinks {
 		if s.journal {

@@ -247,3 +247,24 @@ func TestGRPCLog(t *testing.T) {
 		}
 	}
 }
+
+// TestSetLevel: the level of a logger in use can be changed, also for loggers that come from it.
+func TestSetLevel(t *testing.T) {
+	o, name := options(t)
+	logger, closeLog := open(t, o)
+	derived := logger.With(zap.String("part", "x")).Named("derived")
+	derived.Debug("before")
+	SetLevel(logger, zap.DebugLevel)
+	derived.Debug("lower")
+	SetLevel(derived, zap.ErrorLevel)
+	logger.Warn("higher")
+	logger.Error("still")
+	closeLog()
+	text := written(t, name)
+	for message, want := range map[string]bool{"before": false, "lower": true, "higher": false, "still": true} {
+		if got := strings.Contains(text, `"`+message+`"`); got != want {
+			t.Errorf("%q is written: %v, want %v", message, got, want)
+		}
+	}
+	SetLevel(zap.NewNop(), zap.DebugLevel) // does nothing
+}
