@@ -60,7 +60,7 @@ func (s *session) completeKeys(cmd *cobra.Command, args []string, typed string) 
 	list, directive := s.ask(func(ctx context.Context, c *clientv3.Client) (list []string, err error) {
 		folder := typed[:strings.LastIndexByte(typed, '/')+1]
 		err = children(ctx, c, folder, func(b branch) error {
-			if strings.HasPrefix(b.name, typed) {
+			if strings.HasPrefix(b.name, typed) && shown(b.name) == b.name { // others cannot be typed
 				list = append(list, b.name)
 			}
 			if len(list) >= completedKeys {

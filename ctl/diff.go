@@ -85,7 +85,7 @@ func (s *session) diff(ctx context.Context, c *clientv3.Client, revs [2]int64, p
 }
 
 func (s *session) showDifference(c cli.Colour, mark string, key []byte, keysOnly bool, values ...[]byte) {
-	line := mark + " " + string(key)
+	line := mark + " " + shown(string(key))
 	for i, value := range values {
 		switch {
 		case keysOnly:

@@ -61,7 +61,11 @@ func (s *session) edit(key string) error {
 			"See what they did with: keelson history %s; then edit again", key, revision, file, key)
 	}
 	os.Remove(file)
-	fmt.Fprintf(s.out, "saved %s at revision %d\n", key, r.Header.Revision)
+	did := "saved"
+	if revision == 0 {
+		did = "created"
+	}
+	fmt.Fprintf(s.out, "%s %s at revision %d\n", did, shown(key), r.Header.Revision)
 	return nil
 }
 

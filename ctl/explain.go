@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"keelson/internal/cli"
 )
 
 // explain adds to an error what was tried and what to do next, in keelson's manner. etcdctl's errors stay as they are.
-func (s *session) explain(err error) error {
+func (s *session) explain(cmd *cobra.Command, err error) error {
 	var exit *cli.Exit
+	if !s.plain && needsUsage(cmd, err) {
+		return cli.Fail(cli.ExitBadArgs, "%w\n  usage: %s\n  next:  %s --help says more, with examples", err, strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.CommandPath())
+	}
 	if s.plain || errors.As(err, &exit) && (exit.Err == nil || exit.Code == cli.ExitBadArgs) {
 		return err
 	}
@@ -30,6 +34,18 @@ func (s *session) explain(err error) error {
 		where += ", of context " + s.contextOf
 	}
 	return &cli.Exit{Code: code, Err: fmt.Errorf("%w\n  tried: %s, at %s\n  next:  %s", err, s.tried, where, next)}
+}
+
+// needsUsage recognises command lines that cannot be carried out, and of which nothing else says how they are to be.
+func needsUsage(cmd *cobra.Command, err error) bool {
+	var exit *cli.Exit
+	text := err.Error()
+	switch {
+	case errors.As(err, &exit):
+		return exit.Code == cli.ExitBadArgs && exit.Err != nil && !strings.Contains(text, "keelson ") && !strings.ContainsAny(text, ":;")
+	default: // cobra's
+		return strings.HasPrefix(text, "accepts ") || strings.HasPrefix(text, "requires at least ")
+	}
 }
 
 // remedies say what helps against the errors that people meet.

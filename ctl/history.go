@@ -39,7 +39,7 @@ func (s *session) history(ctx context.Context, c *clientv3.Client, key string, l
 	if err != nil {
 		return err
 	}
-	var list []change
+	list := []change{}
 	for i := len(events) - 1; i >= 0 && (limit == 0 || len(list) < limit); i-- {
 		e := events[i]
 		one := change{Revision: e.Kv.ModRevision, Kind: "put", Version: e.Kv.Version, Lease: e.Kv.Lease, Value: e.Kv.Value}
@@ -58,6 +58,14 @@ func (s *session) history(ctx context.Context, c *clientv3.Client, key string, l
 		}
 		_, err = fmt.Fprintln(s.out, string(b))
 		return err
+	}
+	if len(list) == 0 {
+		text := shown(key) + " has never been written"
+		if floor > 1 {
+			text = fmt.Sprintf("%s has not been written since revision %d; what was before has been compacted", shown(key), floor)
+		}
+		fmt.Fprintln(s.err, text+". keelson ls shows which keys there are")
+		return nil
 	}
 	rows := [][]string{{"REVISION", "CHANGE", "VERSION", "LEASE", "VALUE"}}
 	for _, one := range list {

@@ -1,10 +1,14 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -82,17 +86,17 @@ func (s *session) list(ctx context.Context, c *clientv3.Client, prefix string, l
 	err := children(ctx, c, prefix, func(b branch) error {
 		switch {
 		case !long && b.isPrefix():
-			fmt.Fprintln(s.out, s.paint.Paint(cli.Blue, b.name))
+			fmt.Fprintln(s.out, s.paint.Paint(cli.Blue, s.listed(b.name)))
 		case !long:
-			fmt.Fprintln(s.out, b.name)
+			fmt.Fprintln(s.out, s.listed(b.name))
 		case b.isPrefix():
-			rows = append(rows, []string{"-", "-", "-", b.name})
+			rows = append(rows, []string{"-", "-", "-", shown(b.name)})
 		default:
 			lease := "-"
 			if b.kv.Lease != 0 {
 				lease = fmt.Sprintf("%016x", b.kv.Lease)
 			}
-			rows = append(rows, []string{fmt.Sprint(b.kv.ModRevision), fmt.Sprint(b.kv.Version), lease, b.name})
+			rows = append(rows, []string{fmt.Sprint(b.kv.ModRevision), fmt.Sprint(b.kv.Version), lease, shown(b.name)})
 		}
 		return nil
 	})
@@ -100,6 +104,22 @@ func (s *session) list(ctx context.Context, c *clientv3.Client, prefix string, l
 		return err
 	}
 	return cli.Columns(s.out, append([][]string{{"REVISION", "VERSION", "LEASE", "KEY"}}, rows...), s.boldTitles)
+}
+
+// listed is a name in a list that programs may read: on a terminal as people can read it, else as it is.
+func (s *session) listed(name string) string {
+	if cli.IsTerminal(s.out) {
+		return shown(name)
+	}
+	return name
+}
+
+// shown is a key that nothing in it can make into more than one line, or into an order to the terminal: quoted if need be.
+func shown(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // boldTitles paints the first row.
@@ -117,7 +137,7 @@ func (s *session) treeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.withClient(func(ctx context.Context, c *clientv3.Client) error {
 				prefix := prefixOf(args)
-				fmt.Fprintln(s.out, s.paint.Paint(cli.Blue, orDash(prefix)))
+				fmt.Fprintln(s.out, s.paint.Paint(cli.Blue, cmp.Or(shown(prefix), ".")))
 				return s.tree(ctx, c, prefix, "", depth)
 			})
 		},
@@ -130,7 +150,7 @@ func (s *session) treeCommand() *cobra.Command {
 func (s *session) tree(ctx context.Context, c *clientv3.Client, prefix, indent string, depth int) error {
 	var held *branch // until it is known whether it is the last one
 	draw := func(b branch, joint, below string) error {
-		name := strings.TrimPrefix(b.name, prefix)
+		name := shown(strings.TrimPrefix(b.name, prefix))
 		if !b.isPrefix() {
 			fmt.Fprintf(s.out, "%s%s%s\n", indent, joint, name)
 			return nil
@@ -212,7 +232,7 @@ func (s *session) usage(ctx context.Context, c *clientv3.Client, prefix string) 
 		return strings.Compare(a.name, b.name)
 	})
 	for _, one := range append(sorted, &total) {
-		rows = append(rows, []string{s.size(one.bytes), fmt.Sprint(one.keys), one.name})
+		rows = append(rows, []string{s.size(one.bytes), fmt.Sprint(one.keys), shown(one.name)})
 	}
 	return cli.Columns(s.out, rows, s.boldTitles)
 }

@@ -105,5 +105,5 @@ func (s *session) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(s.err, "Run '%v --help' for usage.\n", cmd.CommandPath())
 		return cli.ExitError
 	}
-	return cli.Report(s.err, s.explain(err))
+	return cli.Report(s.err, s.explain(cmd, err))
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -61,15 +63,48 @@ func (s *session) snapshotSave(args []string) error {
 		ctx, cancel = context.WithTimeout(ctx, s.flags.commandTimeout)
 		defer cancel()
 	}
+	if !s.plain && len(spec.Endpoints) > 1 {
+		if spec.Endpoints, err = s.snapshotEndpoint(spec); err != nil {
+			return err
+		}
+	}
 	version, err := s.saveSnapshot(ctx, spec, args[0])
 	if err != nil {
 		return cli.With(cli.ExitInterrupted, err)
 	}
 	fmt.Fprintf(s.out, "Snapshot saved at %s\n", args[0])
+	if !s.plain {
+		fmt.Fprintf(s.out, "Taken from %s\n", spec.Endpoints[0])
+	}
 	if version != "" {
 		fmt.Fprintf(s.out, "Server version %s\n", version)
 	}
 	return nil
+}
+
+// snapshotEndpoint chooses, of several endpoints, the member that has applied most; a follower rather than the leader, which has
+// enough to do.
+func (s *session) snapshotEndpoint(spec *clientv3.ConfigSpec) ([]string, error) {
+	reports := make([]memberReport, len(spec.Endpoints))
+	var asking sync.WaitGroup
+	for i, endpoint := range spec.Endpoints {
+		asking.Go(func() { reports[i], _ = s.memberReport(spec, &pb.Member{ClientURLs: []string{endpoint}}) })
+	}
+	asking.Wait()
+	best, failures := -1, ""
+	for i, r := range reports {
+		if r.Error != "" {
+			failures += fmt.Sprintf("\n  %s: %s", spec.Endpoints[i], r.Error)
+			continue
+		}
+		if best < 0 || r.applied > reports[best].applied || r.applied == reports[best].applied && reports[best].Role == "leader" {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil, cli.Fail(cli.ExitInterrupted, "none of the members answers:%s\n  next:  keelson status; the state of a member that does not run: keelson export etcd FILE --data-dir DIR", failures)
+	}
+	return spec.Endpoints[best : best+1], nil
 }
 
 // sumBytes is the length of the checksum behind a snapshot, which otherwise consists of whole sectors.

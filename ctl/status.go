@@ -1,9 +1,12 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -110,6 +113,9 @@ func (s *session) clusterReport(c *clientv3.Client, spec *clientv3.ConfigSpec) (
 		asking.Go(func() { r.Members[i], alarms[i] = s.memberReport(spec, m) })
 	}
 	asking.Wait()
+	slices.SortFunc(r.Members, func(a, b memberReport) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+	})
 	r.assess(slices.Concat(alarms...))
 	return r, nil
 }
@@ -133,7 +139,7 @@ func (s *session) memberReport(spec *clientv3.ConfigSpec, m *pb.Member) (report 
 		ctx, cancel := context.WithTimeout(context.Background(), s.flags.commandTimeout/2)
 		defer cancel()
 		if _, err := c.Status(ctx, endpoint); err != nil { // the connection is made
-			report.Error = err.Error()
+			report.Error = whyUnreachable(endpoint, err)
 			continue
 		}
 		begun := time.Now()
@@ -149,6 +155,20 @@ func (s *session) memberReport(spec *clientv3.ConfigSpec, m *pb.Member) (report 
 		return report, alarms
 	}
 	return report, nil
+}
+
+// whyUnreachable says more than that time has run out, if the network knows more.
+func whyUnreachable(endpoint string, err error) string {
+	u, bad := url.Parse(endpoint)
+	if bad != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return err.Error()
+	}
+	conn, refused := net.DialTimeout("tcp", u.Host, time.Second)
+	if refused != nil {
+		return refused.Error()
+	}
+	conn.Close()
+	return err.Error() + ", though its port is open"
 }
 
 func (m *memberReport) fill(s *clientv3.StatusResponse, latency time.Duration) {
@@ -198,6 +218,12 @@ func (r *clusterReport) assess(alarms []*pb.AlarmMember) {
 		}
 		r.assessMember(m)
 	}
+	if quorum := voters/2 + 1; r.Leader != "" && voters > 2 && working == quorum {
+		r.Problems = append(r.Problems, problem{
+			fmt.Sprintf("%d of %d voters work, which is just enough: if one more stops, nothing can be written", working, voters),
+			"bring back those that are down before you touch the others",
+		})
+	}
 	if r.Leader == "" {
 		r.Problems = append(r.Problems, problem{
 			fmt.Sprintf("there is no leader: %d of %d voters work, and %d are needed", working, voters, voters/2+1),
@@ -210,7 +236,7 @@ func (r *clusterReport) assessMember(m *memberReport) {
 	found := func(what, next string) { r.Problems = append(r.Problems, problem{m.label() + " " + what, next}) }
 	switch m.Role {
 	case "unreachable":
-		found("does not answer ("+m.Error+")", "see whether the process runs and port "+m.Endpoint+" can be reached from here; its log says why it stopped")
+		found("does not answer ("+m.Error+")", "see whether its process runs and its address can be reached from here: "+m.Endpoint+". Its log says why it stopped")
 	case "unstarted":
 		found("was added and has never started", "start it with the settings that member add printed, or take it out again: keelson member remove "+m.ID)
 	}
@@ -254,11 +280,11 @@ func (s *session) printReport(r *clusterReport) {
 	fmt.Fprintf(s.out, "cluster %s  members %d  leader %s  revision %d  term %d\n\n", r.Cluster, len(r.Members), orDash(r.Leader), r.Revision, r.Term)
 	rows := [][]string{{"NAME", "ID", "ROLE", "LATENCY", "LAG", "SIZE", "QUOTA", "VERSION", "ALARMS", "ENDPOINT"}}
 	for _, m := range r.Members {
-		latency, size, quota := "-", "-", "-"
+		latency, lag, size, quota := "-", "-", "-", "-"
 		if m.Error == "" && m.Role != "unstarted" {
-			latency, size, quota = fmt.Sprintf("%.1fms", m.LatencyMS), s.size(m.DBSize), s.size(m.DBQuota)
+			latency, lag, size, quota = fmt.Sprintf("%.1fms", m.LatencyMS), fmt.Sprint(m.Lag), s.size(m.DBSize), s.size(m.DBQuota)
 		}
-		rows = append(rows, []string{orDash(m.Name), m.ID, m.Role, latency, fmt.Sprint(m.Lag), size, quota, orDash(m.Version),
+		rows = append(rows, []string{orDash(m.Name), m.ID, m.Role, latency, lag, size, quota, orDash(m.Version),
 			orDash(strings.Join(m.Alarms, ",")), orDash(m.Endpoint)})
 	}
 	cli.Columns(s.out, rows, func(row, column int, cell string) string {

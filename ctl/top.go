@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,14 +24,15 @@ type topOptions struct {
 	frames   int
 	rows     int
 	depth    int
+	width    int // of a line; 0: no end
 }
 
 func (s *session) topCommand() *cobra.Command {
 	o := &topOptions{}
 	cmd := &cobra.Command{
 		Use: "top [PREFIX]", Short: "Watch a cluster at work: writes by prefix, hot keys, watchers, slow requests, calls", GroupID: groupLook, Args: cobra.MaximumNArgs(1),
-		Long: "Watch a cluster at work, a frame every --interval: writes by prefix and the keys written most (from a watch on all keys below PREFIX), and for the first " +
-			"endpoint its calls by method, watchers and slow requests (from its /metrics). Ctrl-C ends it.",
+		Long: "Watch a cluster at work, a frame every --interval: writes by prefix and the keys written most (from a watch on all keys below PREFIX), and for the " +
+			"members that --endpoints names their calls by method, watchers and slow requests (from their /metrics). q or Ctrl-C ends it.",
 		RunE: func(cmd *cobra.Command, args []string) error { return s.top(o, prefixOf(args)) },
 	}
 	f := cmd.Flags()
@@ -100,9 +102,14 @@ func (s *session) top(o *topOptions, prefix string) error {
 	counted := newTally()
 	before, _ := s.memberMetrics(ctx, c)
 	begun := time.Now()
+	sc := openScreen(s.in, s.out)
+	defer sc.Close()
+	sc.draw(s.paint.Paint(cli.Bold, "keelson top") + fmt.Sprintf("  counting for %s; q ends it", o.interval))
 	for frame := 0; o.frames == 0 || frame < o.frames; {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-sc.quit:
 			return nil
 		case r, ok := <-watch:
 			if !ok || r.Err() != nil {
@@ -116,7 +123,7 @@ func (s *session) top(o *topOptions, prefix string) error {
 			}
 		case <-tick.C:
 			now, failed := s.memberMetrics(ctx, c)
-			s.showFrame(o, counted, before, now, failed, time.Since(begun))
+			sc.draw(s.frame(o.fitting(sc), counted, before, now, failed, time.Since(begun)))
 			counted, before, begun = newTally(), now, time.Now()
 			frame++
 		}
@@ -124,15 +131,43 @@ func (s *session) top(o *topOptions, prefix string) error {
 	return nil
 }
 
+// fitting are the options with as many rows as fit on a screen: beside them a frame has 4 lines, and 2 for each of 3 lists.
+func (o *topOptions) fitting(sc *screen) *topOptions {
+	const frameLines, lists = 11, 3
+	fitting := *o
+	width, height := sc.size()
+	fitting.width = width
+	if height > 0 {
+		fitting.rows = max(1, min(o.rows, (height-frameLines)/lists))
+	}
+	return &fitting
+}
+
 // metrics are samples by name and labels.
 type metrics map[string]float64
 
-// memberMetrics reads the first endpoint's.
-func (s *session) memberMetrics(ctx context.Context, c *clientv3.Client) (metrics, error) {
-	text, err := s.fetch(ctx, c.Endpoints()[0], "/metrics")
-	if err != nil {
-		return metrics{}, err
+// memberMetrics reads every endpoint's. Those that do not answer are left out; the error is that none does.
+func (s *session) memberMetrics(ctx context.Context, c *clientv3.Client) (map[string]metrics, error) {
+	endpoints := c.Endpoints()
+	texts, errs := make([]string, len(endpoints)), make([]error, len(endpoints))
+	var asking sync.WaitGroup
+	for i, endpoint := range endpoints {
+		asking.Go(func() { texts[i], errs[i] = s.fetch(ctx, endpoint, "/metrics") })
 	}
+	asking.Wait()
+	all := map[string]metrics{}
+	for i, endpoint := range endpoints {
+		if errs[i] == nil {
+			all[endpoint] = parseMetrics(texts[i])
+		}
+	}
+	if len(all) == 0 {
+		return all, errs[0]
+	}
+	return all, nil
+}
+
+func parseMetrics(text string) metrics {
 	m := metrics{}
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "} ")
@@ -145,7 +180,43 @@ func (s *session) memberMetrics(ctx context.Context, c *clientv3.Client) (metric
 			m[name] = number
 		}
 	}
-	return m, nil
+	return m
+}
+
+// total adds up a sample over all members.
+func total(all map[string]metrics, name string) (sum float64) {
+	for _, m := range all {
+		sum += m[name]
+	}
+	return sum
+}
+
+// grown adds up how much a counter has grown at the members that were asked both times.
+func grown(before, now map[string]metrics, name string) (sum int64) {
+	for endpoint, m := range now {
+		if old, ok := before[endpoint]; ok {
+			sum += max(0, int64(m[name]-old[name])) // it begins anew with a member
+		}
+	}
+	return sum
+}
+
+// callsBetween adds up the calls by method likewise.
+func callsBetween(before, now map[string]metrics) map[string]int64 {
+	calls := map[string]int64{}
+	for endpoint, m := range now {
+		old, ok := before[endpoint]
+		if !ok {
+			continue
+		}
+		then := old.calls()
+		for method, n := range m.calls() {
+			if n > then[method] {
+				calls[method] += n - then[method]
+			}
+		}
+	}
+	return calls
 }
 
 var handled = regexp.MustCompile(`^grpc_server_handled_total\{.*grpc_method="([^"]*)"`)
@@ -161,11 +232,8 @@ func (m metrics) calls() map[string]int64 {
 	return calls
 }
 
-func (s *session) showFrame(o *topOptions, t *tally, before, now metrics, failed error, took time.Duration) {
+func (s *session) frame(o *topOptions, t *tally, before, now map[string]metrics, failed error, took time.Duration) string {
 	var b strings.Builder
-	if cli.IsTerminal(s.out) {
-		b.WriteString("\x1b[H\x1b[2J")
-	}
 	rate := func(n int64) string { return fmt.Sprintf("%.1f/s", float64(n)/took.Seconds()) }
 	fmt.Fprintf(&b, "%s  puts %s  deletes %s  %s/s written\n", s.paint.Paint(cli.Bold, "keelson top"), rate(t.puts), rate(t.deletes),
 		s.size(int64(float64(t.bytes)/took.Seconds())))
@@ -173,28 +241,30 @@ func (s *session) showFrame(o *topOptions, t *tally, before, now metrics, failed
 		fmt.Fprintf(&b, "no metrics: %v; give an endpoint that serves HTTP, too\n", failed)
 	} else {
 		fmt.Fprintf(&b, "watchers %.0f (%.0f behind)  slow applies %s  slow reads %s\n",
-			now["etcd_debugging_mvcc_watcher_total"], now["etcd_debugging_mvcc_slow_watcher_total"],
-			rate(int64(now["etcd_server_slow_apply_total"]-before["etcd_server_slow_apply_total"])),
-			rate(int64(now["etcd_server_slow_read_indexes_total"]-before["etcd_server_slow_read_indexes_total"])))
+			total(now, "etcd_debugging_mvcc_watcher_total"), total(now, "etcd_debugging_mvcc_slow_watcher_total"),
+			rate(grown(before, now, "etcd_server_slow_apply_total")), rate(grown(before, now, "etcd_server_slow_read_indexes_total")))
 	}
-	calls := now.calls()
-	for method, n := range before.calls() {
-		if calls[method] -= n; calls[method] <= 0 {
-			delete(calls, method)
-		}
-	}
+	calls := callsBetween(before, now)
 	for _, section := range []struct {
 		title  string
 		counts map[string]int64
 	}{{"CALLS", calls}, {"WRITES BY PREFIX", t.prefixes}, {"HOT KEYS", t.keys}} {
 		rows := [][]string{{"RATE", section.title}}
 		for _, name := range largest(section.counts, o.rows) {
-			rows = append(rows, []string{rate(section.counts[name]), name})
+			rows = append(rows, []string{rate(section.counts[name]), cut(shown(name), o.width-len("100000.0/s  "))})
 		}
 		b.WriteByte('\n')
 		cli.Columns(&b, rows, s.boldTitles)
 	}
-	fmt.Fprintln(s.out, b.String())
+	return b.String()
+}
+
+// cut shortens a name to what fits into a line; width 0 and below: everything does.
+func cut(name string, width int) string {
+	if runes := []rune(name); width > 0 && len(runes) > width {
+		return string(runes[:width-1]) + "…"
+	}
+	return name
 }
 
 // largest are the names with the largest counts.

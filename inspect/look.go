@@ -3,6 +3,8 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,18 +20,22 @@ import (
 
 func (t *tool) inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "inspect", Short: "Look into the data directory of a stopped member: its log, its state, the history of a key"}
-	cmd.AddCommand(
+	withLog := false
+	state := &cobra.Command{
+		Use: "state DATA-DIR", Short: "Sum up the state: ids, position, revisions, members, alarms", Args: cobra.ExactArgs(1), Example: "  keelson inspect state /var/lib/keelson",
+		RunE: func(cmd *cobra.Command, args []string) error { return t.inspectState(args[0], withLog) },
+	}
+	key := &cobra.Command{
+		Use: "key DATA-DIR KEY", Short: "Print every version of a key that is kept", Args: cobra.ExactArgs(2), Example: "  keelson inspect key /var/lib/keelson greeting --with-log",
+		RunE: func(cmd *cobra.Command, args []string) error { return t.inspectKey(args[0], args[1], withLog) },
+	}
+	for _, cmd := range []*cobra.Command{state, key} {
+		cmd.Flags().BoolVar(&withLog, "with-log", false, "apply first, to a copy among the temporary files, what the raft log holds beyond the state on disk")
+	}
+	cmd.AddCommand(state, key,
 		&cobra.Command{
 			Use: "log DATA-DIR", Short: "Print every record of the raft log", Args: cobra.ExactArgs(1), Example: "  keelson inspect log /var/lib/keelson | less",
 			RunE: func(cmd *cobra.Command, args []string) error { return t.inspectLog(args[0]) },
-		},
-		&cobra.Command{
-			Use: "state DATA-DIR", Short: "Sum up the state: ids, position, revisions, members, alarms", Args: cobra.ExactArgs(1), Example: "  keelson inspect state /var/lib/keelson",
-			RunE: func(cmd *cobra.Command, args []string) error { return t.inspectState(args[0]) },
-		},
-		&cobra.Command{
-			Use: "key DATA-DIR KEY", Short: "Print every version of a key that is kept", Args: cobra.ExactArgs(2), Example: "  keelson inspect key /var/lib/keelson greeting",
-			RunE: func(cmd *cobra.Command, args []string) error { return t.inspectKey(args[0], args[1]) },
 		})
 	return cmd
 }
@@ -43,12 +49,44 @@ func (t *tool) inspectLog(path string) (err error) {
 	return raftlog.Dump(env.SystemFS(), dir.Wal(), t.out)
 }
 
-func (t *tool) inspectState(path string) (err error) {
-	s, err := openStore(path)
+// look opens a state to be looked at. Without the log, it is said how much that holds besides.
+func (t *tool) look(path string, withLog bool, f func(s *store) error) (err error) {
+	if !withLog {
+		s, err := openStore(path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		if err := f(s); err != nil {
+			return err
+		}
+		r := &logReader{}
+		if err := raftlog.Dump(env.SystemFS(), s.dir.Wal(), r); err != nil {
+			return err
+		}
+		if at := s.applied().Index; r.last > at {
+			fmt.Fprintf(t.err, "the state on disk stands at index %d, the raft log ends at %d: what is between is not shown. To see it, too: --with-log\n", at, r.last)
+		}
+		return nil
+	}
+	scratch, err := os.MkdirTemp("", "keelson-inspect-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	s, err := openWhole(path, "", filepath.Join(scratch, "state"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	return f(s)
+}
+
+func (t *tool) inspectState(path string, withLog bool) error {
+	return t.look(path, withLog, t.showState)
+}
+
+func (t *tool) showState(s *store) error {
 	m := s.machine
 	view := m.View()
 	defer view.Close()
@@ -85,12 +123,11 @@ func (t *tool) inspectState(path string) (err error) {
 // changesBytes is how much of a history is read at a time.
 const changesBytes = 1 << 20
 
-func (t *tool) inspectKey(path, key string) (err error) {
-	s, err := openStore(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+func (t *tool) inspectKey(path, key string, withLog bool) error {
+	return t.look(path, withLog, func(s *store) error { return t.showKey(s, key) })
+}
+
+func (t *tool) showKey(s *store, key string) error {
 	rows := [][]string{{"REVISION", "CHANGE", "VERSION", "LEASE", "VALUE"}}
 	from, to := max(s.machine.Compacted(), 1), s.machine.Revision()
 	for from <= to {

@@ -30,7 +30,7 @@ func (t *tool) statusCommand() *cobra.Command {
 		if len(args) != 1 {
 			return cli.Fail(cli.ExitBadArgs, "snapshot status requires exactly one argument")
 		}
-		return t.snapshotStatus(args[0])
+		return t.explain(t.snapshotStatus(args[0]))
 	}}
 }
 

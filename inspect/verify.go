@@ -110,6 +110,9 @@ func (r *logReader) Write(b []byte) (int, error) {
 
 func (r *logReader) line(line string) {
 	var offset, sequence int64
+	if n, _ := fmt.Sscanf(line, " entry %d term", &r.last); n == 1 {
+		return
+	}
 	switch {
 	case strings.Contains(line, " no record #"), strings.Contains(line, ".log: ") && !strings.Contains(line, " bytes, segment "):
 		r.damage = line
@@ -123,8 +126,8 @@ func (r *logReader) line(line string) {
 	}
 }
 
-// checkState opens the state and reads all of it.
-func checkState(path string, _ uint64) []verdict {
+// checkState opens the state and reads all of it. last is where the log ends.
+func checkState(path string, last uint64) []verdict {
 	v := verdict{what: "state"}
 	s, err := openStore(path)
 	if err != nil {
@@ -141,6 +144,9 @@ func checkState(path string, _ uint64) []verdict {
 		return []verdict{v}
 	}
 	v.found = fmt.Sprintf("%d keys at revision %d, hash %d, log applied up to %d", s.machine.LiveKeys(), revision, hash, s.applied().Index)
+	if at := s.applied().Index; last > at {
+		v.found += fmt.Sprintf(" of %d: the next start applies the rest", last)
+	}
 	whose := verdict{what: "members", found: "the state knows this member"}
 	view := s.machine.View()
 	defer view.Close()
