@@ -115,10 +115,7 @@ func found(initial map[string]URLs, local, token string) Founding {
 func ParseInitialCluster(text string) (map[string]URLs, error) {
 	lists := map[string][]string{}
 	for _, pair := range strings.Split(text, ",") {
-		name, address, found := strings.Cut(strings.TrimSpace(pair), "=")
-		if !found || address == "" {
-			return nil, fmt.Errorf("empty URL given for %q", name)
-		}
+		name, address, _ := strings.Cut(strings.TrimSpace(pair), "=")
 		lists[name] = append(lists[name], address)
 	}
 	members := map[string]URLs{}
@@ -156,10 +153,9 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	}
 	ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 	defer cancel()
-	mismatch := "host names were compared as addresses"
 	initialAddresses, err := resolveAll(ctx, resolver, initial)
+	var advertisedAddresses []string
 	if err == nil {
-		var advertisedAddresses []string
 		if advertisedAddresses, err = resolveAll(ctx, resolver, advertised); err == nil &&
 			slices.Equal(initialAddresses, advertisedAddresses) {
 			return nil
@@ -168,6 +164,13 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	if err != nil {
 		return fmt.Errorf("failed to resolve %s to match --initial-cluster=%s (%w)",
 			advertised, InitialClusterOf(c.Member.Name, initial), err)
+	}
+	mismatch := fmt.Sprintf("len(%q) != len(%q)", advertised.Strings(), initial.Strings())
+	for i := range initialAddresses {
+		if len(initialAddresses) == len(advertisedAddresses) && initialAddresses[i] != advertisedAddresses[i] {
+			mismatch = fmt.Sprintf("resolved urls: %q != %q", advertisedAddresses[i], initialAddresses[i])
+			break
+		}
 	}
 	for _, u := range initial {
 		if !advertised.contains(u) {

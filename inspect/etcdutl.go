@@ -31,6 +31,7 @@ func Etcdutl(args []string, out, errs io.Writer) int {
 	}
 	root.PersistentFlags().StringVarP(&t.writeOut, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
 	root.PersistentFlags().DurationVar(&t.timeout, "timeout", 10*time.Second, "time to wait to obtain a file lock on db file, 0 to block indefinitely")
+	root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions([]string{"fields", "json", "protobuf", "simple", "table"}, cobra.ShellCompDirectiveDefault))
 	root.AddCommand(t.defragCommand(), t.hashKVCommand(), t.migrateCommand(), t.snapshotCommand(), t.versionCommand(), t.completionCommand())
 	root.SetHelpTemplate(`{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}`)
 	if out != io.Writer(os.Stdout) {
@@ -87,7 +88,7 @@ func (t *tool) completionCommand() *cobra.Command {
 			case "fish":
 				return root.GenFishCompletion(t.out, true)
 			default:
-				return root.GenPowerShellCompletion(t.out)
+				return root.GenPowerShellCompletionWithDesc(t.out)
 			}
 		},
 	}

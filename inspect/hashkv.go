@@ -35,8 +35,11 @@ func (t *tool) hashKVCommand() *cobra.Command {
 			return err
 		}
 		h, err := fileHash(args[0], rev)
+		if t.plain && (errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFuture)) {
+			return fmt.Errorf("mvcc: %w", err)
+		}
 		if err != nil {
-			return err
+			return t.explain(err)
 		}
 		return t.showHash(h)
 	}}

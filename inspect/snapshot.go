@@ -2,12 +2,14 @@ package inspect
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	bbolterrors "go.etcd.io/bbolt/errors"
@@ -125,6 +127,8 @@ func (t *tool) restoreCommand() *cobra.Command {
 		return t.restore(o, server.Restoration{Snapshot: args[0]})
 	}}
 	o.register(cmd, "data-dir")
+	cmd.MarkFlagDirname("data-dir")
+	cmd.MarkFlagDirname("wal-dir")
 	cmd.Flags().BoolVar(&o.skipHashCheck, "skip-hash-check", false, "Ignore snapshot integrity hash value (required if copied from data directory)")
 	cmd.Flags().Uint64Var(&o.mapBytes, "initial-memory-map-size", 10<<30, "Initial memory map size of the database in bytes. It uses the default value if not defined or defined to 0")
 	if !t.plain {
@@ -142,10 +146,33 @@ func (t *tool) restore(o *foundingFlags, from server.Restoration) error {
 	}
 	c, err := o.config()
 	if err != nil {
+		if _, rest, found := strings.Cut(err.Error(), "for flag -initial-advertise-peer-urls: "); found && t.plain {
+			return errors.New(rest)
+		}
+		return err
+	}
+	if err := t.checkSource(from.Snapshot); err != nil {
 		return err
 	}
 	from.SkipHashCheck, from.BumpRevision = o.skipHashCheck, int64(o.bump)
 	return t.explain(t.restoreFrom(o, c, from))
+}
+
+// checkSource finds, in etcdutl's manner, what it finds first: that a file is not there, or shorter than a sum.
+func (t *tool) checkSource(path string) error {
+	if !t.plain {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && info.Size() < sha256.Size {
+		err = &os.PathError{Op: "seek", Path: path, Err: syscall.EINVAL}
+	}
+	return err
 }
 
 func (t *tool) restoreFrom(o *foundingFlags, c *config.Config, from server.Restoration) error {
@@ -159,7 +186,7 @@ func (t *tool) restoreFrom(o *foundingFlags, c *config.Config, from server.Resto
 	if !t.plain {
 		progress := cli.NewProgress(t.err, "restoring into "+o.dataDir, 0, func(n int64) string { return fmt.Sprintf("%d versions", n) })
 		defer progress.Finish()
-		from.Progress = func() { progress.Add(1) }
+		from.Progress, from.Expect = func() { progress.Add(1) }, progress.Total
 		logs = progress.Over(t.err)
 	}
 	return server.Restore(context.Background(), c, from, newLogger(logs))
@@ -167,8 +194,11 @@ func (t *tool) restoreFrom(o *foundingFlags, c *config.Config, from server.Resto
 
 // explain adds to an error what to do next, in keelson's manner. etcdutl's errors stay as they are.
 func (t *tool) explain(err error) error {
-	if err == nil || t.plain {
-		return err
+	if err != nil && t.plain {
+		return withoutContext(err)
+	}
+	if err == nil {
+		return nil
 	}
 	next := ""
 	switch text := err.Error(); {
@@ -190,6 +220,23 @@ func (t *tool) explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w\n  next:  %s", err, next)
+}
+
+// withoutContext is a database that is none as etcdutl tells of it: in the library's own words.
+func withoutContext(err error) error {
+	if !errors.Is(err, etcdfile.ErrDamaged) {
+		return err
+	}
+	var path *os.PathError
+	for _, cause := range []error{bbolterrors.ErrInvalid, bbolterrors.ErrVersionMismatch, bbolterrors.ErrChecksum, bbolterrors.ErrTimeout} {
+		if errors.Is(err, cause) {
+			return cause
+		}
+	}
+	if errors.As(err, &path) {
+		return path
+	}
+	return err
 }
 
 // config is what a member of this name would be started with.

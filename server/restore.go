@@ -35,6 +35,8 @@ type Restoration struct {
 	BumpRevision int64
 	// Progress is told of every version of a pair that has been restored. Nil: nobody wants to know.
 	Progress func()
+	// Expect is told before how many there are. Nil likewise.
+	Expect func(versions int64)
 }
 
 // Restore makes the data directory of one member of a new cluster from a snapshot or an etcd's directory. Which cluster and which member, the
@@ -58,6 +60,13 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if r.Expect != nil {
+		n, err := from.VersionCount()
+		if err != nil {
+			return err
+		}
+		r.Expect(n)
+	}
 	fs := env.SystemFS()
 	dir, err := datadir.OpenApart(fs, c.Member.DataDir, c.Member.WALDir)
 	if err != nil {
@@ -80,7 +89,7 @@ func Restore(ctx context.Context, c *config.Config, r Restoration, logger *zap.L
 	}
 	for _, m := range f.Members {
 		logger.Info("added member", hexID("cluster-id", f.ClusterID), hexID("local-member-id", 0),
-			hexID("added-peer-id", m.ID), zap.Strings("added-peer-peer-urls", m.PeerURLs))
+			hexID("added-peer-id", m.ID), zap.Strings("added-peer-peer-urls", m.PeerURLs), zap.Bool("added-peer-is-learner", false))
 	}
 	logger.Info("restored snapshot", where...)
 	return nil

@@ -128,6 +128,38 @@ func TestFileOfEtcd(t *testing.T) {
 	if (s != Status{Hash: 7439505, Revision: 7, Keys: 3, Bytes: 20480, Level: "3.7.0"}) { // as etcdutl 3.7.1 says
 		t.Errorf("status %+v", s)
 	}
+	versions := int64(0)
+	if err := r.Versions(func(Version) error { versions++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.VersionCount(); n != versions || err != nil {
+		t.Errorf("%d versions are counted, %v, and %d come", n, err, versions)
+	}
+}
+
+// TestNothing: a reader of nothing finds nothing, whatever it is asked.
+func TestNothing(t *testing.T) {
+	r := Nothing()
+	meta, err := r.Meta()
+	if err != nil || meta.Index != 0 || meta.Level != "" {
+		t.Errorf("meta %+v, %v", meta, err)
+	}
+	status, err := r.Status()
+	if err != nil || status != (Status{Revision: 1}) {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	if n, err := r.VersionCount(); n != 0 || err != nil {
+		t.Errorf("%d versions, %v", n, err)
+	}
+	some := errors.New("there is something")
+	for name, err := range map[string]error{
+		"versions": r.Versions(func(Version) error { return some }), "leases": r.Leases(func(Lease) error { return some }),
+		"tree": r.Tree(func(_, _ []byte) error { return some }), "check": r.Check(), "close": r.Close(),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func TestRoundTrip(t *testing.T) {

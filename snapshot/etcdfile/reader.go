@@ -210,6 +210,18 @@ func (r *Reader) Versions(yield func(Version) error) error {
 	})
 }
 
+// VersionCount is how many versions there are, by a look at the pages alone.
+func (r *Reader) VersionCount() (n int64, err error) {
+	if r.db == nil {
+		return 0, nil
+	}
+	defer guard(&err)
+	if b := r.tx.Bucket(bucketKey); b != nil {
+		n = int64(b.Stats().KeyN)
+	}
+	return n, nil
+}
+
 // Leases yields all leases.
 func (r *Reader) Leases(yield func(Lease) error) error {
 	return r.each(bucketLease, func(key, value []byte) error {
