@@ -21,6 +21,9 @@ func (s *session) explain(cmd *cobra.Command, err error) error {
 	if s.plain || errors.As(err, &exit) && (exit.Err == nil || exit.Code == cli.ExitBadArgs) {
 		return err
 	}
+	if strings.Contains(err.Error(), "\n  next:") {
+		return err // it is said already
+	}
 	next := advice(err)
 	if next == "" {
 		return err

@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/mirror"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"keelson/internal/cli"
 )
@@ -85,9 +87,26 @@ func (s *session) makeMirror(o *mirrorOptions, destination string) error {
 		return err
 	}
 	defer from.Close()
+	if !s.plain { // etcdctl waits without a word
+		if err := errors.Join(s.mustAnswer(from, "source"), s.mustAnswer(to, "destination")); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := interrupted()
 	defer cancel()
 	return s.copyTo(ctx, from, to, o)
+}
+
+// mustAnswer refuses a cluster that nobody answers for. Whatever is answered is good enough.
+func (s *session) mustAnswer(c *clientv3.Client, what string) error {
+	ctx, cancel := s.short()
+	defer cancel()
+	_, err := c.Get(ctx, "\x00", clientv3.WithCountOnly(), clientv3.WithSerializable())
+	if err == nil || ctx.Err() == nil && status.Code(err) != codes.Unavailable {
+		return nil
+	}
+	where := strings.Join(c.Endpoints(), ",")
+	return cli.Fail(cli.ExitBadConnection, "the %s, %s, does not answer (%v): nothing was copied\n  next:  keelson status --endpoints %s shows why", what, where, err, where)
 }
 
 // copyTo copies what is there and then what happens, until an error or a signal.

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"keelson/internal/cli"
 	"keelson/internal/testkit"
 )
 
@@ -46,6 +47,23 @@ func TestMirror(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("the mirror ended with %v", err)
+	}
+}
+
+// TestMirrorToNobody: a cluster that does not answer is named, before anything is copied.
+func TestMirrorToNobody(t *testing.T) {
+	source := testkit.NewProcess(t)
+	source.Start()
+	nobody := testkit.FreeAddress(t)
+	t.Setenv(contextsVariable, t.TempDir()+"/contexts.yaml")
+	for _, c := range []struct{ from, to, want string }{
+		{source.Endpoint, nobody, "the destination, " + nobody + ", does not answer"}, {nobody, source.Endpoint, "the source, " + nobody + ", does not answer"},
+	} {
+		var out, errs bytes.Buffer
+		code := Keelson([]string{"make-mirror", c.to, "--endpoints", c.from, "--command-timeout", "1s"}, Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "", nil, noTools)
+		if code != cli.ExitBadConnection || !strings.Contains(errs.String(), c.want) || strings.Count(errs.String(), "next:") != 1 {
+			t.Errorf("from %s to %s: exit code %d, %s", c.from, c.to, code, &errs)
+		}
 	}
 }
 
