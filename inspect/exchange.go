@@ -103,7 +103,7 @@ func (t *tool) exportCommand() *cobra.Command {
 	etcd.Flags().StringVar(&dataDir, "data-dir", "", "the data `directory` of a member that does not run")
 	etcd.Flags().StringVar(&walDir, "wal-dir", "", "the `directory` of its raft log, if it has one of its own")
 	cmd := &cobra.Command{Use: "export", Short: "Hand data over to etcd"}
-	cmd.AddCommand(etcd)
+	cmd.AddCommand(etcd, t.exportV2Command())
 	return cmd
 }
 

@@ -62,24 +62,33 @@ func fileHash(path string, rev int64) (h mvcc.Hash, err error) {
 		return h, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	db, err := storage.Open(storage.Options{FS: env.SystemFS(), Dir: dir})
+	db, err := takeIn(r, dir)
 	if err != nil {
 		return h, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	conf, err := proto.Marshal(&raftpb.ConfState{Voters: []uint64{nobody}})
-	if err != nil {
-		return h, err
-	}
-	id := state.Identity{ClusterID: nobody, Members: []members.Member{{ID: nobody}}, ConfState: conf}
-	if err := state.Import(db, id, r, state.ImportOptions{}); err != nil {
-		return h, err
-	}
 	machine, err := state.Open(db, state.Options{})
 	if err != nil {
 		return h, err
 	}
 	return machine.HashKV(mvcc.Revision(rev))
+}
+
+// takeIn takes an etcd file into a database of its own, as the state of a cluster that nobody has.
+func takeIn(r *etcdfile.Reader, dir string) (*storage.DB, error) {
+	conf, err := proto.Marshal(&raftpb.ConfState{Voters: []uint64{nobody}})
+	if err != nil {
+		return nil, err
+	}
+	db, err := storage.Open(storage.Options{FS: env.SystemFS(), Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	id := state.Identity{ClusterID: nobody, Members: []members.Member{{ID: nobody}}, ConfState: conf}
+	if err := state.Import(db, id, r, state.ImportOptions{}); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func (t *tool) showHash(h mvcc.Hash) error {

@@ -110,12 +110,18 @@ func (o *foundingFlags) register(cmd *cobra.Command, dataDirFlag string) {
 	f := cmd.Flags()
 	f.StringVar(&o.dataDir, dataDirFlag, "", "Path to the output data directory")
 	f.StringVar(&o.walDir, "wal-dir", "", "Path to the WAL directory (use --data-dir if none given)")
+	o.registerCluster(cmd)
+	f.Uint64Var(&o.bump, "bump-revision", 0, "How much to increase the latest revision after restore")
+	f.BoolVar(&o.markCompacted, "mark-compacted", false, "Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, disallowed otherwise)")
+}
+
+// registerCluster defines the flags that say which cluster is founded, and which of its members this is.
+func (o *foundingFlags) registerCluster(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&o.cluster, "initial-cluster", "default=http://localhost:2380", "Initial cluster configuration for restore bootstrap")
 	f.StringVar(&o.token, "initial-cluster-token", "etcd-cluster", "Initial cluster token for the etcd cluster during restore bootstrap")
 	f.StringVar(&o.peerURLs, "initial-advertise-peer-urls", "http://localhost:2380", "List of this member's peer URLs to advertise to the rest of the cluster")
 	f.StringVar(&o.name, "name", "default", "Human-readable name for this member")
-	f.Uint64Var(&o.bump, "bump-revision", 0, "How much to increase the latest revision after restore")
-	f.BoolVar(&o.markCompacted, "mark-compacted", false, "Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, disallowed otherwise)")
 }
 
 func (t *tool) restoreCommand() *cobra.Command {

@@ -69,10 +69,17 @@ func TestV2(t *testing.T) {
 // startV2 starts Debian's etcd with the v2 API.
 func startV2(t *testing.T, more ...string) *etcd {
 	t.Helper()
-	e := &etcd{t: t, client: testkit.FreeAddress(t), peer: testkit.FreeAddress(t), dir: filepath.Join(t.TempDir(), "v2")}
-	e.cmd = exec.Command("etcd", append([]string{"--data-dir", e.dir, "--name=m1", "--enable-v2", "--log-level=error",
-		"--listen-client-urls=http://" + e.client, "--advertise-client-urls=http://" + e.client,
-		"--listen-peer-urls=http://" + e.peer, "--initial-advertise-peer-urls=http://" + e.peer, "--initial-cluster=m1=http://" + e.peer}, more...)...)
+	client, peer := testkit.FreeAddress(t), testkit.FreeAddress(t)
+	return startV2At(t, filepath.Join(t.TempDir(), "v2"), client, peer,
+		append([]string{"--name=m1", "--initial-advertise-peer-urls=http://" + peer, "--initial-cluster=m1=http://" + peer}, more...)...)
+}
+
+// startV2At starts it on a directory, which may be there.
+func startV2At(t *testing.T, dir, client, peer string, more ...string) *etcd {
+	t.Helper()
+	e := &etcd{t: t, client: client, peer: peer, dir: dir}
+	e.cmd = exec.Command("etcd", append([]string{"--data-dir", e.dir, "--enable-v2", "--log-level=error",
+		"--listen-client-urls=http://" + e.client, "--advertise-client-urls=http://" + e.client, "--listen-peer-urls=http://" + e.peer}, more...)...)
 	if err := e.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

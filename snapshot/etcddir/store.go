@@ -68,16 +68,16 @@ type storeJSON struct {
 type eventJSON struct {
 	Action   string    `json:"action"`
 	Node     *nodeJSON `json:"node"`
-	PrevNode *nodeJSON `json:"prevNode"`
-	Refresh  bool      `json:"refresh"`
+	PrevNode *nodeJSON `json:"prevNode,omitempty"`
+	Refresh  bool      `json:"refresh,omitempty"`
 }
 
 type nodeJSON struct {
 	Key           string     `json:"key"`
-	Value         string     `json:"value"`
-	Dir           bool       `json:"dir"`
-	Expiration    *time.Time `json:"expiration"`
-	TTL           int64      `json:"ttl"`
+	Value         *string    `json:"value,omitempty"`
+	Dir           bool       `json:"dir,omitempty"`
+	Expiration    *time.Time `json:"expiration,omitempty"`
+	TTL           int64      `json:"ttl,omitempty"`
 	ModifiedIndex uint64     `json:"modifiedIndex"`
 	CreatedIndex  uint64     `json:"createdIndex"`
 }
@@ -117,7 +117,10 @@ func DecodeStore(b []byte) (*Store, error) {
 
 // node is a node of an event, and the moment that its time left counts from.
 func (j *nodeJSON) node() (n StoreNode, at int64) {
-	n = StoreNode{Path: j.Key, Dir: j.Dir, Value: j.Value, Created: j.CreatedIndex, Modified: j.ModifiedIndex}
+	n = StoreNode{Path: j.Key, Dir: j.Dir, Created: j.CreatedIndex, Modified: j.ModifiedIndex}
+	if j.Value != nil {
+		n.Value = *j.Value
+	}
 	if j.Expiration != nil {
 		n.Deadline = j.Expiration.UnixNano()
 		at = n.Deadline - j.TTL*int64(time.Second)
