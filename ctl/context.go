@@ -239,7 +239,7 @@ func (s *session) withContext(name string, f func(all *contexts, c cluster) (cha
 	}
 	c, ok := all.Contexts[name]
 	if !ok {
-		return cli.Fail(cli.ExitBadArgs, "there is no context %q in %s (there are: %s)", name, path, strings.Join(all.names(), ", "))
+		return cli.Fail(cli.ExitBadArgs, "there is no context %q in %s (there are: %s); make it with: keelson context set %s --endpoints ...", name, path, strings.Join(all.names(), ", "), name)
 	}
 	changed, err := f(&all, c)
 	if err != nil || !changed {

@@ -28,7 +28,7 @@ func (s *session) diffCommand() *cobra.Command {
 				}
 				revs[i] = rev
 			}
-			c, err := s.connect()
+			c, err := s.connectNow()
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,17 +17,18 @@ import (
 // explain adds to an error what was tried and what to do next, in keelson's manner. etcdctl's errors stay as they are.
 func (s *session) explain(cmd *cobra.Command, err error) error {
 	var exit *cli.Exit
-	if !s.plain && needsUsage(cmd, err) {
-		return cli.Fail(cli.ExitBadArgs, "%w\n  usage: %s\n  next:  %s --help says more, with examples", err, strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.CommandPath())
-	}
-	if s.plain || errors.As(err, &exit) && (exit.Err == nil || exit.Code == cli.ExitBadArgs) {
+	if s.plain || errors.As(err, &exit) && exit.Err == nil || strings.Contains(err.Error(), "\n  next:") { // it is said already
 		return err
 	}
-	if strings.Contains(err.Error(), "\n  next:") {
-		return err // it is said already
-	}
 	next := advice(err)
-	if next == "" {
+	var file *fs.PathError
+	if errors.As(err, &file) && slices.Contains([]string{s.flags.cacert, s.flags.cert, s.flags.key}, file.Path) {
+		next = "see what --cacert, --cert and --key say, on the command line, in variables (ETCDCTL_CACERT and so on) or in the context"
+	}
+	switch {
+	case next == "" && needsUsage(cmd, err):
+		return cli.Fail(cli.ExitBadArgs, "%w\n  usage: %s\n  next:  %s --help says more, with examples", err, strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.CommandPath())
+	case next == "":
 		return err
 	}
 	code := cli.ExitError
@@ -45,9 +48,10 @@ func needsUsage(cmd *cobra.Command, err error) bool {
 	text := err.Error()
 	switch {
 	case errors.As(err, &exit):
-		return exit.Code == cli.ExitBadArgs && exit.Err != nil && !strings.Contains(text, "keelson ") && !strings.ContainsAny(text, ":;")
-	default: // cobra's
-		return strings.HasPrefix(text, "accepts ") || strings.HasPrefix(text, "requires at least ")
+		saysIt := func(words string) bool { return strings.Contains(text, words) }
+		return exit.Code == cli.ExitBadArgs && exit.Err != nil && !slices.ContainsFunc([]string{"keelson ", "; ", ": give ", "say "}, saysIt)
+	default: // cobra finds it, or the reading of a number
+		return strings.HasPrefix(text, "accepts ") || strings.HasPrefix(text, "requires at least ") || strings.HasPrefix(text, "strconv.")
 	}
 }
 
@@ -58,6 +62,10 @@ var remedies = []struct {
 }{
 	{context.DeadlineExceeded, "nobody answered in time. See whether the endpoints are right and members run (keelson status); with TLS, use https:// endpoints and --cacert; " +
 		"if the cluster is only slow, give more --command-timeout"},
+	{errors.New("unsupported output format"), "--write-out can be simple, json, table, fields or protobuf"},
+	{errors.New("not supported as output format"), "this answer has no such form; --write-out simple and json always work"},
+	{errors.New("KeyFile and CertFile must both be present"), "give --cert and --key together, or neither; variables (ETCDCTL_CERT, ETCDCTL_KEY) and the context count, too"},
+	{errors.New("unknown load option"), "--load can be s, m, l or xl"},
 	{rpctypes.ErrNoLeader, "the members cannot elect a leader: more than half of them must run and reach each other. keelson status shows who does"},
 	{rpctypes.ErrCompacted, "history before the compacted revision is gone; ask for a newer revision (keelson get KEY without --rev shows the present)"},
 	{rpctypes.ErrFutureRev, "this revision does not exist yet; keelson endpoint status -w json shows the newest"},

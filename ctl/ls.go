@@ -181,7 +181,7 @@ func (s *session) usageCommand() *cobra.Command {
 		Long: "Show how many keys and bytes stand below each prefix, the largest first. The bytes are those of the newest keys and values; " +
 			"older revisions come on top until they are compacted.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.connect()
+			c, err := s.connectNow()
 			if err != nil {
 				return err
 			}

@@ -88,13 +88,26 @@ func (s *session) makeMirror(o *mirrorOptions, destination string) error {
 	}
 	defer from.Close()
 	if !s.plain { // etcdctl waits without a word
-		if err := errors.Join(s.mustAnswer(from, "source"), s.mustAnswer(to, "destination")); err != nil {
+		if err := errors.Join(s.mustAnswer(from, "the source"), s.mustAnswer(to, "the destination")); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := interrupted()
 	defer cancel()
 	return s.copyTo(ctx, from, to, o)
+}
+
+// connectNow connects for a command that may take any time, once somebody has answered.
+func (s *session) connectNow() (*clientv3.Client, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mustAnswer(c, "the cluster"); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // mustAnswer refuses a cluster that nobody answers for. Whatever is answered is good enough.
@@ -106,7 +119,7 @@ func (s *session) mustAnswer(c *clientv3.Client, what string) error {
 		return nil
 	}
 	where := strings.Join(c.Endpoints(), ",")
-	return cli.Fail(cli.ExitBadConnection, "the %s, %s, does not answer (%v): nothing was copied\n  next:  keelson status --endpoints %s shows why", what, where, err, where)
+	return cli.Fail(cli.ExitBadConnection, "%s, %s, does not answer (%v)\n  next:  keelson status --endpoints %s shows why", what, where, err, where)
 }
 
 // copyTo copies what is there and then what happens, until an error or a signal.

@@ -89,7 +89,7 @@ func (s *session) top(o *topOptions, prefix string) error {
 	if o.interval <= 0 || o.rows <= 0 || o.depth <= 0 {
 		return cli.Fail(cli.ExitBadArgs, "--interval, --rows and --depth must be above 0")
 	}
-	c, err := s.connect()
+	c, err := s.connectNow()
 	if err != nil {
 		return err
 	}

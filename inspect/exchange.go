@@ -113,8 +113,8 @@ func (t *tool) export(dataDir, walDir, path string) (err error) {
 		return cli.Fail(cli.ExitError, "%s exists; remove it, or choose another name", path)
 	}
 	scratch := path + ".scratch"
-	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return fmt.Errorf("%w; beside the file there must be room for a directory of that name: remove it, or choose another name for the file", err)
+	if err := makeScratch(scratch); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	s, err := openWhole(dataDir, walDir, filepath.Join(scratch, "state"))
@@ -130,6 +130,18 @@ func (t *tool) export(dataDir, walDir, path string) (err error) {
 		fmt.Fprintf(t.out, "the member had not been stopped in order: %d entries of its log were applied to a copy first\n", s.replayed)
 	}
 	return nil
+}
+
+// makeScratch makes a directory to work in, beside what is to be made.
+func makeScratch(path string) error {
+	err := os.Mkdir(path, 0o700)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w; make the directory %s first", err, filepath.Dir(path))
+	case errors.Is(err, os.ErrExist):
+		return fmt.Errorf("%w: it is needed to work in, and may be left from a run that was killed; remove it, or choose another name", err)
+	}
+	return err
 }
 
 // writeSnapshot writes a state as a snapshot file of etcd; scratch is a directory to work in.

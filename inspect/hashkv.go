@@ -32,7 +32,7 @@ func (t *tool) hashKVCommand() *cobra.Command {
 			return err
 		}
 		if _, err := os.Stat(args[0]); err != nil {
-			return err
+			return t.explain(err)
 		}
 		h, err := fileHash(args[0], rev)
 		if t.plain && (errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFuture)) {

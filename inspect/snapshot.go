@@ -220,7 +220,7 @@ func (t *tool) explain(err error) error {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		next = "an etcd runs on this directory: stop it first, or save a snapshot of it while it runs (keelson snapshot save)"
 	case errors.Is(err, etcdfile.ErrDamaged):
-		next = "keelson snapshot status shows whether a file is whole; take another backup, or the directory of another member"
+		next = "this is no file of etcd's, or it has been damaged: take another backup, or the directory of another member"
 	}
 	if next == "" {
 		return err

@@ -66,8 +66,8 @@ func (t *tool) exportV2(o *foundingFlags, snapshot, dataDir, walDir string) (err
 		f.Members = append(f.Members, etcddir.FoundingMember{ID: m.ID, PeerURLs: m.PeerURLs})
 	}
 	scratch := to + ".scratch"
-	if err := os.Mkdir(scratch, 0o700); err != nil {
-		return fmt.Errorf("%w; beside %s there must be room for a directory of that name: remove it, or choose another name", err, to)
+	if err := makeScratch(scratch); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	db, closeDB, err := openExported(snapshot, dataDir, walDir, filepath.Join(scratch, "state"))
