@@ -154,8 +154,8 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 	defer cancel()
 	initialAddresses, err := resolveAll(ctx, resolver, initial)
-	var advertisedAddresses []string
 	if err == nil {
+		var advertisedAddresses []string
 		if advertisedAddresses, err = resolveAll(ctx, resolver, advertised); err == nil &&
 			slices.Equal(initialAddresses, advertisedAddresses) {
 			return nil
@@ -165,17 +165,10 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 		return fmt.Errorf("failed to resolve %s to match --initial-cluster=%s (%w)",
 			advertised, InitialClusterOf(c.Member.Name, initial), err)
 	}
-	mismatch := fmt.Sprintf("len(%q) != len(%q)", advertised.Strings(), initial.Strings())
-	for i := range initialAddresses {
-		if len(initialAddresses) == len(advertisedAddresses) && initialAddresses[i] != advertisedAddresses[i] {
-			mismatch = fmt.Sprintf("resolved urls: %q != %q", advertisedAddresses[i], initialAddresses[i])
-			break
-		}
-	}
 	for _, u := range initial {
 		if !advertised.contains(u) {
-			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s (%s)",
-				c.Member.Name, u.String(), advertised, mismatch)
+			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s (host names were compared as addresses)",
+				c.Member.Name, u.String(), advertised)
 		}
 	}
 	for _, u := range advertised {

@@ -67,7 +67,7 @@ func TestFoundingRefusals(t *testing.T) {
 	}{
 		{"name", "--name=x --initial-cluster=y=http://localhost:2380", `couldn't find local name "x" in the initial cluster configuration`},
 		{"address missing in advertised", "--initial-cluster=default=http://127.0.0.1:1",
-			`--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://127.0.0.1:1")`},
+			`--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (host names were compared as addresses)`},
 		{"address missing in cluster", "--initial-cluster=default=http://localhost:2380 --initial-advertise-peer-urls=http://127.0.0.1:9,http://localhost:2380",
 			`--initial-advertise-peer-urls has http://127.0.0.1:9 but missing from --initial-cluster=default=http://localhost:2380`},
 		{"duplicate", "--initial-cluster=default=http://localhost:2380,b=http://localhost:2380",
