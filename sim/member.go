@@ -413,7 +413,10 @@ func (m *member) append() {
 }
 
 func (m *member) batch(a *replica.Append) raftlog.Batch {
-	b := raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync && m.w.rng.IntN(4) == 0}
+	if a.Sync {
+		m.w.rng.IntN(4) // the scripts that are kept count on it
+	}
+	b := raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync}
 	if m.w.bug("keep-conflicting-tail") {
 		last, _ := m.log.LastIndex()
 		for len(b.Entries) > 1 && b.Entries[0].GetIndex() <= last { // one stays, or the replica would miss its entries
