@@ -258,6 +258,10 @@ func (x *snapshots) admit(from uint64, header []byte) (*raftpb.Message, error) {
 	}
 	at := x.s.engine.machine.Applied()
 	if m.GetSnapshot().GetMetadata().GetIndex() <= at.Index {
+		// The sender's raft has missed the answer to an earlier one. It is told by this member's, or it would go on for ever.
+		if n := x.s.running.Load(); n != nil {
+			n.ReceiveSnapshot(m)
+		}
 		return nil, fmt.Errorf("this member has applied up to %d already", at.Index)
 	}
 	if !x.room(at.Index) {

@@ -165,8 +165,13 @@ func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
 // admit is for the receiver: it turns down what raft would not want.
 func (m *member) admit(msg *raftpb.Message) error {
 	at, applied := position(msg.GetSnapshot()), m.machine.Applied().Index
-	if msg.GetTo() != m.host.id || at.Index <= applied {
+	if msg.GetTo() != m.host.id {
 		return errors.New("not for this member")
+	}
+	if at.Index <= applied { // the sender's raft does not know so, and is told by this one's
+		m.w.reach("a state that was applied already was offered", true)
+		m.step(replica.Message{Message: proto.Clone(msg).(*raftpb.Message)})
+		return errors.New("applied already")
 	}
 	for at, dir := range m.waiting {
 		if at.Index <= applied {
