@@ -15,6 +15,7 @@ FUZZTIME ?= 5s
 DURATION ?= 1h
 BENCHFLAGS ?=
 E2EFLAGS ?=
+KUBEFLAGS ?=
 DATA_DIR ?= default.etcd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -54,6 +55,10 @@ test: build ## Run all tests, those that compare with etcd itself included
 .PHONY: test-etcd-e2e
 test-etcd-e2e: build ## Run etcd's own end-to-end tests against bin/ (E2EFLAGS='-quick', '-run TestCtlV3Get', ...)
 	cd peer && go run ./etcdtests -bin ../bin $(E2EFLAGS)
+
+.PHONY: test-kubernetes
+test-kubernetes: build ## Run the tests of Kubernetes' storage against bin/etcd (KUBEFLAGS='-packages etcd3 -run TestWatch', ...)
+	cd peer && go run ./kubetests -bin ../bin $(KUBEFLAGS)
 
 .PHONY: race
 race: ## Run the tests of concurrent packages under the race detector
