@@ -20,12 +20,12 @@ type changes struct {
 	at      []uint64 // ascending. Invariant: all are above durable
 	made    uint64   // the commit index in the newest hard state that was handed out
 	durable uint64   // the one on disk. Invariant: durable <= made
-	told    uint64   // the highest commit index that another member has spoken of, since the start
+	told    uint64   // the highest commit index that another member has spoken of, since the start or by Options.Told
 }
 
 // newChanges looks through what was not applied of the log. Up to committed the disk knows that it is committed.
-func newChanges(log Log, committed, last uint64) (changes, error) {
-	c := changes{made: committed, durable: committed}
+func newChanges(log Log, committed, last, told uint64) (changes, error) {
+	c := changes{made: committed, durable: committed, told: told}
 	const pageBytes = 1 << 20
 	for i := committed + 1; i <= last; {
 		page, err := log.Entries(i, last+1, pageBytes)

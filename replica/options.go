@@ -46,6 +46,9 @@ type Options struct {
 	ConfState *raftpb.ConfState
 	// Applied is the index up to which the state machine has applied.
 	Applied uint64
+	// Told is the index up to which another member is taken to have told this one that entries are committed, for who replays a
+	// log that nobody is asked about. 0: nobody has told anything since the start.
+	Told uint64
 	// Snapshot describes (without data) the state that a follower gets who is behind the first entry of the log.
 	// raft.ErrSnapshotTemporarilyUnavailable: ask again later. Nil: always that.
 	Snapshot func() (*raftpb.Snapshot, error)

@@ -48,7 +48,7 @@ func New(o Options) (*Replica, error) {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	last, _ := o.Log.LastIndex()
-	changes, err := newChanges(o.Log, s.hard.GetCommit(), last)
+	changes, err := newChanges(o.Log, s.hard.GetCommit(), last, o.Told)
 	if err != nil {
 		return nil, err
 	}

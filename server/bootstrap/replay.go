@@ -31,6 +31,7 @@ func (r replay) run() error {
 	}
 	rep, err := replica.New(replica.Options{
 		ID: r.self, Log: r.log, HardState: r.hard, ConfState: conf, Applied: r.machine.Applied().Index,
+		Told: r.hard.GetCommit(),
 	})
 	if err != nil {
 		return err
