@@ -29,7 +29,7 @@ func (n *Node) ChangeMembers(ctx context.Context, op command.Op) (state.Result, 
 		return state.Result{Refusal: refusal}, err
 	}
 	if n.o.StrictReconfiguration {
-		if err := n.checkReconfiguration(op); err != nil {
+		if err := n.checkReconfiguration(ctx, op); err != nil {
 			return state.Result{}, err
 		}
 	}
@@ -88,8 +88,21 @@ func (n *Node) changeConfiguration(ctx context.Context, op command.Op, typ raftp
 	return n.await(ctx, w)
 }
 
-func (n *Node) checkReconfiguration(op command.Op) error {
-	view := n.ReadLocal()
+// checkReconfiguration makes the strict checks against what this member knows, so that they are refused at once, and those that
+// pass once more against what a quorum knows: another member may just have made a change that is not applied here yet.
+func (n *Node) checkReconfiguration(ctx context.Context, op command.Op) error {
+	if err := n.wise(n.ReadLocal(), op); err != nil {
+		return err
+	}
+	view, err := n.Read(ctx)
+	if err != nil {
+		return err
+	}
+	return n.wise(view, op)
+}
+
+// wise makes the strict checks against a view, which it closes.
+func (n *Node) wise(view *state.View, op command.Op) error {
 	defer view.Close()
 	r := reconfiguration{set: view.Members(), local: n.o.MemberID, connectedSince: n.connectedSince, now: n.o.Clock.Monotonic()}
 	return r.check(op)

@@ -217,6 +217,10 @@ func TestClusterStrictChecks(t *testing.T) {
 	id := memberID(t, down)
 	down.Kill()
 	rest := c.Others(down)
+	// The checks go by which members this one is connected to, and it finds out by itself that one is gone.
+	if inactive := fmt.Sprintf(`"peer became inactive","peer-id":"%x"`, id); !rest[0].Says(inactive) {
+		t.Fatalf("%s does not miss %s", rest[0].Name, down.Name)
+	}
 	up := rest[0].Client()
 	if _, err := up.MemberAdd(within(t), []string{"http://127.0.0.1:1"}); !errors.Is(err, rpctypes.ErrUnhealthy) {
 		t.Errorf("add while one is down: %v", err)
