@@ -297,7 +297,9 @@ func (e *engine) openLog(fs env.FS, logger *zap.Logger, h hooks) error {
 	}
 	options := h.synced(logOptions(e.dir, fs, id.ClusterID, id.MemberID))
 	openLog := raftlog.Open
-	if _, ok := e.dir.Installed(); ok { // a crash came between the switch to a received state and the log's beginning anew
+	if at, ok := e.dir.Installed(); ok { // a crash came between the switch to a received state and the log's beginning anew
+		logger.Info("Recovering from snapshot backend",
+			zap.Uint64("snapshot-index", at.Index), zap.Uint64("snapshot-term", at.Term), zap.String("path", e.dir.State()))
 		openLog = raftlog.OpenInstalled
 	}
 	log, recovery, err := openLog(options, raftlog.Position(durable))

@@ -49,9 +49,7 @@ func (f *files) watch() {
 	ticker := time.NewTicker(filesInterval)
 	defer ticker.Stop()
 	for {
-		if used, limit := ops.FileDescriptors(); limit > 0 && used >= limit/100*filesWarn {
-			f.logger.Warn("80% of file descriptors are used", zap.Uint64("used", used), zap.Uint64("limit", limit))
-		}
+		f.noteUsed(ops.FileDescriptors())
 		select {
 		case <-ticker.C:
 		case <-f.done:
@@ -59,6 +57,12 @@ func (f *files) watch() {
 		}
 		f.planes.clients.EndRevoked()
 		f.planes.peers.EndRevoked()
+	}
+}
+
+func (f *files) noteUsed(used, limit uint64) {
+	if limit > 0 && used >= limit/100*filesWarn {
+		f.logger.Warn("80% of file descriptors are used", zap.Uint64("used", used), zap.Uint64("limit", limit))
 	}
 }
 
