@@ -33,7 +33,7 @@ func seed(t *testing.T) uint64 {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if err := goleak.Find(); code == 0 && err != nil {
+	if err := goleak.Find(goleak.IgnoreAnyFunction("keelson/internal/testkit.init.func1.1")); code == 0 && err != nil {
 		os.Stderr.WriteString(err.Error())
 		code = 1
 	}

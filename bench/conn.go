@@ -60,6 +60,7 @@ type conn struct {
 	heldBytes     int
 	waiting       []*call // for a stream to become free
 	authority     string
+	access        access
 	err           error // why the connection ended
 	closedForGood bool
 }
@@ -67,8 +68,8 @@ type conn struct {
 // dial connects and sends the first settings.
 //
 // Errors: no connection.
-func dial(ctx context.Context, endpoint string) (*conn, error) {
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
+func dial(ctx context.Context, endpoint string, a access) (*conn, error) {
+	nc, err := a.connect(ctx, endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("bench: connect: %w", err)
 	}
@@ -87,6 +88,7 @@ func dial(ctx context.Context, endpoint string) (*conn, error) {
 		frameMax:     16 << 10,
 		streamsMax:   1 << 30,
 		authority:    endpoint,
+		access:       a,
 	}
 	c.frames = http2.NewFramer(nil, c.input)
 	c.frames.SetReuseFrames()
@@ -246,10 +248,14 @@ func (c *conn) block(path string) []byte {
 	}
 	_, second := c.blocks[path]
 	c.encoded.Reset()
-	for _, field := range []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: c.access.scheme()}, {Name: ":path", Value: path},
 		{Name: ":authority", Value: c.authority}, {Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
-	} {
+	}
+	if c.access.token != "" {
+		fields = append(fields, hpack.HeaderField{Name: "token", Value: c.access.token})
+	}
+	for _, field := range fields {
 		if err := c.encoder.WriteField(field); err != nil {
 			panic(fmt.Sprintf("bench: header %s: %v", field.Name, err))
 		}

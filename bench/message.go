@@ -14,6 +14,8 @@ const (
 	pathGrant     = "/etcdserverpb.Lease/LeaseGrant"
 	pathKeepAlive = "/etcdserverpb.Lease/LeaseKeepAlive"
 	pathWatch     = "/etcdserverpb.Watch/Watch"
+
+	pathAuthenticate = "/etcdserverpb.Auth/Authenticate"
 )
 
 // The messages, by hand: field numbers are those of etcd's rpc.proto. Each function appends one message to b.

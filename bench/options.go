@@ -29,6 +29,9 @@ type Options struct {
 	Op       Op
 	Endpoint string `flag:"endpoint" default:"127.0.0.1:2379" help:"client address of the server, host:port; several, with commas between them, share the connections"`
 
+	CACert string `flag:"cacert" default:"" help:"file with the authorities of the server's certificate; connections use TLS then"`
+	User   string `flag:"user" default:"" help:"name:password of a user to log in as before the load"`
+
 	InFlight int           `flag:"in-flight" default:"1" help:"requests under way at a time, over all connections"`
 	Conns    int           `flag:"conns" default:"0" help:"connections; 0: one for every 250 in flight"`
 	Total    int           `flag:"total" default:"0" help:"requests to send; 0: until the duration is over"`

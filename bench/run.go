@@ -13,6 +13,7 @@ import (
 // run is one measurement under way.
 type run struct {
 	options Options
+	access  access
 	conns   []*conn
 	lanes   []*lane // one for each connection
 
@@ -63,7 +64,11 @@ func measure(ctx context.Context, options Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := &run{options: options}
+	entered, err := options.enter(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	r := &run{options: options, access: entered}
 	defer r.close()
 	if err := r.connect(ctx, options.Conns); err != nil {
 		return Result{}, err
@@ -103,7 +108,7 @@ func measure(ctx context.Context, options Options) (Result, error) {
 // connect makes the connections.
 func (r *run) connect(ctx context.Context, n int) error {
 	for i := range n {
-		c, err := dial(ctx, r.options.endpoint(i))
+		c, err := dial(ctx, r.options.endpoint(i), r.access)
 		if err != nil {
 			return err
 		}

@@ -30,12 +30,12 @@ type watching struct {
 // waits for all create replies.
 //
 // Errors: no connection, a watcher refused, not all created in time. What was opened stays for the caller to close.
-func openWatches(ctx context.Context, o Options, prefix string, watchers, streams int) (*watching, error) {
+func openWatches(ctx context.Context, o Options, a access, prefix string, watchers, streams int) (*watching, error) {
 	w := &watching{streams: streams, progress: make(chan struct{}, 1)}
 	create := appendWatchCreate(nil, []byte(prefix), prefixEnd([]byte(prefix)), o.PrevKV)
 	for i := range streams {
 		if i%streamsPerConn == 0 {
-			c, err := dial(ctx, o.endpoint(len(w.conns)))
+			c, err := dial(ctx, o.endpoint(len(w.conns)), a)
 			if err != nil {
 				return w, err
 			}
@@ -135,7 +135,7 @@ func (w *watching) until(ctx context.Context, timeout time.Duration, done func()
 func (r *run) watch(ctx context.Context, meter *meter) (Result, error) {
 	o := r.options
 	watchers := max(o.Watchers, o.Streams)
-	w, err := openWatches(ctx, o, o.Prefix, watchers, o.Streams)
+	w, err := openWatches(ctx, o, r.access, o.Prefix, watchers, o.Streams)
 	defer w.close()
 	if err != nil {
 		return Result{}, err
@@ -163,7 +163,7 @@ const idlePrefix = "bench-idle/"
 func (r *run) watchIdle(ctx context.Context) (Result, error) {
 	o := r.options
 	r.begin = time.Now()
-	w, err := openWatches(ctx, o, idlePrefix, o.Streams, o.Streams)
+	w, err := openWatches(ctx, o, r.access, idlePrefix, o.Streams, o.Streams)
 	defer w.close()
 	if err != nil {
 		return Result{}, err

@@ -16,7 +16,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"keelson/peer/process"
 )
@@ -29,6 +28,7 @@ type bed struct {
 	through  []*process.Server // those that the load goes to
 	conn     *grpc.ClientConn
 	figures  []figure
+	entry    *entry
 }
 
 // quotaBytes keeps both servers from running out of room.
@@ -46,21 +46,29 @@ func once(ctx context.Context, s settings, scenario scenario, kind process.Kind)
 		binary, args = s.keelson, append(args, s.args...)
 	}
 	args = append(args, scenario.args...)
+	entry, err := newEntry(scenario.access, dir)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, entry.serverArgs...)
 	members, err := newMembers(kind, binary, dir, scenario.members, args)
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{settings: s, server: members[0], members: members, through: members}
+	b := &bed{settings: s, server: members[0], members: members, through: members, entry: entry}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := start(members); err != nil {
 		return nil, err
 	}
-	if b.conn, err = grpc.NewClient("passthrough:///"+b.server.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	if b.conn, err = grpc.NewClient("passthrough:///"+b.server.Addr(), entry.credentials(), grpc.WithPerRPCCredentials(entry),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30))); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, scenario.limit(s))
 	defer cancel()
+	if err := entry.makeUsers(ctx, b.conn); err != nil {
+		return nil, err
+	}
 	err = scenario.run(ctx, b)
 	return b.figures, err
 }
@@ -143,6 +151,7 @@ func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load
 		endpoints = append(endpoints, m.Addr())
 	}
 	args = append(args, "--json", "--endpoint", strings.Join(endpoints, ","))
+	args = append(args, b.entry.benchArgs...)
 	if len(b.members) == 1 {
 		args = append(args, "--server-pid", strconv.Itoa(b.server.PID()))
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -265,6 +266,9 @@ func (s *Server) Alive() (bool, string) {
 // args returns the command line after the program's name.
 func (s *Server) args() []string {
 	client, peer := "http://"+s.clientAddr, "http://"+s.peerAddr
+	if slices.Contains(s.extraArgs, "--cert-file") {
+		client = "https://" + s.clientAddr
+	}
 	args := []string{"--name", s.name, "--data-dir", s.dataDir, "--listen-client-urls", client, "--listen-peer-urls", peer}
 	if s.kind == Keelson {
 		args = append([]string{"serve"}, args...)

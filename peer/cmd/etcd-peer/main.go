@@ -70,6 +70,8 @@ func parse(args []string) (*embed.Config, error) {
 	walDir := flags.String("wal-dir", "", "`directory` of the raft log; empty: inside the data directory")
 	batch := flags.Duration("backend-batch-interval", 0, "how long the database may lag behind the raft log; 0: etcd's default")
 	snapshotCount := flags.Uint64("snapshot-count", 0, "`entries` after which the database is brought up to the raft log; 0: etcd's default")
+	certFile := flags.String("cert-file", "", "`file` with the certificate for clients")
+	keyFile := flags.String("key-file", "", "`file` with its key")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -101,6 +103,7 @@ func parse(args []string) (*embed.Config, error) {
 	cfg.ClusterState = *state
 	cfg.TickMs, cfg.ElectionMs = *heartbeat, *election
 	cfg.QuotaBackendBytes = *quota
+	cfg.ClientTLSInfo.CertFile, cfg.ClientTLSInfo.KeyFile = *certFile, *keyFile
 	if *progress > 0 {
 		cfg.WatchProgressNotifyInterval = *progress
 	}
