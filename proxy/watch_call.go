@@ -127,7 +127,7 @@ func (c *watchCall) remove(w *watcher) {
 
 // receive carries out what the client asks, until it asks no more, which is io.EOF.
 func (c *watchCall) receive(client grpc.ServerStream, change func([]byte) ([]byte, error)) error {
-	for {
+	for c.out.room() { // who reads no answers is not asked what he wants
 		var f frame
 		if err := client.RecvMsg(&f); err != nil {
 			return err
@@ -154,6 +154,7 @@ func (c *watchCall) receive(client grpc.ServerStream, change func([]byte) ([]byt
 		case *pb.WatchRequest_CancelRequest:
 			if u.CancelRequest != nil {
 				c.cancel(u.CancelRequest.WatchId)
+				busy = c.own
 			}
 		case *pb.WatchRequest_ProgressRequest:
 			if u.ProgressRequest != nil && len(c.watchers) > 0 { // without watchers a member says nothing either
@@ -163,9 +164,10 @@ func (c *watchCall) receive(client grpc.ServerStream, change func([]byte) ([]byt
 		}
 		c.hub.mu.Unlock()
 		if busy != nil {
-			busy.requests.room(c.over)
+			busy.requests.room(c.over, busy.done)
 		}
 	}
+	return c.err
 }
 
 func (c *watchCall) create(r *pb.WatchCreateRequest) {
@@ -273,7 +275,7 @@ func (c *watchCall) receiveOwn(r *pb.WatchResponse, raw []byte) {
 			c.own.requests.cancel(id) // until then the member does not tell of progress
 		}
 	case r.Created:
-		w.begin(w.create.StartRevision, r.Header.GetRevision())
+		w.begin(w.create.StartRevision, r.Header.GetRevision(), c.own.unanswered())
 		c.pause = pauseMin
 		if !w.alone {
 			c.again()
@@ -300,6 +302,12 @@ func (c *watchCall) tell(id int64, rest []byte, revision int64) {
 // progressOfOwn takes what the client's own stream says about all watchers on it.
 func (c *watchCall) progressOfOwn(h *pb.ResponseHeader) {
 	rev, all := h.GetRevision(), true
+	c.own.answers++
+	defer func() {
+		for _, w := range c.byOwnID {
+			w.stale--
+		}
+	}()
 	for _, w := range c.byOwnID {
 		all = all && w.covers(rev)
 	}
@@ -313,7 +321,7 @@ func (c *watchCall) progressOfOwn(h *pb.ResponseHeader) {
 		}
 		g := w.waits
 		if g == nil {
-			g = c.hub.want(w, rev)
+			g = c.hub.want(w)
 		}
 		if g.join(w, rev) {
 			c.own.requests.cancel(id)

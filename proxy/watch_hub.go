@@ -57,7 +57,6 @@ type group struct {
 	stream  *sharedStream
 	what    string
 	id      int64
-	start   int64
 	members map[*watcher]struct{}
 	waiting map[*watcher]struct{} // for it to be created, and for progress
 }
@@ -89,8 +88,8 @@ func watched(c *pb.WatchCreateRequest) (what string, shareable bool) {
 	return string(raw), err == nil && !c.Fragment
 }
 
-// want has w wait for the group of what it watches, which is made if there is none. Events up to rev do not matter to w.
-func (h *watchHub) want(w *watcher, rev int64) *group {
+// want has w wait for the group of what it watches, which is made if there is none.
+func (h *watchHub) want(w *watcher) *group {
 	call := w.call
 	s := h.shared[call.identity]
 	if s == nil {
@@ -104,9 +103,9 @@ func (h *watchHub) want(w *watcher, rev int64) *group {
 	}
 	g := s.groups[w.what]
 	if g == nil {
-		g = &group{stream: s, what: w.what, start: rev + 1, members: map[*watcher]struct{}{}, waiting: map[*watcher]struct{}{}}
+		g = &group{stream: s, what: w.what, members: map[*watcher]struct{}{}, waiting: map[*watcher]struct{}{}}
 		c := proto.Clone(w.create).(*pb.WatchCreateRequest)
-		c.StartRevision = g.start
+		c.StartRevision = 0 // what comes next: of a watcher from a revision to come a member tells no progress
 		g.id = s.create(c)
 		s.groups[w.what], s.byID[g.id] = g, g
 	}
@@ -201,7 +200,7 @@ func (s *sharedStream) created(r *pb.WatchResponse) {
 			s.close()
 		}
 	default:
-		g.begin(g.start, r.Header.GetRevision())
+		g.begin(0, r.Header.GetRevision(), 0)
 		for w := range g.waiting {
 			w.call.again()
 		}
@@ -236,6 +235,9 @@ func (g *group) tell(r *pb.WatchResponse, raw []byte) {
 		g.stream.hub.metrics.events.Add(float64(len(r.Events) * (len(g.members) - 1)))
 	}
 	for w := range g.members {
+		if len(r.Events) == 0 && r.Header.GetRevision() < w.from-1 {
+			continue // the group's member is behind the one that w was joined from
+		}
 		part := rest
 		if len(r.Events) > 0 && r.Events[0].Kv.ModRevision < w.from {
 			var err error

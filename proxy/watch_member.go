@@ -20,7 +20,11 @@ type memberStream struct {
 	// pending are ids of watchers whose creation has not been answered, in their order: a refusal does not say its id.
 	pending []int64
 	lastID  int64
+	answers int // replies about the stream's progress that have come
 }
+
+// unanswered is at most how many questions for progress may still be answered. (A member that is behind does not answer.)
+func (m *memberStream) unanswered() int { return m.requests.questions() - m.answers }
 
 // openMember begins a stream. receive is called with every message, in order and from one goroutine, and then ended once, with the
 // reason.

@@ -11,11 +11,13 @@ type position struct {
 	created bool
 	at      int64 // the member's revision when the watcher was created
 	next    int64 // every event before this revision has been received
+	stale   int   // so many replies about the stream's progress, of those to come, may have been made before the watcher was
 }
 
-// begin is called with the reply to the creation from a revision; 0: what comes next.
-func (p *position) begin(start, revision int64) {
-	p.created, p.at, p.next = true, revision, start
+// begin is called with the reply to the creation from a revision; 0: what comes next. So many questions for progress have not been
+// answered then.
+func (p *position) begin(start, revision int64, unanswered int) {
+	p.created, p.at, p.next, p.stale = true, revision, start, unanswered
 	if start <= 0 {
 		p.next = revision + 1
 	}
@@ -32,9 +34,10 @@ func (p *position) advance(r *pb.WatchResponse) {
 }
 
 // covers reports whether a reply about the progress of a whole stream, up to rev, speaks for this watcher as well. The reply
-// may have been made before the watcher was, and have come later: then its revision is not above that of the creation.
+// may have been made before the watcher was, and have come later: then its revision is not above that of the creation, and its
+// question had not been answered then.
 func (p *position) covers(rev int64) bool {
-	return p.created && (rev > p.at || rev == p.at && p.next > p.at)
+	return p.created && (rev > p.at || rev == p.at && (p.next > p.at || p.stale <= 0))
 }
 
 // Field numbers of a watch response.

@@ -10,7 +10,7 @@ import (
 const (
 	// replyQueueBytes bounds what waits for one client that reads slowly. A single message may be larger.
 	replyQueueBytes = 8 << 20
-	// requestQueueLen is how many creations of watchers may wait for a stream to a member before their client has to wait.
+	// requestQueueLen is how many requests may wait for a stream to a member before their client has to wait.
 	requestQueueLen = 128
 )
 
@@ -104,12 +104,13 @@ func (q *replies) send(client grpc.ServerStream) error {
 	}
 }
 
-// requests are what waits to be sent to a member: creations, which wait for room; at most one cancellation for each watcher;
-// and at most one question for progress.
+// requests are what waits to be sent to a member: creations and a client's cancellations, which wait for room; at most one cancellation
+// of ours for each watcher; and at most one question for progress.
 type requests struct {
 	mu       sync.Mutex
 	list     []*pb.WatchRequest
 	progress bool
+	asked    int // questions for progress, in total
 	wake     chan struct{}
 	drawn    chan struct{}
 }
@@ -136,13 +137,23 @@ func (q *requests) put(r *pb.WatchRequest) {
 // ask asks for progress, behind everything that was put before.
 func (q *requests) ask() {
 	q.mu.Lock()
-	q.progress = true
+	if !q.progress {
+		q.progress = true
+		q.asked++
+	}
 	q.mu.Unlock()
 	nudge(q.wake)
 }
 
-// room waits until a creation may be put.
-func (q *requests) room(ended <-chan struct{}) {
+// questions is how many questions for progress there were.
+func (q *requests) questions() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.asked
+}
+
+// room waits until another request may be put, or one of two things has ended.
+func (q *requests) room(call, stream <-chan struct{}) {
 	for {
 		q.mu.Lock()
 		full := len(q.list) >= requestQueueLen
@@ -152,7 +163,9 @@ func (q *requests) room(ended <-chan struct{}) {
 		}
 		select {
 		case <-q.drawn:
-		case <-ended:
+		case <-call:
+			return
+		case <-stream:
 			return
 		}
 	}

@@ -514,3 +514,52 @@ func TestSlowWatcherIsEnded(t *testing.T) {
 		}
 	}
 }
+
+// Progress is told while nobody writes as well, of watchers from now on and of those from the past, before they are joined and after.
+func TestProgressWhileNobodyWrites(t *testing.T) {
+	p := testkit.NewProcess(t, "--watch-progress-notify-interval", "200ms")
+	p.Start()
+	at := proxied(t, p)
+	for _, key := range []string{"k", "k", "other"} {
+		must(t, nil, put(p.Client(), key))
+	}
+	now, err := p.Client().Status(t.Context(), p.Endpoint)
+	must(t, now, err)
+	for _, start := range []int64{0, 2} {
+		s, _ := raw(t, at)
+		must(t, nil, s.Send(create(&pb.WatchCreateRequest{Key: []byte("k"), StartRevision: start})))
+		progress := func(when string) {
+			t.Helper()
+			must(t, nil, s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}))
+			for {
+				r, err := s.Recv()
+				if err != nil {
+					t.Fatalf("from %d, %s: %v", start, when, err)
+				}
+				if r.WatchId != noWatcher {
+					continue // its creation, and the events from the past
+				}
+				if r.Header.Revision != now.Header.Revision {
+					t.Errorf("from %d, %s: progress at %d, want %d", start, when, r.Header.Revision, now.Header.Revision)
+				}
+				return
+			}
+		}
+		progress("at once")
+		awaitWatchers(t, p, "1", "1") // both watch the same
+		progress("joined")
+		progress("again")
+	}
+	// And to who asked to be told of it when nothing happens.
+	notified, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for r := range dial(t, at).Watch(notified, "k", clientv3.WithProgressNotify()) {
+		if r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+		if r.IsProgressNotify() {
+			return
+		}
+	}
+	t.Error("no progress was notified")
+}
