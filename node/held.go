@@ -141,6 +141,7 @@ func (t *turns) first() *flow {
 			return f
 		}
 		f.credit += turnBytes
+		t.ring[0] = nil // it may be a connection's that is closed
 		t.ring = append(t.ring[1:], f)
 	}
 }

@@ -176,7 +176,8 @@ func (m *mover) step() {
 			m.events = append(m.events, replica.ReadIndex{Ticket: ticket})
 		}
 	}
-	if led && m.free() {
+	took := led && m.free()
+	if took {
 		m.events = n.proposals.take(m.events)
 	}
 	effects := m.replica.Step(m.events...)
@@ -189,10 +190,17 @@ func (m *mover) step() {
 	if status.Transfer != 0 { // before anybody is told
 		n.leases.transferring(n.o.Clock.Monotonic())
 	}
+	dropped := false
 	for _, e := range effects {
 		m.carryOut(e, status)
+		_, d := e.(*replica.ProposalDropped)
+		dropped = dropped || d
 	}
 	n.reads.applied(status.Applied)
+	// What this step has ended makes room that it did not see yet, and perhaps nothing else comes.
+	if status.Leader != 0 && m.free() && (!took || dropped) && n.proposals.wait() {
+		n.events.signal()
+	}
 }
 
 // forwardsMax is how many batches a member that does not lead has under way.

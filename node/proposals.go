@@ -229,6 +229,13 @@ func (p *proposals) take(dst []replica.Event) []replica.Event {
 	return dst
 }
 
+// wait reports whether commands wait to be taken.
+func (p *proposals) wait() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) > 0 || p.held.commands > 0
+}
+
 // settle gives the results of an applied batch to those who wait for them.
 func (p *proposals) settle(id command.BatchID, results []state.Result) {
 	b := p.remove(id)

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"keelson/node"
 )
@@ -26,8 +27,9 @@ type budget struct {
 	mu      sync.Mutex
 	used    int64
 	working int
-	turns   *list.List // of *turn, from the oldest
-	waiting []*readers // the flows that wait, the next one first
+	turns   *list.List  // of *turn, from the oldest
+	waiting []*readers  // the flows that wait, the next one first
+	timer   *time.Timer // calls overtake as long as somebody waits; nil: nobody ever has
 }
 
 // readers are the turns of a flow that wait, the longest waiting first.
@@ -36,8 +38,13 @@ type readers struct {
 	turns []*turn
 }
 
-// shareBytes is how much a turn may take before others that wait have theirs.
-const shareBytes = 16 * pieceBytes
+const (
+	// shareBytes is how much a turn may take before others that wait have theirs.
+	shareBytes = 16 * pieceBytes
+	// shareTime is how long a turn may take nothing until others that wait have theirs: a reader may look through much of which it has
+	// nothing to tell. It goes on beside them.
+	shareTime = 100 * time.Millisecond
+)
 
 // turn is one reader's place in line. It belongs to the reader.
 type turn struct {
@@ -47,6 +54,7 @@ type turn struct {
 	// Guarded by b.mu.
 	at    *list.Element
 	works bool          // it counts among the working
+	since time.Time     // when it has taken bytes last
 	share int64         // bytes taken since it began to work
 	want  int64         // bytes it waits for; 0: it does not wait
 	ready chan struct{} // capacity 1; signalled when want was granted
@@ -56,7 +64,7 @@ type turn struct {
 // the others to the requests that somebody waits for, and keeps a network busy.
 func newBudget(limit int64, workers int) *budget {
 	if workers == 0 {
-		workers = max(1, runtime.NumCPU()/2)
+		workers = max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))/2)
 	}
 	return &budget{limit: limit, workers: workers, turns: list.New()}
 }
@@ -76,6 +84,7 @@ func (t *turn) take(ctx context.Context, n int64) error {
 	b.mu.Lock()
 	if t.works && (t.share < shareBytes || len(b.waiting) == 0) && b.fits(t, n) {
 		t.share += n
+		t.since = time.Now()
 		b.used += n
 		b.mu.Unlock()
 		return nil
@@ -133,6 +142,29 @@ func (b *budget) wait(t *turn) {
 		}
 	}
 	b.waiting = append(b.waiting, &readers{flow: t.flow, turns: []*turn{t}})
+	if len(b.waiting) > 1 {
+		return
+	}
+	if b.timer == nil {
+		b.timer = time.AfterFunc(shareTime, b.overtake)
+	} else {
+		b.timer.Reset(shareTime)
+	}
+}
+
+// overtake lets others work beside those who have taken nothing for long.
+func (b *budget) overtake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for e := b.turns.Front(); e != nil; e = e.Next() {
+		if t := e.Value.(*turn); t.works && time.Since(t.since) >= shareTime {
+			b.rest(t)
+		}
+	}
+	b.settle()
+	if len(b.waiting) > 0 {
+		b.timer.Reset(shareTime)
+	}
 }
 
 // find is where t waits.
@@ -194,7 +226,7 @@ func (b *budget) settle() {
 		}
 		b.used += t.want
 		b.working++
-		t.works, t.share, t.want = true, t.want, 0
+		t.works, t.since, t.share, t.want = true, time.Now(), t.want, 0
 		t.ready <- struct{}{}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"keelson/node"
 )
@@ -188,5 +189,40 @@ func TestBudgetTakesTurns(t *testing.T) {
 		if b.working != 0 || b.turns.Len() != 0 {
 			t.Errorf("%d work and %d turns are left over", b.working, b.turns.Len())
 		}
+	})
+}
+
+// TestBudgetOvertakesWhoTakesNothing: a reader that looks through much without an answer does not keep others waiting.
+func TestBudgetOvertakesWhoTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1<<40, 1)
+		silent, other := b.begin(t.Context()), b.begin(t.Context())
+		if err := silent.take(t.Context(), pieceBytes); err != nil {
+			t.Fatal(err)
+		}
+		granted := false
+		go func() { granted = other.take(t.Context(), pieceBytes) == nil }()
+		synctest.Wait()
+		if granted {
+			t.Fatal("two work at a time")
+		}
+		time.Sleep(2 * shareTime)
+		synctest.Wait()
+		if !granted || b.working != 1 {
+			t.Fatalf("granted %v, %d work", granted, b.working)
+		}
+		again := false
+		go func() { again = silent.take(t.Context(), pieceBytes) == nil }() // it has to wait like others now
+		synctest.Wait()
+		if again {
+			t.Error("who was overtaken goes on as if it had not been")
+		}
+		other.end()
+		synctest.Wait()
+		silent.end()
+		if !again || b.working != 0 {
+			t.Errorf("it went on: %v; %d work", again, b.working)
+		}
+		b.release(3 * pieceBytes)
 	})
 }
