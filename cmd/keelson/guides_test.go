@@ -98,8 +98,8 @@ func newReader(t *testing.T) *reader {
 		}
 		link(path, "other-"+name)
 	}
-	// Machines are directories: scp FILE... MACHINE:PATH copies between them.
-	scp := "#!/bin/bash\nset -e\nto=${!#}\nmkdir -p \"" + r.dir + "/${to%%:*}${to#*:}\"\ncp -r \"${@:1:$#-1}\" \"" + r.dir + "/${to%%:*}${to#*:}\"\n"
+	// Machines are directories: scp FILE... MACHINE:PATH copies between them, as scp does: into PATH if that is a directory.
+	scp := "#!/bin/bash\nset -e\nto=${!#}\nto=\"" + r.dir + "/${to%%:*}${to#*:}\"\nmkdir -p \"$(dirname \"${to}x\")\"\ncp -r \"${@:1:$#-1}\" \"$to\"\n"
 	if err := os.WriteFile(filepath.Join(bin, "scp"), []byte(scp), 0o700); err != nil {
 		t.Fatal(err)
 	}
