@@ -87,6 +87,7 @@ func (t *turn) take(ctx context.Context, n int64) error {
 		t.since = time.Now()
 		b.used += n
 		b.mu.Unlock()
+		runtime.Gosched() // a list is many of these: what somebody waits for goes between
 		return nil
 	}
 	b.rest(t)

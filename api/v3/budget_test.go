@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,28 +201,27 @@ func TestBudgetOvertakesWhoTakesNothing(t *testing.T) {
 		if err := silent.take(t.Context(), pieceBytes); err != nil {
 			t.Fatal(err)
 		}
-		granted := false
-		go func() { granted = other.take(t.Context(), pieceBytes) == nil }()
+		var granted, again atomic.Bool
+		go func() { granted.Store(other.take(t.Context(), pieceBytes) == nil) }()
 		synctest.Wait()
-		if granted {
+		if granted.Load() {
 			t.Fatal("two work at a time")
 		}
 		time.Sleep(2 * shareTime)
 		synctest.Wait()
-		if !granted || b.working != 1 {
-			t.Fatalf("granted %v, %d work", granted, b.working)
+		if !granted.Load() || b.working != 1 {
+			t.Fatalf("granted %v, %d work", granted.Load(), b.working)
 		}
-		again := false
-		go func() { again = silent.take(t.Context(), pieceBytes) == nil }() // it has to wait like others now
+		go func() { again.Store(silent.take(t.Context(), pieceBytes) == nil) }() // it has to wait like others now
 		synctest.Wait()
-		if again {
+		if again.Load() {
 			t.Error("who was overtaken goes on as if it had not been")
 		}
 		other.end()
 		synctest.Wait()
 		silent.end()
-		if !again || b.working != 0 {
-			t.Errorf("it went on: %v; %d work", again, b.working)
+		if !again.Load() || b.working != 0 {
+			t.Errorf("it went on: %v; %d work", again.Load(), b.working)
 		}
 		b.release(3 * pieceBytes)
 	})

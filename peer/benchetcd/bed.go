@@ -140,10 +140,8 @@ type load struct {
 	ClientCPU                                  time.Duration
 }
 
-// bench runs the load generator against the server.
-//
-// Errors: it failed, or the server refused any request.
-func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load, error) {
+// run runs the load generator against the server.
+func (b *bed) run(ctx context.Context, arguments string, more ...string) (load, error) {
 	args := append(append([]string{}, b.settings.bench[1:]...), strings.Fields(arguments)...)
 	args = append(args, more...)
 	var endpoints []string
@@ -171,10 +169,34 @@ func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load
 		l.Measured, l.ServerCPU = true, b.cpu()-before
 		l.CPUPerOp = l.ServerCPU / time.Duration(max(l.Count, 1))
 	}
+	return l, nil
+}
+
+// bench is run for a load of which every request has to succeed.
+func (b *bed) bench(ctx context.Context, arguments string, more ...string) (load, error) {
+	l, err := b.run(ctx, arguments, more...)
+	if err != nil {
+		return l, err
+	}
 	for text, n := range l.Errors {
 		return l, fmt.Errorf("bench %s: %d of %d requests failed: %s", arguments, n, l.Count, text)
 	}
 	return l, nil
+}
+
+// overfill is run for a load of which the server may refuse what is too much for it. What is refused does not count as done.
+func (b *bed) overfill(ctx context.Context, arguments string) (l load, refused float64, err error) {
+	if l, err = b.run(ctx, arguments); err != nil {
+		return l, 0, err
+	}
+	for text, n := range l.Errors {
+		if !strings.Contains(text, "too many requests") {
+			return l, 0, fmt.Errorf("bench %s: %d of %d requests failed: %s", arguments, n, l.Count, text)
+		}
+		refused += float64(n) / float64(max(l.Count, 1))
+	}
+	l.PerSec *= 1 - refused
+	return l, refused, nil
 }
 
 // carries checks that replies hold the given number of whole pairs: a load that reads what was not written measures

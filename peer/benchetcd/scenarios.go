@@ -247,13 +247,14 @@ func connections(ctx context.Context, b *bed) error {
 			if n > many {
 				break
 			}
-			l, err := b.bench(ctx, fmt.Sprintf("%s --conns %d --in-flight %d --key-space %d --duration %s", what, n, n, space, b.seconds()))
+			l, refused, err := b.overfill(ctx, fmt.Sprintf("%s --conns %d --in-flight %d --key-space %d --duration %s", what, n, n, space, b.seconds()))
 			if err != nil {
 				return err
 			}
 			best = max(best, l.PerSec)
 			b.report(fmt.Sprintf("%s per second, %d clients", what, n), "1/s", l.PerSec)
 			if n == many {
+				b.report(fmt.Sprintf("%s refused, %d clients", what, n), "%", 100*refused)
 				b.report(fmt.Sprintf("%s p99, %d clients", what, n), "ms", millis(l.P99))
 				b.report(fmt.Sprintf("%s, %d clients against the best", what, n), "", l.PerSec/best)
 			}
@@ -272,7 +273,7 @@ func overload(ctx context.Context, b *bed) error {
 	if err != nil {
 		return err
 	}
-	busy, err := b.beside(ctx, "range --in-flight 1", puts)
+	busy, _, err := b.beside(ctx, "range --in-flight 1", puts)
 	if err != nil {
 		return err
 	}
@@ -285,20 +286,20 @@ func overload(ctx context.Context, b *bed) error {
 }
 
 // beside measures a load while another one, without an end, goes on beside it.
-func (b *bed) beside(ctx context.Context, other, what string) (l load, err error) {
+func (b *bed) beside(ctx context.Context, other, what string) (l load, refused float64, err error) {
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := b.bench(background, other+" --duration 60s")
+		_, _, err := b.overfill(background, other+" --duration 60s")
 		if background.Err() != nil {
 			err = nil
 		}
 		ended <- err
 	}()
 	time.Sleep(500 * time.Millisecond)
-	l, err = b.bench(ctx, what)
+	l, refused, err = b.overfill(ctx, what)
 	stop()
-	return l, errors.Join(err, <-ended)
+	return l, refused, errors.Join(err, <-ended)
 }
 
 // fairness measures what one client sees of another one that asks as much as it can.
@@ -318,10 +319,11 @@ func fairness(ctx context.Context, b *bed) error {
 		if err != nil {
 			return err
 		}
-		busy, err := b.beside(ctx, others.load, others.one)
+		busy, refused, err := b.beside(ctx, others.load, others.one)
 		if err != nil {
 			return err
 		}
+		b.report(fmt.Sprintf("%s refused beside %s", others.what, others.name), "%", 100*refused)
 		for _, f := range []struct {
 			name        string
 			quiet, busy time.Duration

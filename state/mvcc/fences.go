@@ -201,9 +201,26 @@ func (f *fences) plan(lower, upper []byte, rev Revision) (t tally) {
 	}
 	f.fold()
 	unknown := false // the last scan is of an unknown segment
-	for i := f.segment(lower); i < len(f.keys); i++ {
+	first, last := f.segment(lower), len(f.keys)-1
+	if upper != nil {
+		last = f.segment(upper)
+	}
+	for i := first; i <= last; i++ {
 		if upper != nil && bytes.Compare(f.keys[i], upper) >= 0 {
 			break
+		}
+		if i > first && f.counts[i] != countUnknown { // those before the last one are whole
+			from := i
+			for ; i < last && f.counts[i] != countUnknown; i++ {
+				t.known += f.counts[i]
+			}
+			if i > from {
+				t.exact = extend(t.exact, stretch{f.keys[from], f.keys[i]}, true)
+				unknown = false
+			}
+			if upper != nil && bytes.Compare(f.keys[i], upper) >= 0 {
+				break
+			}
 		}
 		piece, whole := f.clip(i, lower, upper)
 		switch {
