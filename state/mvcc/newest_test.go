@@ -143,3 +143,31 @@ func TestNewKeysDoNotSearchMemtables(t *testing.T) {
 	m.reopen()
 	create("opened again", "f", false)
 }
+
+// TestFlushDuringARun: an iterator over the tables, opened early in a run, does not see what is flushed later in it. What the cache has
+// forgotten meanwhile is not looked for there.
+func TestFlushDuringARun(t *testing.T) {
+	m := newMachine(t, storage.Options{}, Options{})
+	m.put("a", "1")
+	if err := m.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	m.put("b", "1")
+	forgets := m.s.newest.shard([]byte("b"))
+	forgets.drop(forgets.slots["b"])
+	other := "other"
+	for m.s.newest.shard([]byte(other)) == forgets {
+		other += "x"
+	}
+	m.run(func(tx *Tx) {
+		if kv, err := tx.Get([]byte(other)); kv != nil || err != nil || tx.flushed == nil {
+			t.Fatalf("%v, %v; the tables alone were searched: %v", kv, err, tx.flushed != nil)
+		}
+		if err := m.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if kv, err := tx.Get([]byte("b")); err != nil || kv == nil || kv.ModRevision != 3 {
+			t.Errorf("the pair that was flushed during the run is %v, %v", kv, err)
+		}
+	})
+}

@@ -32,11 +32,12 @@ type Tx struct {
 	// replaced has for each event the version that it replaced, zero if there was none live.
 	replaced []storage.Version
 
-	it      *storage.Iter // points of what is committed; nil until needed
-	flushed *storage.Iter // points of what is flushed; nil until needed
-	key     [changeKeySize]byte
-	head    []byte // scratch
-	buf     []byte // scratch
+	it        *storage.Iter // points of what is committed; nil until needed
+	flushed   *storage.Iter // points of what was flushed when it was opened; nil until needed
+	flushedTo Revision      // everything up to here was flushed then
+	key       [changeKeySize]byte
+	head      []byte // scratch
+	buf       []byte // scratch
 }
 
 type touchedKey struct {
@@ -276,7 +277,10 @@ func (t *Tx) known(key []byte) (rec *record, before *KeyValue) {
 // that the cache does not know is flushed, the memtables need not be searched: that is most of the cost for a new key.
 func (t *Tx) load(key []byte) (*record, error) {
 	it, open := &t.it, t.s.db.PointIter
-	if t.s.newest.forgotten(key) <= t.s.flushedRevision() {
+	if t.flushed == nil {
+		t.flushedTo = t.s.flushedRevision()
+	}
+	if t.s.newest.forgotten(key) <= t.flushedTo {
 		it, open = &t.flushed, t.s.db.FlushedPointIter
 	}
 	if *it == nil {
