@@ -11,7 +11,7 @@ import (
 const (
 	heldBytesMax    = 64 << 20
 	heldCommandsMax = 64 << 10
-	// Deletes, and what ends leases or keeps them, have room on top: they are refused after everything else.
+	// What puts nothing has room on top: it is refused after puts.
 	reliefBytesMax    = 16 << 20
 	reliefCommandsMax = 16 << 10
 	// turnBytes is how much of a flow's commands leave before it is the next flow's turn; at least one does.
@@ -22,8 +22,8 @@ const (
 type class int
 
 const (
-	relief  class = iota // what makes room or must not wait for it: deletes, leases, compactions, alarms
-	writes               // everything else
+	relief  class = iota // what puts nothing: deletes, leases, compactions, alarms, members, users
+	writes               // puts, and transactions that may put something
 	classes = iota
 )
 
