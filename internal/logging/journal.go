@@ -3,17 +3,25 @@ package logging
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"go.uber.org/zap/zapcore"
 )
 
+const journalSocket = "/run/systemd/journal/socket"
+
 func checkJournal() error {
-	if !journal.Enabled() {
-		return errors.New("logging: systemd/journal is not available on this machine")
+	if journal.Enabled() {
+		return nil
 	}
-	return nil
+	conn, err := net.Dial("unixgram", journalSocket)
+	if err == nil { // it has just come up, or there is no journal on this system at all
+		conn.Close()
+		err = errors.New("not enabled")
+	}
+	return fmt.Errorf("can't find journal (%w)", err)
 }
 
 // journalCore sends each entry, encoded as a line, to the systemd journal with the priority of its level.

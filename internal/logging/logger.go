@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -124,9 +125,13 @@ type file interface {
 
 func (o Options) openFile(name string) (file, error) {
 	if !o.Rotate {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, logFileMode)
+		path, err := pathOf(name)
 		if err != nil {
-			return nil, fmt.Errorf("logging: %w", err)
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, logFileMode)
+		if err != nil {
+			return nil, fmt.Errorf("open sink %q: %w", name, err)
 		}
 		return f, nil
 	}
@@ -135,6 +140,18 @@ func (o Options) openFile(name string) (file, error) {
 		return nil, err
 	}
 	return openRotating(name, r)
+}
+
+// pathOf is the path of an output that is a file, given as such or as a URL.
+func pathOf(name string) (string, error) {
+	scheme, rest, isURL := strings.Cut(name, "://")
+	switch {
+	case !isURL:
+		return name, nil
+	case strings.EqualFold(scheme, "file"):
+		return strings.TrimPrefix(rest, "localhost"), nil
+	}
+	return "", fmt.Errorf("open sink %q: no sink found for scheme %q", name, strings.ToLower(scheme))
 }
 
 func (o Options) cores(sinks []sink, level zapcore.LevelEnabler) []zapcore.Core {

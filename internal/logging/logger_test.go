@@ -112,6 +112,16 @@ func TestOutputs(t *testing.T) {
 	if _, _, err := New(bad); err == nil {
 		t.Error("a file in a directory that does not exist was opened")
 	}
+	bad.Outputs = []string{"http://"}
+	if _, _, err := New(bad); err == nil || err.Error() != `open sink "http://": no sink found for scheme "http"` {
+		t.Errorf("a scheme that is none: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "log")
+	_, done = open(t, Options{Kind: "zap", Level: "info", Format: "json", Outputs: []string{"file://" + file}})
+	done()
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("a file given as a URL: %v", err)
+	}
 }
 
 func TestLevels(t *testing.T) {

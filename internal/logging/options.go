@@ -60,7 +60,7 @@ func (o Options) Validate() error {
 		return err
 	}
 	switch o.Format {
-	case "json", "console":
+	case "", "json", "console":
 		return nil
 	}
 	return fmt.Errorf("unknown log format: %s, supported values json, console", o.Format)
@@ -89,11 +89,15 @@ func (o Options) rotation() (rotation, error) {
 			files++
 		}
 	}
-	if files != 1 || len(o.Outputs) != 1 {
+	if files != 1 {
 		return r, errors.New("--log-outputs requires a single file path when --log-rotate-config-json is defined")
 	}
-	if err := json.Unmarshal([]byte(o.Rotation), &r); err != nil {
+	err := json.Unmarshal([]byte(o.Rotation), &r)
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return r, fmt.Errorf("improperly formatted log rotation config: %w", err)
+	}
+	if err != nil {
+		return r, fmt.Errorf("invalid log rotation config: %w", err)
 	}
 	return r, nil
 }
