@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"keelson/internal/socket"
 )
 
 // conn is a connection. See the package comment.
@@ -110,7 +112,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if s.o.ConnContext != nil {
 		c.ctx = s.o.ConnContext(c.ctx, nc)
 	}
-	if under, ok := nc.(syscall.Conn); ok {
+	if under, ok := nc.(syscall.Conn); ok && socket.CanReadNow {
 		if raw, err := under.SyscallConn(); err == nil {
 			c.raw, c.reading, c.writing = raw, c.readRaw, c.writeRaw
 		}
@@ -122,6 +124,10 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) woken() {
 	c.idle.CompareAndSwap(atRest, c.s.beat.Load())
 	err := c.read()
+	for errors.Is(err, os.ErrDeadlineExceeded) && (c.polls() || !c.s.isStopping()) { // it was meant for the wait before
+		c.net.SetReadDeadline(time.Time{})
+		err = c.read()
+	}
 	c.idle.Store(0)
 	c.mu.Lock()
 	p := c.poll
@@ -324,28 +330,17 @@ func (c *conn) readNet() error {
 // readRaw reads what there is. False: nothing yet.
 func (c *conn) readRaw(fd uintptr) bool {
 	w := c.hold()
-	for {
-		n, err := syscall.Read(int(fd), w.room())
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			if w.isEmpty() {
-				c.release()
-			}
-			return false
-		case err != nil:
-			c.failed = os.NewSyscallError("read", err)
-		case n == 0:
-			c.failed = errGone
-		default:
-			w.in = w.in[:len(w.in)+n]
+	n, ready, err := socket.ReadNow(fd, w.room())
+	if !ready {
+		if w.isEmpty() {
+			c.release()
 		}
-		return true
+		return false
 	}
+	w.in = w.in[:len(w.in)+n]
+	c.failed = err
+	return true
 }
-
-var errGone = errors.New("http1: the client has gone")
 
 // flush sends the output.
 func (c *conn) flush() error {
@@ -377,14 +372,9 @@ func (c *conn) write(b []byte) error {
 
 // writeRaw sends what can be sent at once. What is wrong with the socket is found by whoever sends the rest.
 func (c *conn) writeRaw(fd uintptr) bool {
-	for {
-		n, err := syscall.Write(int(fd), c.output)
-		if err == syscall.EINTR {
-			continue
-		}
-		c.output = c.output[max(n, 0):]
-		return true
-	}
+	n, _ := socket.WriteNow(fd, c.output)
+	c.output = c.output[n:]
+	return true
 }
 
 // handOver gives the connection to net/http, with the input that is not answered.

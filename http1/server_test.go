@@ -432,6 +432,30 @@ func TestIdleConnectionsRest(t *testing.T) {
 	})
 }
 
+// Who disturbs a connection that waits may come late, when it rests already, or waits for an answer.
+func TestLateDisturbance(t *testing.T) {
+	bothWays(t, Options{IdleBeat: 2 * time.Millisecond}, func(s *service) {
+		c := s.dial()
+		c.send(get)
+		c.want("GET", "200 http1: GET /a b ")
+		conn := anyConn(s)
+		if s.secure == nil && s.server.resting.takes(conn) {
+			await(t, "at rest", atRest, func() int { return int(conn.idle.Load()) })
+		}
+		conn.disturb()
+		c.send(get)
+		c.want("GET", "200 http1: GET /a b ")
+
+		c.send("GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n")
+		p := s.poll("/poll/a")
+		conn.disturb()
+		c.send(get)
+		p.Finish([]byte("x"))
+		c.want("GET", "200 : x")
+		c.want("GET", "200 http1: GET /a b ")
+	})
+}
+
 // anyConn is any connection of a service.
 func anyConn(s *service) (any *conn) {
 	s.server.each(func(c *conn) { any = c })

@@ -4,12 +4,33 @@ package socket
 
 import (
 	"errors"
+	"io"
 	"syscall"
 )
 
-func writeNow(fd uintptr, b []byte) (n int, err error) {
+// CanReadNow: ReadNow and WriteNow can do it here.
+const CanReadNow = true
+
+// ReadNow reads what is there on a socket that does not wait; ready is false if that is nothing. io.EOF is the end.
+func ReadNow(fd uintptr, b []byte) (n int, ready bool, err error) {
 	for {
-		n, err = syscall.Write(int(fd), b)
+		n, err = receive(fd, b)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, false, nil
+		case err == nil && n == 0:
+			err = io.EOF
+		}
+		return max(n, 0), true, err
+	}
+}
+
+// WriteNow writes what a socket that does not wait takes, which may be nothing.
+func WriteNow(fd uintptr, b []byte) (n int, err error) {
+	for {
+		n, err = send(fd, b)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue

@@ -28,7 +28,7 @@ func NewPrompt(conn net.Conn) *Prompt {
 	}
 	p := &Prompt{raw: raw}
 	p.call = func(fd uintptr) bool {
-		p.n, p.err = writeNow(fd, p.b)
+		p.n, p.err = WriteNow(fd, p.b)
 		return true
 	}
 	return p

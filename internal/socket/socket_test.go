@@ -2,8 +2,10 @@ package socket
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 )
@@ -71,7 +73,7 @@ func TestOthersHaveNone(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if NewPrompt(a) != nil {
+	if NewPrompt(a) != nil || NewLate(a) != nil {
 		t.Error("a pipe is no socket")
 	}
 }
@@ -82,5 +84,58 @@ func TestWriteAllocatesNothing(t *testing.T) {
 	p, small := NewPrompt(a), []byte("small")
 	if n := testing.AllocsPerRun(100, func() { p.Write(small) }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A read takes memory when there is something to read, and has given back what it was lent in vain.
+func TestLateRead(t *testing.T) {
+	a, b := pair(t)
+	l := NewLate(a)
+	buf, lent := make([]byte, 16), 0
+	waits := make(chan struct{}, 1)
+	lend := func() []byte { lent++; return buf }
+	back := func() {
+		lent--
+		select {
+		case waits <- struct{}{}:
+		default:
+		}
+	}
+	read := func() string {
+		n, err := l.Read(lend, back)
+		if err != nil || lent != 1 {
+			t.Fatalf("%v, %d lent", err, lent)
+		}
+		lent = 0
+		return string(buf[:n])
+	}
+	go func() {
+		<-waits
+		b.Write([]byte("late"))
+	}()
+	if got := read(); got != "late" {
+		t.Error(got)
+	}
+	if _, err := b.Write([]byte("there already, and more")); err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for len(got) < len("there already, and more") {
+		got += read()
+	}
+	if got != "there already, and more" {
+		t.Error(got)
+	}
+	b.Close()
+	if n, err := l.Read(lend, back); n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+	a.SetReadDeadline(time.Now().Add(-time.Second))
+	if _, err := l.Read(lend, back); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("out of time: %v", err)
+	}
+	a.Close()
+	if _, err := l.Read(lend, back); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
 	}
 }

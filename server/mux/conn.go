@@ -39,9 +39,10 @@ type conn struct {
 	limit   *Limit   // that it counts for; nil: none
 	closed  sync.Once
 	first   [len(preface)]byte
-	prompt  func([]byte) (int, error) // WriteNow's; nil: not known yet
-	length  int                       // first[:length] was read
-	next    int                       // first[next:length] is still to be yielded
+	prompt  func([]byte) (int, error)                          // WriteNow's; nil: not known yet
+	late    func(lend func() []byte, back func()) (int, error) // ReadLate's; nil: not known yet
+	length  int                                                // first[:length] was read
+	next    int                                                // first[next:length] is still to be yielded
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -89,6 +90,33 @@ func promptOf(c net.Conn) func([]byte) (int, error) {
 		return p.Write
 	}
 	return func([]byte) (int, error) { return 0, errors.ErrUnsupported }
+}
+
+// ReadLate reads into the memory that lend returns when there is something to read. What was lent in vain goes back before it waits.
+//
+// Errors: errors.ErrUnsupported on connections where that is not possible; then Read is to be used.
+func (c *conn) ReadLate(lend func() []byte, back func()) (int, error) {
+	if c.next < c.length {
+		return c.Read(lend())
+	}
+	if c.late == nil {
+		c.late = lateOf(c.Conn)
+	}
+	n, err := c.late(lend, back)
+	if c.traffic != nil {
+		c.traffic.Received.Add(uint64(n))
+	}
+	return n, err
+}
+
+func lateOf(c net.Conn) func(func() []byte, func()) (int, error) {
+	if under, ok := c.(*conn); ok {
+		return under.ReadLate
+	}
+	if r := socket.NewLate(c); r != nil {
+		return r.Read
+	}
+	return func(func() []byte, func()) (int, error) { return 0, errors.ErrUnsupported }
 }
 
 // SyscallConn lets the options of the socket be set.

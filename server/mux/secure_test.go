@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 )
@@ -82,15 +83,20 @@ func TestSecureAndPlain(t *testing.T) {
 
 // Who speaks in clear text where TLS is demanded, or begins a handshake and falls silent, is closed.
 func TestSecureOnly(t *testing.T) {
-	m := New(listen(t), secured(t, Options{SecureOnly: true, DecideTimeout: 50 * time.Millisecond}))
+	// Long enough for a handshake on a busy machine, and waited for once.
+	m := New(listen(t), secured(t, Options{SecureOnly: true, DecideTimeout: 2 * time.Second}))
 	serve(t, m)
+	var all sync.WaitGroup
 	for _, text := range []string{preface, "GET / HTTP/1.1\r\n", "", "\x16\x03\x01", "\x16"} {
 		conn := dial(t, m, text)
-		rest, err := io.ReadAll(conn)
-		if err == nil && len(rest) > 0 && rest[0] != 0x15 { // an alert, at most
-			t.Errorf("%q was answered %q", text, rest)
-		}
+		all.Go(func() {
+			rest, err := io.ReadAll(conn)
+			if err == nil && len(rest) > 0 && rest[0] != 0x15 { // an alert, at most
+				t.Errorf("%q was answered %q", text, rest)
+			}
+		})
 	}
+	all.Wait()
 	conn := say(t, m, "h2", "x")
 	if _, err := m.Secure().Accept(); err != nil {
 		t.Error(err)
