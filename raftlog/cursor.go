@@ -1,7 +1,6 @@
 package raftlog
 
 import (
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -125,8 +124,11 @@ func checkBody(h *recordHeader, b []byte) ([]byte, *damage) {
 	bodyEnd := recordHeaderSize + int(h.bodyLen)
 	footer := len(b) - footerSize
 	body := b[recordHeaderSize:bodyEnd:bodyEnd]
+	if h.kind == kindMarker && !allZero(body) { // whatever of it was written
+		return bad(recordHeaderSize, false, "zeros", "bytes in a marker")
+	}
 	if b[len(b)-1] == 0 {
-		return bad(footer, true, fmt.Sprintf("%q", recordFooter), fmt.Sprintf("%q", b[footer:]))
+		return bad(footer, mayBeTorn(b[footer:]), fmt.Sprintf("%q", recordFooter), fmt.Sprintf("%q", b[footer:]))
 	}
 	if n := zeroSectorsIn(b[recordHeaderSize:footer], off+recordHeaderSize); n > h.zeroSectors {
 		return bad(recordHeaderSize, true, fmt.Sprintf("%d zero sectors", h.zeroSectors), fmt.Sprint(n))
@@ -143,13 +145,19 @@ func checkBody(h *recordHeader, b []byte) ([]byte, *damage) {
 	return body, nil
 }
 
-// checkEntries reports whether a body whose checksum is right also reads as the entries its header promises, or as the
-// zeros of a marker.
+// mayBeTorn reports whether a crash may have left this of a footer: some of it, and zeros.
+func mayBeTorn(footer []byte) bool {
+	for i, c := range footer {
+		if c != 0 && c != recordFooter[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// checkEntries reports whether a body whose checksum is right also reads as the entries its header promises.
 func checkEntries(h *recordHeader, body []byte) error {
 	if h.kind == kindMarker {
-		if !allZero(body) {
-			return errors.New("bytes in a marker")
-		}
 		return nil
 	}
 	r := newEntryReader(h, body)

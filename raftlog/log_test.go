@@ -254,6 +254,31 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// A state that was fetched from a member that is behind, and ends before the log begins, replaces nothing: what is behind it in
+// the log was acknowledged. That the log may not know how far everything is committed, since no write has said so yet, is no reason.
+func TestInstalledStateBehindTheLogIsRefused(t *testing.T) {
+	o := testOptions(newDisk(t))
+	l := mustCreate(t, o, Position{})
+	for i := uint64(1); i <= 20; i++ {
+		mustAppend(t, l, Batch{Entries: entriesOf(i, 2, strings.Repeat("x", 3000)), HardState: stateOf(2, 1, 1)})
+	}
+	mustNil(t, l.Truncate(10))
+	first, _ := l.FirstIndex()
+	mustNil(t, l.Close())
+	if base, err := Base(o); err != nil || base != (Position{first - 1, 2}) {
+		t.Errorf("it begins behind %+v, %v", base, err)
+	}
+	if _, _, err := OpenInstalled(o, Position{first - 2, 2}); !errors.Is(err, ErrStateBehind) {
+		t.Fatalf("the log begins with %d: %v, want %v", first, err, ErrStateBehind)
+	}
+	l, r, err := OpenInstalled(o, Position{first - 1, 2})
+	mustNil(t, err)
+	if r.Replaced || r.Last != 20 {
+		t.Errorf("%+v", r)
+	}
+	mustNil(t, l.Close())
+}
+
 func TestTruncate(t *testing.T) {
 	disk := newDisk(t)
 	o := testOptions(disk)

@@ -73,7 +73,8 @@ func Open(o Options, durable Position) (*Log, Recovery, error) {
 
 // OpenInstalled is Open after a crash that may have come between the installation of a snapshot at position installed
 // and the Reset that goes with it. The caller has proof that the state holds exactly that snapshot, durably. A log that
-// ends before the position, or has another term there, is replaced by an empty one behind it.
+// ends before the position, or has another term there, is replaced by an empty one behind it. One that begins after it is
+// refused as by Open: what it holds was acknowledged, and is in no state that ends before.
 func OpenInstalled(o Options, installed Position) (*Log, Recovery, error) {
 	return open(o, installed, true)
 }
@@ -86,14 +87,12 @@ func open(o Options, durable Position, installed bool) (_ *Log, _ Recovery, err 
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if err := r.load(); err != nil {
-		return nil, Recovery{}, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
-	}
-	if err := r.scan(); err != nil {
+	if err := r.read(); err != nil {
 		return nil, Recovery{}, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}
 	fits := r.checkState(durable)
-	if fits != nil && !(installed && durable.Index >= r.hs.commit) {
+	replaces := installed && !errors.Is(fits, ErrStateBehind) && durable.Index >= r.hs.commit
+	if fits != nil && !replaces {
 		return nil, Recovery{}, fmt.Errorf("raftlog: open %s: %w", o.Dir, fits)
 	}
 	if err := r.repair(); err != nil {
@@ -341,6 +340,14 @@ func (r *recoverer) noteEntries(i int, rec *record) error {
 		}
 	}
 	return nil
+}
+
+// read finds out what the files hold.
+func (r *recoverer) read() error {
+	if err := r.load(); err != nil {
+		return err
+	}
+	return r.scan()
 }
 
 // noteWatermark raises the watermark and forgets the records that it covers.

@@ -408,3 +408,36 @@ func TestRefusalNamesEverything(t *testing.T) {
 		}
 	}
 }
+
+// A record that was written over the end of the marker before it, and not where it belongs, leaves a marker that looks torn. What a
+// crash leaves of a marker is zeros: the log is refused.
+func TestMisdirectedOverTheMarker(t *testing.T) {
+	disk := newDisk(t)
+	o := testOptions(disk)
+	o.SegmentBytes = 32 << 10
+	l := mustCreate(t, o, Position{})
+	mustAppend(t, l, Batch{HardState: stateOf(2, 7, 0)})
+	if err := l.MarkIdle(); err != nil {
+		t.Fatal(err)
+	}
+	before, at := readFiles(t, disk), l.w.off
+	mustAppend(t, l, Batch{HardState: stateOf(3, 0, 0)})
+	f := readFiles(t, disk)
+	name := f.newest()
+	record := bytes.Clone(f[name][at:l.w.off])
+	if at%pageSize != recordHeaderSize { // a marker that fills the page, and one in the next page
+		t.Fatalf("the record stands at %d", at)
+	}
+	for over := at - recordHeaderSize - int64(len(record)); over <= at-int64(len(record)); over++ {
+		b := bytes.Clone(before[name])
+		b = append(b, make([]byte, max(0, l.w.off-int64(len(b))))...)
+		copy(b[over:], record)
+		f[name] = b
+		o.FS = f.disk(t)
+		if got, _, err := Open(o, Position{}); err == nil {
+			t.Fatalf("written at %d: it is opened, and is in term %d", over, got.HardState().GetTerm())
+		} else if !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("written at %d: %v", over, err)
+		}
+	}
+}

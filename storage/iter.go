@@ -13,7 +13,14 @@ type Iter struct {
 	db    *DB
 	space Space
 	buf   []byte // scratch for seek keys
+	room  [64]byte
 }
+
+// Options of iterators without bounds, which nobody changes.
+var (
+	pointOptions        = pebble.IterOptions{UseL6Filters: true}
+	flushedPointOptions = pebble.IterOptions{UseL6Filters: true, OnlyReadGuaranteedDurable: true}
+)
 
 func bounds(s Space, lower, upper []byte) (lo, hi []byte) {
 	lo = []byte{byte(s), 0}
@@ -38,11 +45,17 @@ func (db *DB) newIter(r pebble.Reader, s Space, lower, upper []byte, o pebble.It
 
 // newPointIter makes an iterator without bounds: a seek for one key can't leave the space.
 func (db *DB) newPointIter(r pebble.Reader, s Space, flushed bool) (*Iter, error) {
-	it, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true, OnlyReadGuaranteedDurable: flushed})
+	o := &pointOptions
+	if flushed {
+		o = &flushedPointOptions
+	}
+	it, err := r.NewIter(o)
 	if err != nil {
 		return nil, db.readFailed(fmt.Errorf("storage: look up in space %c: %w", s, err))
 	}
-	return db.opened(&Iter{it: it, db: db, space: s}), nil
+	i := &Iter{it: it, db: db, space: s}
+	i.buf = i.room[:0]
+	return db.opened(i), nil
 }
 
 // opened notes an iterator that is open.

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -20,6 +21,10 @@ import (
 //
 // A crash can leave the last record in part, nothing else: all before it were synced. It was torn if the file ends within it,
 // or if one of the sectors that it is in holds nothing of it; and no record follows. Everything else is damage.
+//
+// The records that a manifest begins with are synced before the marker names it, so no crash leaves them in part. With the first
+// manifest of a database that is one record. Each later one begins with two, what the tables were and how they changed: Pebble begins
+// a manifest only to note a change, and the table of a flush may be named in that second record alone.
 //
 // A file is blocks of 32 KiB, a block is chunks, and a record is one chunk or several:
 //
@@ -50,7 +55,7 @@ func checkManifest(fs env.FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	if offset, ok := soundManifest(data); !ok {
+	if offset, ok := soundManifest(data, recordsAtFirst(at.ManifestFilename)); !ok {
 		return fmt.Errorf("%w: %s has a record at byte %d of %d that is not what was written, and not what a crash leaves",
 			ErrDamaged, at.ManifestFilename, offset, len(data))
 	}
@@ -67,9 +72,18 @@ func readManifest(fs env.FS, name string) ([]byte, error) {
 	return b.Bytes(), errors.Join(err, f.Close())
 }
 
-// soundManifest reports whether a manifest holds what was written, up to a last record that a crash may have torn; if not,
-// where the first bad record begins.
-func soundManifest(data []byte) (record int, ok bool) {
+// recordsAtFirst is how many records a manifest has when it begins to count.
+func recordsAtFirst(name string) int {
+	if strings.HasSuffix(name, "MANIFEST-000001") {
+		return 1
+	}
+	return 2
+}
+
+// soundManifest reports whether a manifest holds what was written, up to a last record that a crash may have torn, which is none of
+// the first so many; if not, where the first bad record begins.
+func soundManifest(data []byte, atFirst int) (record int, ok bool) {
+	whole := 0      // records so far
 	within := false // a record
 	for at := 0; at < len(data); {
 		left := manifestBlockBytes - at%manifestBlockBytes
@@ -85,13 +99,15 @@ func soundManifest(data []byte) (record int, ok bool) {
 		}
 		kind, n := chunkAt(data, at)
 		if begins := kind == chunkFull || kind == chunkFirst; n == 0 || begins == within {
-			return record, record > 0 && isTorn(data, at)
+			return record, whole >= atFirst && isTorn(data, at)
 		}
 		at += n
-		within = kind == chunkFirst || kind == chunkMiddle
+		if within = kind == chunkFirst || kind == chunkMiddle; !within {
+			whole++
+			record = at
+		}
 	}
-	// The first record is synced before the manifest counts.
-	return record, len(data) > 0 && !(within && record == 0)
+	return record, whole >= atFirst
 }
 
 // chunkAt reads a chunk. n is its length with the header; 0: there is none.

@@ -102,7 +102,7 @@ func TestTornManifest(t *testing.T) {
 		t.Fatalf("the last record has %d bytes", len(data)-last)
 	}
 	for i, b := range torn {
-		if at, ok := soundManifest(b); !ok {
+		if at, ok := soundManifest(b, 1); !ok {
 			t.Fatalf("case %d, %d bytes of %d: the record at %d is no torn one", i, len(b), len(data), at)
 		}
 	}
@@ -110,6 +110,68 @@ func TestTornManifest(t *testing.T) {
 	db := openTest(t, fs, Options{Dir: "db", MustExist: true})
 	it, err := db.Iter('p', nil, nil)
 	if got := list(t, it, err); len(got) != 5 {
+		t.Errorf("%q", got)
+	}
+	closeTest(t, db)
+}
+
+// What the marker names has its first records whole: one in the manifest that a database begins with, two in each later one, the
+// second of which may be all that names a table. A crash tears none of these; what is behind them it may.
+func TestTornAmongTheFirstRecords(t *testing.T) {
+	fs, name, data := withManifest(t, "db", 1)
+	if recordsAtFirst(name) != 1 {
+		t.Fatalf("a database begins with %s", name)
+	}
+	begin := records(t, data)
+	for end := begin[1]; end < len(data); end++ {
+		if at, ok := soundManifest(data[:end], 1); !ok {
+			t.Errorf("%d bytes of %d: the record at %d is no torn one", end, len(data), at)
+		}
+	}
+	overwrite(t, fs, name, data[:begin[1]+10])
+	db := openTest(t, fs, Options{Dir: "db", MustExist: true, Manual: true})
+	it, err := db.Iter('p', nil, nil)
+	if got := list(t, it, err); len(got) != 0 {
+		t.Errorf("%q, of which no record tells", got)
+	}
+	commit(t, db, func(b *Batch) { b.Set('p', []byte("flushed"), []byte("v")) })
+	if err := db.Flush(); err != nil { // begins a manifest
+		t.Fatal(err)
+	}
+	closeTest(t, db)
+
+	at, err := pebble.Peek("db", fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = at.ManifestFilename
+	if data, err = readManifest(fs, name); err != nil {
+		t.Fatal(err)
+	}
+	begin = records(t, data)
+	if recordsAtFirst(name) != 2 || len(begin) < 3 {
+		t.Fatalf("%s has its records at %d", name, begin)
+	}
+	before, err := fs.List("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := begin[1]; end < begin[2]; end++ {
+		for _, b := range [][]byte{data[:end], append(bytes.Clone(data[:end]), make([]byte, begin[2]-end)...)} {
+			overwrite(t, fs, name, b)
+			db, err := Open(Options{FS: fs, Dir: "db", MustExist: true, Manual: true})
+			if err == nil {
+				closeTest(t, db)
+			}
+			if after, _ := fs.List("db"); !errors.Is(err, ErrDamaged) || len(after) != len(before) {
+				t.Fatalf("%d bytes of %d, then %d zeros: %v; files %q, then %q", end, begin[2], len(b)-end, err, before, after)
+			}
+		}
+	}
+	overwrite(t, fs, name, data)
+	db = openTest(t, fs, Options{Dir: "db", MustExist: true})
+	it, err = db.Iter('p', nil, nil)
+	if got := list(t, it, err); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
 	closeTest(t, db)
@@ -127,13 +189,13 @@ func TestManifestOfSeveralBlocks(t *testing.T) {
 	if len(data) < 2*manifestBlockBytes {
 		t.Fatal(len(data))
 	}
-	if at, ok := soundManifest(data); !ok {
+	if at, ok := soundManifest(data, 1); !ok {
 		t.Fatalf("the record at %d", at)
 	}
 	for at := 0; at < len(data); at += 131 {
 		b := bytes.Clone(data)
 		b[at] ^= 0x20
-		if got, ok := soundManifest(b); ok || got > at {
+		if got, ok := soundManifest(b, 1); ok || got > at {
 			t.Errorf("byte %d flipped: the record at %d, %t", at, got, ok)
 		}
 	}
@@ -141,22 +203,22 @@ func TestManifestOfSeveralBlocks(t *testing.T) {
 	for s := last / sectorBytes * sectorBytes; s < len(data); s += sectorBytes {
 		b := bytes.Clone(data)
 		clear(b[max(s, last):min(s+sectorBytes, len(b))])
-		if at, ok := soundManifest(b); !ok {
+		if at, ok := soundManifest(b, 1); !ok {
 			t.Errorf("the sector at %d was lost: the record at %d", s, at)
 		}
-		if at, ok := soundManifest(data[:max(s, last)]); !ok {
+		if at, ok := soundManifest(data[:max(s, last)], 1); !ok {
 			t.Errorf("the rest from %d on was lost: the record at %d", s, at)
 		}
 	}
 	for i, from := range begin[:len(begin)-1] { // what was synced is never lost
 		b := bytes.Clone(data)
 		clear(b[from : from+sectorBytes])
-		if at, ok := soundManifest(b); ok || at != from {
+		if at, ok := soundManifest(b, 1); ok || at != from {
 			t.Errorf("record %d lost: the record at %d, %t", i, at, ok)
 		}
 	}
 	for _, b := range [][]byte{nil, data[:5], data[:begin[1]-1], make([]byte, 100)} {
-		if _, ok := soundManifest(b); ok {
+		if _, ok := soundManifest(b, 1); ok {
 			t.Errorf("a manifest of %d bytes is sound", len(b))
 		}
 	}

@@ -88,7 +88,7 @@ func (db *DB) pebble() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                memtableBytesDefault,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // Pebble begins at half of it; at fewer, the level below is rewritten too often
 		L0StopWritesThreshold:       1000,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,

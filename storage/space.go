@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/cockroachkvs"
 )
@@ -46,11 +47,15 @@ func (v Version) Less(w Version) bool {
 // VersionMax is later than every version.
 var VersionMax = Version{Main: 1<<63 - 1, Sub: 1<<32 - 1}
 
+// versionKeyExtra is what a version's physical key has beside the key, at most.
+const versionKeyExtra = 1 + 1 + 8 + 4 + 1
+
 // versionKey appends the physical key of one version of key. v.Main must be positive.
 func (s Space) versionKey(dst, key []byte, v Version) []byte {
 	if v.Main <= 0 {
 		panic("storage: version without a revision")
 	}
+	dst = slices.Grow(dst, len(key)+versionKeyExtra)
 	dst = append(dst, byte(s))
 	dst = append(dst, key...)
 	dst = append(dst, 0)
