@@ -3,6 +3,8 @@ package state
 import (
 	"fmt"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"keelson/command"
 	"keelson/state/alarm"
 	"keelson/state/auth"
@@ -92,7 +94,7 @@ func (r *run) apply(entries []Entry) error {
 // away before they were written, then the pairs, then the position that promises them.
 func (r *run) publish() {
 	r.m.users.Store(r.users.Set())
-	r.out.Events = r.kv.Events()
+	r.out.Events, r.out.Light = r.kv.Events(), r.kv.Light()
 	r.out.Revision = r.kv.Revision()
 	r.m.kv.Publish(r.kv)
 	r.tree.Publish()
@@ -169,6 +171,30 @@ func (r *run) confEntry(e *Entry) ([]Result, error) {
 	r.out.ConfRefused = results[0].Refusal != nil
 	r.out.Batches = append(r.out.Batches, BatchResult{ID: id, Results: results})
 	return results, nil
+}
+
+// Refuses reports whether Apply will refuse a change of raft's configuration that leads to conf, if it is the next entry. It may
+// be asked while nothing is being applied.
+func (m *Machine) Refuses(change *raftpb.Entry, conf *raftpb.ConfState) (bool, error) {
+	_, c, ok := onlyCommand(changeContext(change))
+	if !ok || !changesConfiguration(c.Op) {
+		return true, nil
+	}
+	v := m.View() // keeps the database open
+	defer v.Close()
+	s := v.store
+	b := s.db.NewBatch()
+	defer b.Discard()
+	p, users := s.shared.Load(), s.users.Load()
+	r := &run{m: m, b: b, members: members.Begin(b, p.members), alarms: alarm.Begin(b, p.alarms), confState: encodeConfState(conf)}
+	err := admit(p.alarms, users, b, &c)
+	if err == nil {
+		err = r.execute(&c, new(Result))
+	}
+	if isRefusal(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // onlyCommand reads a batch of one command; ok is false if data is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -283,6 +284,25 @@ func TestImportWithBump(t *testing.T) {
 	}
 	if r := y.do(&command.Put{Key: []byte("b")})[0]; r.Revision != 1006 {
 		t.Errorf("next revision %d", r.Revision)
+	}
+}
+
+// A bump beyond the revisions that there are is refused: the next write would have none.
+func TestImportWithTooLargeABump(t *testing.T) {
+	x := newMember(t)
+	x.do(&command.Put{Key: []byte("a")}) // 2
+	file := x.export()
+	for _, by := range []int64{math.MaxInt64, 1<<62 - 1, -1, math.MinInt64} {
+		y := &member{t: t, fs: vfs.NewCrashableMem()}
+		y.openDB()
+		if err := Import(y.db, testIdentity, file, ImportOptions{Bump: by}); !errors.Is(err, mvcc.ErrRevision) {
+			t.Errorf("bump by %d: %v", by, err)
+		}
+		y.db.Close()
+	}
+	y := imported(t, file, ImportOptions{Bump: 1<<62 - 2})
+	if r := y.do(&command.Put{Key: []byte("a")})[0]; r.Revision != 1<<62+1 {
+		t.Errorf("then revision %d", r.Revision)
 	}
 }
 

@@ -42,7 +42,7 @@ type ImportOptions struct {
 // file's. Members that are given the same and the same id get the same state. The caller flushes it; after an error the database
 // is of no use.
 //
-// Errors: etcdfile.ErrDamaged, mvcc.ErrOrder.
+// Errors: etcdfile.ErrDamaged, mvcc.ErrOrder, mvcc.ErrRevision.
 func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions) error {
 	if done, err := Bootstrapped(db); err != nil || done {
 		return errors.Join(err, errors.New("state: import: there is a state already"))
@@ -52,7 +52,7 @@ func Import(db *storage.DB, id Identity, from *etcdfile.Reader, o ImportOptions)
 	if err == nil {
 		err = replay(db, o.Log, o.Hash)
 	}
-	if err == nil && o.Bump > 0 {
+	if err == nil && o.Bump != 0 {
 		err = bump(db, o.Bump)
 	}
 	if err != nil {

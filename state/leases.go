@@ -69,7 +69,7 @@ func (r *run) isThere(o *command.LeaseRevoke) (bool, error) {
 
 func (r *run) deleteLeased(id lease.ID, key []byte) error {
 	var found int64
-	n, err := r.kv.DeleteRange(key, nil, func(prev *mvcc.KeyValue) { found = prev.Lease })
+	n, err := r.kv.DeleteRange(key, nil, false, func(prev *mvcc.KeyValue) { found = prev.Lease })
 	if err != nil {
 		return err
 	}

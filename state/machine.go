@@ -29,6 +29,8 @@ type Options struct {
 	// NewestCacheBytes bounds two caches each: of the newest versions of pairs and of the newest nodes of the v2 tree. 0: the
 	// defaults of packages mvcc and tree.
 	NewestCacheBytes int64
+	// EventsKept bounds the bytes that the events of a run hold (see Outcome.Light). 0: the default of package mvcc.
+	EventsKept int
 }
 
 // Machine is the state machine. See the package comment for who may call what.
@@ -42,6 +44,8 @@ type Machine struct {
 	hashes hashRing
 	buf    []byte // scratch of the hash
 	failed error  // what Apply has failed with
+
+	replyMax int // replyMax. Tests use small numbers
 }
 
 // store is one database and everything that is read through it. A machine has one at a time.
@@ -120,7 +124,7 @@ func Open(db *storage.DB, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: open: %w", err)
 	}
-	m := &Machine{o: o}
+	m := &Machine{o: o, replyMax: replyMax}
 	m.use(s)
 	return m, nil
 }
@@ -153,7 +157,7 @@ func openStore(db *storage.DB, o Options) (*store, error) {
 	}
 	s := &store{db: db}
 	s.users.Store(users)
-	if s.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes}); err != nil {
+	if s.kv, err = mvcc.Open(db, mvcc.Options{NewestCacheBytes: o.NewestCacheBytes, EventsKept: o.EventsKept}); err != nil {
 		return nil, err
 	}
 	s.trees.Bound(o.NewestCacheBytes)

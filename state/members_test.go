@@ -65,7 +65,37 @@ func confEntryAfter(t testing.TB, p Position, conf []byte, op command.Op) Entry 
 
 // change applies a membership change as raft would hand it out.
 func (x *member) change(op command.Op) Outcome {
-	return x.apply(confEntryAfter(x.t, x.m.Applied(), x.members().ConfState(), op))
+	e := confEntryAfter(x.t, x.m.Applied(), x.members().ConfState(), op)
+	before, _ := x.m.StateHash()
+	refuses := x.refuses(e)
+	if after, _ := x.m.StateHash(); after != before {
+		x.t.Fatal("asking what becomes of a change has changed the state")
+	}
+	out := x.apply(e)
+	if out.ConfRefused != refuses {
+		x.t.Fatalf("%T: refused: %v, foretold: %v", op, out.ConfRefused, refuses)
+	}
+	return out
+}
+
+// refuses asks the machine what would become of a change, as raft has it.
+func (x *member) refuses(e Entry) bool {
+	data, err := proto.Marshal(&raftpb.ConfChangeV2{Context: e.Data})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	var conf *raftpb.ConfState
+	if e.ConfState != nil {
+		conf = &raftpb.ConfState{}
+		if err := proto.Unmarshal(e.ConfState, conf); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	refuses, err := x.m.Refuses(&raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data}, conf)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return refuses
 }
 
 func (x *member) members() *members.Set {

@@ -345,9 +345,6 @@ func (m *model) readRange(o *command.Range, r *OpResult) error {
 	for i := range r.KVs {
 		if o.KeysOnly {
 			r.KVs[i].Value = nil
-			if o.SortTarget != 4 {
-				r.KVs[i].Lease = 0
-			}
 		}
 	}
 	return nil

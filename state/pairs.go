@@ -53,15 +53,18 @@ func (r *run) applyDeleteRange(o *command.DeleteRange, res *Result) (err error) 
 	if len(o.Key) == 0 {
 		return ErrEmptyKey
 	}
-	res.Deleted, res.Prevs, err = r.deleteRange(o)
+	t := txn{heldMax: r.m.replyMax}
+	res.Deleted, res.Prevs, err = r.deleteRange(o, t.take)
+	res.Cut = t.cut
 	return err
 }
 
-// deleteRange removes pairs and takes their keys off their leases. It returns the pairs only if the op asks for them.
-func (r *run) deleteRange(o *command.DeleteRange) (n int64, prevs []mvcc.KeyValue, err error) {
-	n, err = r.kv.DeleteRange(o.Key, o.End, func(prev *mvcc.KeyValue) {
+// deleteRange removes pairs and takes their keys off their leases. It returns the pairs only if the op asks for them, and those
+// that take agrees to.
+func (r *run) deleteRange(o *command.DeleteRange, take func(*mvcc.KeyValue) bool) (n int64, prevs []mvcc.KeyValue, err error) {
+	n, err = r.kv.DeleteRange(o.Key, o.End, o.PrevKV, func(prev *mvcc.KeyValue) {
 		r.leases.Move(prev.Key, prev.Lease, 0)
-		if o.PrevKV {
+		if o.PrevKV && take(prev) {
 			prevs = append(prevs, *prev)
 		}
 	})

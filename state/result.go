@@ -13,8 +13,10 @@ import (
 type Outcome struct {
 	// Batches holds one result list for each entry that carried a batch of commands, in order.
 	Batches []BatchResult
-	// Events are all changes of pairs, in order. Immutable.
+	// Events are all changes of pairs, in order. Immutable. If they are Light, some lack the previous pair: whoever needs that
+	// reads the changes from the machine.
 	Events []mvcc.Event
+	Light  bool
 	// Revision is the newest revision after the run.
 	Revision mvcc.Revision
 	// Tree are all changes of the v2 tree, in order, and TreeIndex is its index after the run. Immutable.
@@ -63,6 +65,9 @@ type Result struct {
 	Prevs []mvcc.KeyValue
 	// Txn is the result of a Txn.
 	Txn *TxnResult
+	// Cut reports that there was more to tell than fits into a reply: Prevs, or the pairs in Txn, are not all. The command was
+	// carried out.
+	Cut bool
 	// Lease is the id that a LeaseGrant or a LeaseRevoke was about.
 	Lease lease.ID
 	// TTLSeconds is what a LeaseGrant granted.

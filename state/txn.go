@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 
 	"keelson/command"
@@ -21,16 +22,25 @@ type txn struct {
 	from reader
 	to   *run // nil: the transaction only reads
 
+	// held is how many bytes of pairs the result has. Beyond heldMax there are no more (Result.Cut).
+	held, heldMax int
+	cut           bool
+
 	// path has one element for each transaction on the path, in the order in which one meets them: whether its
 	// compares hold. check and execute follow it by step.
 	path []bool
 	step int
 }
 
+// replyMax is how many bytes of pairs a result has. What is beyond could not be told to anybody, and would be in the memory of
+// every member. All members must have the same: results are in the hash.
+const replyMax = mvcc.AnswerBytesMax
+
 func (r *run) applyTxn(o *command.Txn, res *Result) (err error) {
 	r.out.Counts.Txns++
-	t := &txn{from: r.kv, to: r}
+	t := &txn{from: r.kv, to: r, heldMax: r.m.replyMax}
 	res.Txn, err = t.run(o)
+	res.Cut = t.cut
 	return err
 }
 
@@ -162,7 +172,7 @@ func (t *txn) op(op command.Op, res *OpResult) (err error) {
 		err = t.put(o, res)
 	case *command.DeleteRange:
 		res.Kind = OpDeleteRange
-		res.Count, res.KVs, err = t.to.deleteRange(o)
+		res.Count, res.KVs, err = t.to.deleteRange(o, t.take)
 	case *command.Txn:
 		res.Kind = OpTxn
 		if t.to != nil {
@@ -181,11 +191,24 @@ func (t *txn) readRange(o *command.Range, res *OpResult) error {
 		t.to.out.Counts.Ranges++
 	}
 	s, err := t.from.Range(*o, func(kv *mvcc.KeyValue) bool {
+		if !t.take(kv) {
+			return false
+		}
 		res.KVs = append(res.KVs, clone(kv))
 		return true
 	})
+	if errors.Is(err, mvcc.ErrTooLarge) {
+		t.cut, err = true, nil
+	}
 	res.Count, res.More = s.Count, s.More
 	return err
+}
+
+// take counts a pair of the result. False: it does not fit any more, nor does any later one.
+func (t *txn) take(kv *mvcc.KeyValue) bool {
+	t.held += len(kv.Key) + len(kv.Value)
+	t.cut = t.cut || t.held > t.heldMax
+	return !t.cut
 }
 
 // put carries out a put. The key whose value or lease it is to keep was there before the transaction, but an earlier op

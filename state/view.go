@@ -41,13 +41,17 @@ func (m *Machine) view() View {
 // ErrNotReadOnly is the error of a transaction that would write, given to a view.
 var ErrNotReadOnly = errors.New("state: a view can't write")
 
-// Txn carries out a transaction of nothing but ranges. Errors: ErrNotReadOnly, and the refusals of a transaction.
+// Txn carries out a transaction of nothing but ranges. Errors: ErrNotReadOnly, mvcc.ErrTooLarge, and the refusals of a transaction.
 func (v *View) Txn(o *command.Txn) (*TxnResult, error) {
 	if !o.ReadOnly() {
 		return nil, ErrNotReadOnly
 	}
-	t := &txn{from: v.View}
-	return t.run(o)
+	t := &txn{from: v.View, heldMax: replyMax}
+	res, err := t.run(o)
+	if err == nil && t.cut {
+		return nil, mvcc.ErrTooLarge
+	}
+	return res, err
 }
 
 // Members is the member list, with the cluster's id and version.

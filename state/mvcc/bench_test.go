@@ -140,7 +140,7 @@ func BenchmarkCount(b *testing.B) {
 	b.Run("scan", func(b *testing.B) {
 		defer measure(b)(b.N)
 		for range b.N {
-			if _, err := rangeAll(m.db, v.at.revision, &Query{Key: from, End: []byte{0}, CountOnly: true}, countAll, nil); err != nil {
+			if _, err := rangeAll(m.db, v.at.revision, &Query{Key: from, End: []byte{0}, CountOnly: true}, countAll, 0, nil, nil); err != nil {
 				b.Fatal(err)
 			}
 		}

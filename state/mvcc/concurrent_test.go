@@ -94,7 +94,7 @@ func writeRevision(t *testing.T, tx *Tx) {
 		case touched && put:
 			_, err = tx.Put(key, binary.BigEndian.AppendUint64(nil, uint64(rev)), 0, false, false)
 		case touched:
-			_, err = tx.DeleteRange(key, nil, nil)
+			_, err = tx.DeleteRange(key, nil, false, nil)
 		}
 		if err != nil {
 			t.Error(err)

@@ -1,6 +1,9 @@
 package mvcc
 
-import "errors"
+import (
+	"errors"
+	"math"
+)
 
 // Refusals. They travel in results and are the same on every member.
 var (
@@ -11,3 +14,9 @@ var (
 	// ErrKeyNotFound refuses a put that wants to keep the value or the lease of a key that does not exist.
 	ErrKeyNotFound = errors.New("key not found")
 )
+
+// AnswerBytesMax is the most that one answer can hold: gRPC sends no message of more bytes.
+const AnswerBytesMax = math.MaxInt32
+
+// ErrTooLarge is the answer to what would take more than AnswerBytesMax. It is no refusal: the command goes on without the answer.
+var ErrTooLarge = errors.New("answer is too large")

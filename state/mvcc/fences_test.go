@@ -19,7 +19,7 @@ func scanned(t testing.TB, v *View, q Query) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := rangeAll(v.s.db, rev, &Query{Key: q.Key, End: q.End, CountOnly: true}, countAll, nil)
+	sum, err := rangeAll(v.s.db, rev, &Query{Key: q.Key, End: q.End, CountOnly: true}, countAll, 0, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +47,9 @@ func countRun(t *testing.T, m *machine, r *rand.Rand, keys int) {
 			switch r.IntN(8) {
 			case 0:
 				from := r.IntN(keys)
-				_, err = tx.DeleteRange([]byte(fenceKey(from)), []byte(fenceKey(from+r.IntN(keys/10))), nil)
+				_, err = tx.DeleteRange([]byte(fenceKey(from)), []byte(fenceKey(from+r.IntN(keys/10))), false, nil)
 			case 1, 2:
-				_, err = tx.DeleteRange([]byte(fenceKey(r.IntN(keys))), nil, nil)
+				_, err = tx.DeleteRange([]byte(fenceKey(r.IntN(keys))), nil, false, nil)
 			default:
 				from := r.IntN(keys)
 				for i := range 1 + r.IntN(30) {
@@ -79,8 +79,10 @@ func TestCountsEqualScans(t *testing.T) {
 				countRun(t, m, r, keys)
 				continue
 			case n == 9 && step%5 == 0:
-				m.compact(m.s.Revision() - r.Int64N(max(1, min(40, m.s.Revision()-max(1, m.s.Compacted())))))
-				m.removeAll()
+				if newer := m.s.Revision() - max(1, m.s.Compacted()); newer > 0 {
+					m.compact(m.s.Revision() - r.Int64N(min(40, newer)))
+					m.removeAll()
+				}
 				continue
 			case n == 10 && step%10 == 0:
 				m.reopen()

@@ -130,7 +130,7 @@ func goldenOp(t *testing.T, tx *Tx, f []string) string {
 		return "previous " + pairLine(prev)
 	case "del":
 		var b strings.Builder
-		n, err := tx.DeleteRange(key, []byte(second), func(kv *KeyValue) { b.WriteString("  " + pairLine(kv)) })
+		n, err := tx.DeleteRange(key, []byte(second), true, func(kv *KeyValue) { b.WriteString("  " + pairLine(kv)) })
 		return fmt.Sprintf("%d %v\n", n, err) + b.String()
 	case "compact":
 		rev, _ := strconv.ParseInt(f[1], 10, 64)

@@ -30,11 +30,16 @@ func seeds(t *testing.T, rounds int, f func(t *testing.T, r *rand.Rand)) {
 	} else if *roundsFlag == 0 {
 		rounds = 1
 	}
-	for i := range rounds {
-		seed := first + uint64(i)
-		f(t, rand.New(rand.NewPCG(seed, seed)))
+	round := 0
+	defer func() { // also when f has ended the test
 		if t.Failed() {
-			t.Fatalf("round %d of %d failed: repeat with -run '^%s$' -seed=%d", i, rounds, t.Name(), seed)
+			t.Logf("round %d of %d failed: repeat with -run '^%s$' -seed=%d", round, rounds, t.Name(), first+uint64(round))
+		}
+	}()
+	for ; round < rounds; round++ {
+		seed := first + uint64(round)
+		if f(t, rand.New(rand.NewPCG(seed, seed))); t.Failed() {
+			return
 		}
 	}
 	t.Logf("seeds %d..%d", first, first+uint64(rounds)-1)
@@ -144,7 +149,7 @@ func (m *machine) del(key, end string) int64 {
 	var n int64
 	m.run(func(tx *Tx) {
 		var err error
-		if n, err = tx.DeleteRange([]byte(key), []byte(end), nil); err != nil {
+		if n, err = tx.DeleteRange([]byte(key), []byte(end), false, nil); err != nil {
 			m.t.Fatal(err)
 		}
 		tx.EndCommand()

@@ -29,6 +29,15 @@ type Hash struct {
 type hashMemo struct {
 	mu     sync.Mutex
 	hashes []Hash
+	// floor is the newest published floor, and before the one that it has replaced, if it has moved since the store was opened.
+	floor, before Revision
+}
+
+// moved notes that the floor has moved.
+func (m *hashMemo) moved(before, floor Revision) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.floor, m.before = floor, before
 }
 
 const (
@@ -83,12 +92,12 @@ func (s *Store) hashKV(rev Revision, entriesMax int) (Hash, error) {
 	return h, nil
 }
 
-// find looks for the hash of rev under a floor, or at that floor under any before it.
+// find looks for the hash of rev under a floor, or at that floor under the one before it.
 func (m *hashMemo) find(rev, floor Revision) (Hash, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range slices.Backward(m.hashes) {
-		if k.Revision == rev && (k.Compacted == floor || rev == floor) {
+		if k.Revision == rev && (k.Compacted == floor || rev == floor && floor == m.floor && k.Compacted == m.before) {
 			return k, true
 		}
 	}

@@ -33,3 +33,20 @@ func TestHashOfTheFloorIsRemembered(t *testing.T) {
 		t.Errorf("above the floor: %+v, %v", next, err)
 	}
 }
+
+// What is remembered of a revision from before an earlier compaction does not count when a later one reaches it: members that
+// are asked then, and were not before, know only the floor from before.
+func TestHashOfTheFloorIsFromTheCompactionBefore(t *testing.T) {
+	m := newMachine(t, storage.Options{}, Options{})
+	for range 5 {
+		m.put("a", "1")
+	}
+	if early, err := m.s.HashKV(5); err != nil || early.Compacted != -1 {
+		t.Fatalf("%+v, %v", early, err)
+	}
+	m.compact(3)
+	m.compact(5)
+	if h, err := m.s.HashKV(5); err != nil || h.Compacted != 5 {
+		t.Errorf("of the floor: %+v, %v", h, err)
+	}
+}

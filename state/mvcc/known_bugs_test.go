@@ -286,7 +286,7 @@ func TestD16RunWithoutChange(t *testing.T) {
 	for i, f := range []func(tx *Tx){
 		func(tx *Tx) {},
 		func(tx *Tx) { tx.Get([]byte("k")) },
-		func(tx *Tx) { tx.DeleteRange([]byte("none"), nil, nil) },
+		func(tx *Tx) { tx.DeleteRange([]byte("none"), nil, false, nil) },
 		func(tx *Tx) { tx.Compact(99) },
 		func(tx *Tx) { tx.Compact(2) },
 	} {

@@ -175,11 +175,14 @@ func (l *Loader) flush() error {
 // Finish writes where the store stands: revision is the newest one, floor the oldest that can be read (-1: all can). What
 // that leaves over is removed by CompactStep.
 //
-// Errors: ErrOrder if the revision is below a version's, or the floor above the revision or below done.
+// Errors: ErrOrder if the revision is below a version's, or the floor above the revision or below done; ErrRevision.
 func (l *Loader) Finish(revision, floor Revision) error {
 	if revision < max(l.last.Main, revisionFirst) || floor > revision || floor < l.done {
 		return fmt.Errorf("mvcc: load: %w: newest version at %d, revision %d, floor %d, removed below %d",
 			ErrOrder, l.last.Main, revision, floor, l.done)
+	}
+	if revision > revisionMax {
+		return fmt.Errorf("mvcc: load: %w: %d, which may be %d at most", ErrRevision, revision, int64(revisionMax))
 	}
 	if err := l.prepare(); err != nil {
 		return err
@@ -205,7 +208,15 @@ func (l *Loader) Abort() {
 	}
 }
 
+// revisionMax is the newest revision that a store may begin with: there has to be room for all that follow.
+const revisionMax = 1 << 62
+
+// ErrRevision is in the error of a Raise, or a Loader, beyond the revisions that there are.
+var ErrRevision = errors.New("revision out of range")
+
 // Raise adds to the newest revision, and makes everything before unreadable. It writes to b; nobody may have the store open.
+//
+// Errors: ErrRevision.
 func Raise(r storage.Reader, b *storage.Batch, by int64) error {
 	p := publication{revision: revisionFirst, floor: floorNone}
 	v, ok, err := r.Get(storage.Meta, revisionsKey)
@@ -215,7 +226,11 @@ func Raise(r storage.Reader, b *storage.Batch, by int64) error {
 	if err != nil {
 		return fmt.Errorf("mvcc: raise: %w", err)
 	}
-	p.revision = max(p.revision, p.floor) + by
+	from := max(p.revision, p.floor)
+	if by < 0 || by > revisionMax-from {
+		return fmt.Errorf("mvcc: raise: %w: %d more than %d, which may be %d at most", ErrRevision, uint64(by), from, int64(revisionMax))
+	}
+	p.revision = from + by
 	p.floor = p.revision
 	b.Set(storage.Meta, revisionsKey, p.append(nil))
 	return nil

@@ -198,9 +198,6 @@ func (m *model) query(q Query) (pairs []KeyValue, sum Summary, err error) {
 	if q.KeysOnly {
 		for i := range pairs {
 			pairs[i].Value = nil
-			if q.SortTarget != 4 {
-				pairs[i].Lease = 0
-			}
 		}
 	}
 	return pairs, sum, nil

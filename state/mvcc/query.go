@@ -105,6 +105,9 @@ func readCut(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (sum S
 		sum.Count++
 		if q.Limit <= 0 || int64(len(pairs)) <= q.Limit {
 			pairs = append(pairs, keep(&c.kv, q))
+			if !c.hold(&pairs[len(pairs)-1]) {
+				return sum
+			}
 		}
 	}
 	slices.SortFunc(pairs, order(q))
@@ -126,10 +129,13 @@ func readSorted(c *scan, lower []byte, q *Query, yield func(*KeyValue) bool) (su
 		passed++
 		if q.Limit > 0 && int64(len(pairs))/2 > q.Limit && len(pairs) >= sortBatch {
 			slices.SortFunc(pairs, order(q))
-			clear(pairs[q.Limit:])
+			c.drop(pairs[q.Limit:])
 			pairs = pairs[:q.Limit]
 		}
 		pairs = append(pairs, keep(&c.kv, q))
+		if !c.hold(&pairs[len(pairs)-1]) {
+			return sum
+		}
 	}
 	slices.SortFunc(pairs, order(q))
 	sum.More = q.Limit > 0 && passed > q.Limit
@@ -156,6 +162,39 @@ func keep(kv *KeyValue, q *Query) KeyValue {
 		c.Value = bytes.Clone(kv.Value)
 	}
 	return c
+}
+
+// Room is told how many bytes more are kept in memory to be sorted; less than 0: fewer. It may wait. Its error ends the reading.
+type Room func(bytes int64) error
+
+// keptBytes is what a pair that is kept costs apart from its key and value.
+const keptBytes = 128
+
+// hold counts a pair that is kept, and ends the scan if that is too much.
+func (c *scan) hold(kv *KeyValue) bool {
+	n := int64(len(kv.Key) + len(kv.Value))
+	c.held += n
+	if c.heldMax > 0 && c.held > c.heldMax {
+		c.fail(ErrTooLarge)
+		return false
+	}
+	if c.room != nil {
+		c.fail(c.room(n + keptBytes))
+	}
+	return c.err == nil
+}
+
+// drop lets go of pairs that were kept.
+func (c *scan) drop(pairs []KeyValue) {
+	n := int64(0)
+	for i := range pairs {
+		n += int64(len(pairs[i].Key) + len(pairs[i].Value))
+	}
+	clear(pairs)
+	c.held -= n
+	if c.room != nil {
+		c.fail(c.room(-n - keptBytes*int64(len(pairs))))
+	}
 }
 
 // order compares pairs the way q wants them; equal ones by key, ascending, in both directions.
@@ -185,16 +224,13 @@ func order(q *Query) func(a, b KeyValue) int {
 	}
 }
 
-// give hands a pair out, cut down to what q asks for.
+// give hands a pair out, cut down to what q asks for. The lease stays: who asks for keys may want to see which of them are held.
 func give(kv *KeyValue, q *Query, yield func(*KeyValue) bool) bool {
 	if !q.KeysOnly {
 		return yield(kv)
 	}
 	c := *kv
 	c.Value = nil
-	if q.SortTarget != sortByValue {
-		c.Lease = 0 // as in etcd 3.7, which answers from an index that has no leases
-	}
 	return yield(&c)
 }
 

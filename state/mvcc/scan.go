@@ -20,6 +20,9 @@ type scan struct {
 	sub uint32
 	key []byte // scratch
 	err error
+
+	held, heldMax int64 // bytes of pairs that are kept to be sorted, and may be; 0: any number
+	room          Room  // is told of them; may be nil
 }
 
 // scanSteps is how many versions of one key are stepped over before a seek.
@@ -145,8 +148,10 @@ func rangeOne(r pointReader, rev Revision, q *Query, yield func(*KeyValue) bool)
 	return sum, nil
 }
 
-// rangeAll reads a range of keys.
-func rangeAll(r storage.Reader, rev Revision, q *Query, count counter, yield func(*KeyValue) bool) (Summary, error) {
+// rangeAll reads a range of keys, and keeps heldMax bytes of them at most to be sorted, of which room is told; 0: any number.
+func rangeAll(
+	r storage.Reader, rev Revision, q *Query, count counter, heldMax int64, room Room, yield func(*KeyValue) bool,
+) (Summary, error) {
 	lower, upper, ok := Selector{q.Key, q.End}.Bounds()
 	if !ok {
 		return Summary{}, nil
@@ -155,7 +160,7 @@ func rangeAll(r storage.Reader, rev Revision, q *Query, count counter, yield fun
 	if err != nil {
 		return Summary{}, fmt.Errorf("mvcc: range: %w", err)
 	}
-	c := &scan{it: it, rev: rev, upper: upper}
+	c := &scan{it: it, rev: rev, upper: upper, heldMax: heldMax, room: room}
 	sum := read(c, lower, q, count, yield)
 	if err := c.close(); err != nil {
 		return Summary{}, fmt.Errorf("mvcc: range: %w", err)

@@ -20,6 +20,8 @@ type Store struct {
 	flush  flush
 	// atOpen is the revision of a store that held nothing when it was opened; -1: it held something.
 	atOpen Revision
+	// eventsKept is how many bytes the events of a run may hold.
+	eventsKept int
 
 	removal    removalState
 	hashes     hashMemo
@@ -48,7 +50,7 @@ const (
 
 // Open reads where the store stands. It takes as long however much is stored.
 func Open(db *storage.DB, o Options) (*Store, error) {
-	s := &Store{db: db, atOpen: -1}
+	s := &Store{db: db, atOpen: -1, eventsKept: o.eventsKept()}
 	p := publication{revision: revisionFirst, floor: floorNone}
 	b, ok, err := db.Get(storage.Meta, revisionsKey)
 	if err == nil && ok {
@@ -102,6 +104,9 @@ func (s *Store) Publish(tx *Tx) {
 	// that the fences know nothing of the revision yet.
 	s.fences.note(tx)
 	p := tx.now
+	if p.floor != s.Compacted() {
+		s.hashes.moved(tx.floorBefore, p.floor)
+	}
 	s.shared.Store(&p)
 	tx.reset()
 }

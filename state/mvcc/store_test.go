@@ -80,7 +80,7 @@ func TestLargeRun(t *testing.T) {
 	var deleted int64
 	events := m.run(func(tx *Tx) {
 		var err error
-		if deleted, err = tx.DeleteRange([]byte{0}, []byte{0}, nil); err != nil {
+		if deleted, err = tx.DeleteRange([]byte{0}, []byte{0}, false, nil); err != nil {
 			t.Fatal(err)
 		}
 		tx.EndCommand()

@@ -24,11 +24,17 @@ type Tx struct {
 	sub   uint32      // changes of the command that is under way
 	moved bool        // now differs from what is published
 
+	floorBefore Revision // the floor that now's has replaced, if the run has moved it
+
 	// index and touched hold the newest version of each key that the run has changed.
 	index   map[string]int
 	touched []touchedKey
 	events  []Event
 	lastRun int // events of the last run, as a hint
+	// held is about how many bytes events hold. Beyond the limit they are light: without previous pairs, as the touched keys
+	// are.
+	held  int
+	light bool
 	// replaced has for each event the version that it replaced, zero if there was none live.
 	replaced []storage.Version
 
@@ -43,6 +49,7 @@ type Tx struct {
 type touchedKey struct {
 	rec *record
 	// before is the pair as it was before the command that made rec. Nil: there was none.
+	// Nil, too, if the run is light.
 	before *KeyValue
 }
 
@@ -77,6 +84,7 @@ func (t *Tx) reset() {
 	clear(t.touched)
 	t.touched = t.touched[:0]
 	t.batch, t.sub, t.moved = nil, 0, false
+	t.held, t.light = 0, false
 }
 
 // Revision is the newest revision as the command under way sees it: its own as soon as it has changed anything.
@@ -113,7 +121,7 @@ func (t *Tx) Get(key []byte) (*KeyValue, error) {
 
 // Range answers q as View.Range does, from the state that the command under way sees.
 //
-// Errors: ErrCompacted, ErrFuture.
+// Errors: ErrCompacted, ErrFuture, ErrTooLarge.
 func (t *Tx) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 	at := publication{revision: t.Revision(), floor: t.now.floor}
 	rev, err := at.resolve(q.Revision)
@@ -121,7 +129,7 @@ func (t *Tx) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 		return Summary{}, err
 	}
 	if len(q.End) != 0 {
-		return rangeAll(t.batch, rev, &q, countAll, yield)
+		return rangeAll(t.batch, rev, &q, countAll, AnswerBytesMax, nil, yield)
 	}
 	if rev != at.revision {
 		return rangeOne(t.batch, rev, &q, yield)
@@ -181,8 +189,9 @@ func (t *Tx) Put(key, value []byte, lease int64, ignoreValue, ignoreLease bool) 
 }
 
 // DeleteRange removes the pairs that Selector{key, end} names and returns how many there were. It calls yield (unless
-// nil) with each, in key order; they are immutable.
-func (t *Tx) DeleteRange(key, end []byte, yield func(prev *KeyValue)) (n int64, err error) {
+// nil) with each, in key order; they are immutable. Unless values is true they may come without theirs: a range may be
+// larger than memory.
+func (t *Tx) DeleteRange(key, end []byte, values bool, yield func(prev *KeyValue)) (n int64, err error) {
 	sel := Selector{key, end}
 	if sel.Single() {
 		old, before, err := t.current(key)
@@ -206,7 +215,10 @@ func (t *Tx) DeleteRange(key, end []byte, yield func(prev *KeyValue)) (n int64, 
 		old, before := t.known(c.kv.Key)
 		if old == nil {
 			old = &record{KeyValue: c.kv, sub: c.sub}
-			old.Key, old.Value = bytes.Clone(c.kv.Key), bytes.Clone(c.kv.Value)
+			old.Key, old.Value = bytes.Clone(c.kv.Key), nil
+			if values || !t.light {
+				old.Value = bytes.Clone(c.kv.Value)
+			}
 			before = &old.KeyValue
 		}
 		if !old.live() || old.ModRevision != c.kv.ModRevision {
@@ -237,6 +249,13 @@ var tombstone = []byte{kindTombstone}
 
 // record notes a change: its event, and r as the key's newest version.
 func (t *Tx) record(ev Event, replaced storage.Version, r *record, before *KeyValue) {
+	t.held += eventBytes + len(r.Key) + len(r.Value)
+	if before != nil {
+		t.held += len(before.Value)
+	}
+	if t.light = t.light || t.held > t.s.eventsKept; t.light {
+		ev.Prev, before = nil, nil
+	}
 	t.events, t.replaced = append(t.events, ev), append(t.replaced, replaced)
 	if i, ok := t.index[nameOf(r.Key)]; ok {
 		t.touched[i] = touchedKey{r, before}
@@ -329,12 +348,16 @@ func (t *Tx) Compact(rev Revision) error {
 	case rev > t.now.revision:
 		return ErrFuture
 	}
-	t.now.floor, t.moved = rev, true
+	t.floorBefore, t.now.floor, t.moved = t.now.floor, rev, true
 	return nil
 }
 
 // Events are the changes of the run so far, in order of revision and sub-revision. They are immutable and may be kept.
 func (t *Tx) Events() []Event { return t.events }
+
+// Light reports that there is too much in the run to be held in memory: some of its events lack the previous pair. Whoever
+// needs that reads the changes from the store.
+func (t *Tx) Light() bool { return t.light }
 
 // Finish writes where the run has led to, once all its commands have ended.
 func (t *Tx) Finish() {

@@ -101,12 +101,17 @@ func (v *View) Recall(q Query, yield func(*KeyValue) bool) (sum Summary, known b
 // those outside the four bounds of mod and create revision (0: no bound) are dropped, the rest are sorted by key or,
 // if asked for, by another field (ties by key), and at most q.Limit (<= 0: all) are given. Without a sort order but
 // with a target other than the key, the limit cuts off first, in key order, and what is left is sorted ascending.
-// KeysOnly leaves out the values and, unless they are sorted by value, the leases. CountOnly gives no pairs and
-// ignores limit, filters and sort.
+// KeysOnly leaves out the values. CountOnly gives no pairs and ignores limit, filters and sort.
 //
-// Errors: ErrCompacted if q.Revision is below the compaction floor, ErrFuture if above the view's revision.
+// Errors: ErrCompacted if q.Revision is below the compaction floor, ErrFuture if above the view's revision; ErrTooLarge if more
+// would have to be sorted than an answer can hold.
 // Source: etcd v3 API, KV.Range.
 func (v *View) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
+	return v.RangeIn(nil, q, yield)
+}
+
+// RangeIn is Range with a room that is told of what is kept to be sorted, if it is not nil. What is kept goes when RangeIn returns.
+func (v *View) RangeIn(room Room, q Query, yield func(*KeyValue) bool) (Summary, error) {
 	rev, err := v.at.resolve(q.Revision)
 	if err != nil {
 		return Summary{}, err
@@ -117,5 +122,5 @@ func (v *View) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 		}
 		return rangeOne(v.s.db, rev, &q, yield)
 	}
-	return rangeAll(v.s.db, rev, &q, v.s.count, yield)
+	return rangeAll(v.s.db, rev, &q, v.s.count, AnswerBytesMax, room, yield)
 }
