@@ -23,6 +23,7 @@ func (c *catchUps) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.streams -= c.queue.len()
 	c.queue = fifo[*Stream]{}
 }
 
@@ -64,6 +65,7 @@ func (h *Hub) queueCatchUp(s *Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
+		c.streams--
 		return
 	}
 	c.queue.push(s)

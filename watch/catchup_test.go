@@ -3,6 +3,7 @@ package watch
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 )
 
 // These tests run the hub's tasks by hand, so that what rarely meets does.
@@ -37,6 +38,26 @@ func TestCloseWhileBeingReadFor(t *testing.T) {
 		f.store.asked = r.stream.Close
 		m.run()
 		f.expect(r, "0@4 created", "1@4 created")
+	})
+}
+
+// Streams that wait for a reader when the hub closes no longer count as catching up.
+func TestHubCloseWithStreamQueued(t *testing.T) {
+	m := &manual{}
+	run(t, Options{Spawn: m.spawn}, func(f *fixture) {
+		f.puts("a", 3)
+		r := f.stream()
+		r.stream.Create(Request{Key: []byte("a"), Start: 2})
+		m.step() // sends the reply, and asks for a reader
+		if n := f.hub.catchUps.streams; n != 1 {
+			t.Fatalf("%d streams catch up", n)
+		}
+		closed := make(chan struct{})
+		go func() { f.hub.Close(); close(closed) }()
+		synctest.Wait()
+		m.run()
+		<-closed
+		f.expect(r, "0@4 created")
 	})
 }
 

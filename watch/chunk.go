@@ -29,7 +29,8 @@ func (v variant) drops(kind mvcc.EventKind) bool {
 type chunk struct {
 	events      []mvcc.Event // in order of (revision, sub)
 	first, last mvcc.Revision
-	bytes       int // estimate of the memory, encodings included
+	bytes       int  // estimate of the memory, encodings included
+	light       bool // the events tell only whom they concern: see Hub.PublishLight
 
 	batches []*batch // who matched; guarded by hub.mu
 

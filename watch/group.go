@@ -3,6 +3,7 @@ package watch
 import (
 	"sync"
 
+	"keelson/internal/fault"
 	"keelson/state/mvcc"
 )
 
@@ -94,6 +95,11 @@ func (g *group) lose(first, last mvcc.Revision) (woken []*watcher) {
 	lost := g.end()
 	g.first = lost + 1
 	g.log = nil
+	if fault.Mutant("lower-the-future") {
+		for _, w := range g.parked {
+			w.next = min(w.next, first)
+		}
+	}
 	return g.wake(last, first, lost)
 }
 
@@ -185,6 +191,8 @@ func (g *group) take(w *watcher, limit int, through mvcc.Revision, into []*batch
 		w.number++
 		w.next = max(w.next, b.last+1)
 	}
-	g.park(w)
+	if !fault.Mutant("lose-place-in-group") {
+		g.park(w)
+	}
 	return into, from, tookAll
 }

@@ -80,11 +80,19 @@ func (h *Hub) Stats() Stats {
 //
 // It waits for no watcher. When the dispatching task lags by as many bytes as the ring holds, Publish takes over from it
 // until half of that is left: that takes processor time, but no client can prolong it.
-func (h *Hub) Publish(events []mvcc.Event, rev mvcc.Revision) {
+func (h *Hub) Publish(events []mvcc.Event, rev mvcc.Revision) { h.publish(events, rev, false) }
+
+// PublishLight is Publish of events that lack previous pairs, because there were too many to be held: those whom they concern
+// read them from history.
+func (h *Hub) PublishLight(events []mvcc.Event, rev mvcc.Revision) { h.publish(events, rev, true) }
+
+func (h *Hub) publish(events []mvcc.Event, rev mvcc.Revision, light bool) {
 	if len(events) == 0 {
 		return
 	}
-	start, bytes := h.inbox.put(newChunk(events, rev))
+	c := newChunk(events, rev)
+	c.light = light
+	start, bytes := h.inbox.put(c)
 	if start {
 		h.startDispatching()
 	}
@@ -205,17 +213,28 @@ func (h *Hub) dispatch(c *chunk) {
 				g.open = newBatch(c, g)
 				h.touched = append(h.touched, g)
 			}
-			g.open.add(int32(i))
+			if !c.light {
+				g.open.add(int32(i))
+			}
 		})
+	}
+	if c.light {
+		h.ring.clear(c.last + 1)
 	}
 	for _, g := range h.touched {
 		b := g.open
 		g.open = nil
+		if c.light {
+			h.wake(g, g.lose(c.first, c.last))
+			continue
+		}
 		c.batches = append(c.batches, b)
 		h.wake(g, g.append(b))
 	}
 	clear(h.touched)
-	h.ring.add(c)
+	if !c.light {
+		h.ring.add(c)
+	}
 	h.newest.Store(c.last)
 }
 

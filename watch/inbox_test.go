@@ -13,10 +13,15 @@ func (m *manual) spawn(task func()) { m.tasks = append(m.tasks, task) }
 
 func (m *manual) run() {
 	for len(m.tasks) > 0 {
-		task := m.tasks[0]
-		m.tasks = m.tasks[1:]
-		task()
+		m.step()
 	}
+}
+
+// step runs the oldest task.
+func (m *manual) step() {
+	task := m.tasks[0]
+	m.tasks = m.tasks[1:]
+	task()
 }
 
 // While the dispatching task gets no processor the inbox stays bounded, because the publisher does its work. Without

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"keelson/state/mvcc"
 )
 
 // TestModel lets a writer publish, compact and reset while clients with slow and stalling connections create, cancel and
@@ -135,6 +138,8 @@ func (m *model) write(r *rand.Rand) {
 		switch {
 		case r.IntN(60) == 0:
 			m.hub.Reset(rev) // as if these had come in a snapshot
+		case r.IntN(30) == 0:
+			m.hub.PublishLight(lighten(events), rev)
 		default:
 			m.hub.Publish(events, rev)
 		}
@@ -145,6 +150,15 @@ func (m *model) write(r *rand.Rand) {
 			time.Sleep(pace)
 		}
 	}
+}
+
+// lighten is events without previous pairs.
+func lighten(events []mvcc.Event) []mvcc.Event {
+	light := slices.Clone(events)
+	for i := range light {
+		light[i].Prev = nil
+	}
+	return light
 }
 
 func (m *model) changes(r *rand.Rand) (changes []change) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"keelson/internal/fault"
 	"keelson/state/mvcc"
 )
 
@@ -130,7 +131,7 @@ func (s *Stream) enter(w *watcher, id int64, reason string, current mvcc.Revisio
 		s.progressing = append(s.progressing, w)
 	}
 	switch {
-	case w.asked == 0:
+	case w.asked == 0, w.asked > current && fault.Mutant("begin-before-the-future"):
 		w.next, w.state = current+1, live
 	case w.asked > current:
 		w.next, w.state = w.asked, live

@@ -530,3 +530,29 @@ func TestResetBeyondTheFloorCancels(t *testing.T) {
 		f.expect(r, "0@0 canceled compacted=5")
 	})
 }
+
+// Light events send those whom they concern to history, and nobody else.
+func TestLightEvents(t *testing.T) {
+	run(t, Options{}, func(f *fixture) {
+		r := f.stream()
+		r.stream.Create(Request{Key: []byte("a"), PrevKV: true})
+		r.stream.Create(Request{Key: []byte("b"), PrevKV: true})
+		r.stream.Create(Request{Key: []byte("a"), PrevKV: true, Start: 5})
+		f.commit(put("a", "2"))
+		f.commit(put("b", "3"))
+		f.expect(r, "0@1 created", "1@1 created", "2@1 created", "0@2 a=2@2", "1@3 b=3@3")
+		reads := f.store.reads
+		f.hub.PublishLight(lighten(f.store.commit(put("a", "4"))), 4)
+		f.expect(r, "0@4 a=4@4(2@2)")
+		if n := f.store.reads - reads; n != 1 {
+			t.Errorf("history was read %d times", n)
+		}
+		f.hub.PublishLight(lighten(f.store.commit(put("c", "5"))), 5)
+		f.commit(put("b", "6"))
+		f.commit(put("a", "7"))
+		f.expectAnyOrder(r, "1@6 b=6@6(3@3)", "0@7 a=7@7(4@4)", "2@7 a=7@7(4@4)")
+		if n := f.store.reads - reads; n != 1 {
+			t.Errorf("history was read %d times", n)
+		}
+	})
+}
