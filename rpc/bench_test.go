@@ -95,7 +95,8 @@ func (l *lane) add() {
 
 // run makes n calls, window of them at a time.
 func (l *lane) run(b testing.TB, n, window int) {
-	in := newInput(l.conn)
+	var in input
+	in.init(l.conn)
 	sent := int(l.nextID-1) / 2
 	start := sent
 	for sent < min(n, window) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -41,6 +43,25 @@ func mirror(seen chan asked) grpc.UnaryServerInterceptor {
 		a.method, _ = grpc.Method(ctx)
 		seen <- a
 		return next(ctx, req)
+	}
+}
+
+// Who asks for the fields of headers is told of those of a call.
+func TestHeaderFields(t *testing.T) {
+	seen := make(chan hpack.HeaderField, 100)
+	k := newTestKit(t, Options{HeaderField: func(f hpack.HeaderField) { seen <- f }})
+	client := pb.NewTestServiceClient(k.dial(grpc.WithAuthority("somewhere:1")))
+	if _, err := client.EmptyCall(metadata.AppendToOutgoingContext(t.Context(), "x-own", "value"), &pb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	var fields []string
+	for range len(seen) {
+		fields = append(fields, (<-seen).String())
+	}
+	for _, want := range []string{`header field ":authority" = "somewhere:1"`, `header field "x-own" = "value"`} {
+		if !slices.Contains(fields, want) {
+			t.Errorf("no %s among %q", want, fields)
+		}
 	}
 }
 
@@ -228,6 +249,34 @@ func TestBlockedHandlersEnd(t *testing.T) {
 	}
 }
 
+// A handler that is woken because its call's time is up is told just that, however early it looks.
+func TestOverdueHandlersAreToldSo(t *testing.T) {
+	const calls = 50
+	k := newKit(t, Options{})
+	ended := make(chan error, calls)
+	k.server.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Overdue", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{
+		{StreamName: "Recv", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
+			err := stream.RecvMsg(new(pb.Empty))
+			ended <- err
+			return err
+		}},
+	}}, nil)
+	k.serve()
+	r := k.rawClient().hello()
+	next := uint32(1)
+	for range 10 {
+		for range calls {
+			r.headers(next, false, callFields("/test.Overdue/Recv", "grpc-timeout", "10m")...)
+			next += 2
+		}
+		for range calls {
+			if err := <-ended; status.Code(err) != codes.DeadlineExceeded {
+				t.Fatalf("a handler ended with %v", err)
+			}
+		}
+	}
+}
+
 // Messages of any size come and go whole, whatever the windows and frame sizes are.
 func TestFlowControl(t *testing.T) {
 	k := newTestKit(t, Options{RecvBytesMax: 64 << 20})
@@ -393,5 +442,32 @@ func TestTLS(t *testing.T) {
 	raw.Write([]byte(http2.ClientPreface))
 	if _, err := io.Copy(io.Discard, raw); errors.Is(err, context.DeadlineExceeded) {
 		t.Error("a client without TLS is still connected")
+	}
+}
+
+// One field of the metadata is found as the library finds it, in contexts of any server.
+func TestMetadataValue(t *testing.T) {
+	k := newKit(t, Options{})
+	seen := make(chan string, 1)
+	k.server.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Fields", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{
+		{StreamName: "Look", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
+			v, ok := MetadataValue(stream.Context(), "fruit")
+			_, other := MetadataValue(stream.Context(), "vegetable")
+			seen <- fmt.Sprintf("%s %v %v", v, ok, other)
+			return nil
+		}},
+	}}, nil)
+	k.serve()
+	r := k.rawClient().hello()
+	r.headers(1, true, callFields("/test.Fields/Look", "fruit", "pear", "fruit", "plum")...)
+	if got := <-seen; got != "pear true false" {
+		t.Error(got)
+	}
+	others := metadata.NewIncomingContext(t.Context(), metadata.Pairs("Fruit", "fig"))
+	if v, ok := MetadataValue(others, "fruit"); v != "fig" || !ok {
+		t.Error(v, ok)
+	}
+	if _, ok := MetadataValue(t.Context(), "fruit"); ok {
+		t.Error("found where there is none")
 	}
 }

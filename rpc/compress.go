@@ -70,25 +70,32 @@ func compress(c encoding.Compressor, data mem.BufferSlice) (out mem.BufferSlice,
 }
 
 // encode makes the bytes of a message, and tells whether they are compressed. Nil is an empty message.
-func (s *stream) encode(m any) (data mem.BufferSlice, size int, compressed byte, err error) {
+func (s *stream) encode(m any) (outgoing, error) {
 	if m == nil {
-		return nil, 0, 0, nil
+		return outgoing{}, nil
 	}
 	o := &s.conn.server.o
-	data, err = o.Codec.Marshal(m)
-	if err != nil {
-		return nil, 0, 0, status.Errorf(codes.Internal, "grpc: error while marshaling: %v", err.Error())
+	var out outgoing
+	if e, ok := m.(Encoded); ok && s.request.compressor == nil {
+		out.whole = e.Encoded()
 	}
-	size = data.Len()
-	if s.request.compressor != nil && size > 0 {
-		if data, err = compress(s.request.compressor, data); err != nil {
-			return nil, 0, 0, err
+	if out.size = len(out.whole); out.whole == nil {
+		var err error
+		if out.pieces, err = o.Codec.Marshal(m); err != nil {
+			return outgoing{}, status.Errorf(codes.Internal, "grpc: error while marshaling: %v", err.Error())
 		}
-		size, compressed = data.Len(), 1
+		out.size = out.pieces.Len()
 	}
-	if size > o.SendBytesMax {
-		data.Free()
-		return nil, 0, 0, status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (%d vs. %d)", size, o.SendBytesMax)
+	if s.request.compressor != nil && out.size > 0 {
+		var err error
+		if out.pieces, err = compress(s.request.compressor, out.pieces); err != nil {
+			return outgoing{}, err
+		}
+		out.size, out.compressed = out.pieces.Len(), 1
 	}
-	return data, size, compressed, nil
+	if out.size > o.SendBytesMax {
+		out.free()
+		return outgoing{}, status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (%d vs. %d)", out.size, o.SendBytesMax)
+	}
+	return out, nil
 }

@@ -41,6 +41,8 @@ type conn struct {
 	peer   *peer.Peer
 	ready  bool // the handshake is done; guarded by Server.mu
 
+	callsOnly bool // the fallback is not asked; set before it is served
+
 	// Of the goroutine that reads.
 	in        input
 	blocks    *headerBlocks
@@ -80,15 +82,15 @@ type conn struct {
 
 	prompt  promptWriter  // nil: only the writer writes
 	holding bool          // the reader will wake the writer
-	asleep  bool          // the writer waits for wake
-	wake    chan struct{} // capacity 1
+	asleep  bool          // nobody writes
 	drained chan struct{} // not nil: the reader waits for out to be taken
 
 	draining  drainState
 	deadlines deadlines
 	closing   bool          // the writer writes what is there, and ends
 	broken    error         // the connection does not work any more
-	written   chan struct{} // closed by the writer
+	writer    func()        // write
+	written   chan struct{} // closed when nothing is written any more
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -97,12 +99,15 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if s.o.ConnContext != nil {
 		base = s.o.ConnContext(context.Background(), nc)
 	}
-	return &conn{
-		server: s, base: base, net: nc, prompt: prompt, in: newInput(nc), blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find),
+	c := &conn{
+		server: s, base: base, net: nc, prompt: prompt, blocks: newHeaderBlocks(s.o.HeaderBytesMax, s.methods.find, s.o.HeaderField),
 		streams: map[uint32]*stream{}, window: connWindowBytes,
 		sendWindow: windowBytes, windowInit: windowBytes, frameMax: frameBytesMax, listMax: 1 << 62,
-		wake: make(chan struct{}, 1), written: make(chan struct{}),
+		written: make(chan struct{}),
 	}
+	c.writer = c.write
+	c.in.init(nc)
+	return c
 }
 
 // serve does everything from the handshake to the end. It returns when nothing of the connection is left but handlers.
@@ -112,7 +117,9 @@ func (c *conn) serve() {
 		return
 	}
 	c.startKeepalive()
-	go c.write()
+	c.mu.Lock()
+	c.asleep = true
+	c.unlockAndWake()
 	err := c.read()
 	c.fail(err)
 	c.linger(err)
@@ -195,8 +202,8 @@ func (c *conn) read() error {
 		if err == nil {
 			continue
 		}
-		fault := new(streamError)
-		if !errors.As(err, &fault) {
+		fault := asStreamError(err)
+		if fault == nil {
 			return err
 		}
 		if err := c.fault(fault); err != nil {
@@ -323,7 +330,7 @@ func (c *conn) onHeaders(f *frame) error {
 		return violation(http2.ErrCodeProtocol, "headers for stream %d", f.stream)
 	}
 	fragment, err := f.headerFragment()
-	if fault := new(streamError); errors.As(err, &fault) {
+	if fault := asStreamError(err); fault != nil {
 		// The block counts for the table all the same.
 		if !f.flags.Has(http2.FlagHeadersEndHeaders) {
 			return violation(fault.code, "%s", fault.reason)
@@ -391,7 +398,7 @@ func (c *conn) strayHeaders(id uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.strayFrame(&frame{kind: http2.FrameHeaders, stream: id})
-	if fault := new(streamError); errors.As(err, &fault) {
+	if asStreamError(err) != nil {
 		return violation(http2.ErrCodeStreamClosed, "headers for a stream that is closed")
 	}
 	return err
@@ -476,7 +483,7 @@ func (c *conn) open(id uint32, r *request, t timeout, ends bool) error {
 // refusal is the answer to what needs no handler; nil if it needs one.
 func (c *conn) refusal(r *request, t timeout) *refusal {
 	switch {
-	case !r.isGRPC && c.server.o.Fallback != nil && r != tooLargeRequest:
+	case !r.isGRPC && c.server.o.Fallback != nil && !c.callsOnly && r != tooLargeRequest:
 		return nil
 	case r.refusal != nil:
 		return r.refusal
@@ -526,7 +533,8 @@ func (c *conn) start(s *stream) {
 	case m != nil && m.inline:
 		s.run()
 	case m != nil && s.mayDefer():
-		s.deferrable = &Deferred{s: s}
+		s.deferrable = &s.deferred
+		s.deferred.s = s
 		s.run()
 	default:
 		c.server.workers.run(task{s: s})

@@ -123,6 +123,16 @@ func (c *callContext) Value(key any) any {
 	return c.conn.base.Value(key)
 }
 
+// MetadataValue is the first value of a field of a call's metadata, of which no copy is made; the name is in lower case. Any
+// server's context will do.
+func MetadataValue(ctx context.Context, name string) (value string, ok bool) {
+	md, _ := ctx.Value(metadataKey).(metadata.MD)
+	if values := md[name]; len(values) > 0 {
+		return values[0], true
+	}
+	return "", false
+}
+
 // AfterFunc is how package context waits for the end of a context that is not its own, without a goroutine.
 func (c *callContext) AfterFunc(f func()) (stop func() bool) {
 	e := &c.cancellation

@@ -94,6 +94,9 @@ func odd(ctx context.Context) (any, error) {
 		md, _ := metadata.FromIncomingContext(ctx)
 		delete(md, ":authority")
 		return nil, status.Error(codes.Unknown, described(md))
+	case "authority":
+		md, _ := metadata.FromIncomingContext(ctx)
+		return nil, status.Error(codes.Unknown, fmt.Sprintf("%q %q", md[":authority"], md["host"]))
 	}
 	return new(pb.Empty), nil
 }
@@ -139,6 +142,13 @@ func TestAsGRPCGo(t *testing.T) {
 		return append(f, name, value)
 	}
 	empty := prefixed("")
+	// authority makes a call with these fields in the place of :authority. Clients of etcd of 2021, with the gRPC of later years,
+	// leave it empty.
+	authority := func(fields ...string) func(*rawClient) {
+		all := callFields("/test.Odd/Unary", "odd", "authority")
+		i := slices.Index(all, ":authority")
+		return send(true, empty, slices.Replace(all, i, i+2, fields...)...)
+	}
 	for name, does := range map[string]func(*rawClient){
 		"ok":                    oddCall("ok"),
 		"header":                oddCall("header"),
@@ -174,6 +184,13 @@ func TestAsGRPCGo(t *testing.T) {
 		"huge timeout":          send(true, empty, field("grpc-timeout", "99999999H")...),
 		"no time":               send(true, empty, field("grpc-timeout", "0n")...),
 		"two hosts":             send(true, empty, append(field("host", "a"), "host", "b")...),
+		"no authority":          authority(),
+		"a host":                authority("host", "a"),
+		"an empty host":         authority("host", ""),
+		"authority":             authority(":authority", "a"),
+		"authority, host":       authority(":authority", "a", "host", "b"),
+		"empty authority":       authority(":authority", ""),
+		"empty authority, host": authority(":authority", "", "host", "a"),
 		"unknown encoding":      send(true, empty, field("grpc-encoding", "what")...),
 		"identity":              send(true, empty, field("grpc-encoding", "identity")...),
 		"gzip":                  send(true, gzipped(""), field("grpc-encoding", "gzip")...),

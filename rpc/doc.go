@@ -12,12 +12,12 @@
 //	          └────────────────────────────────────┘                             │ under conn.mu
 //	conn ◄─────────────────────── writer ◄──── out (and the streams' queues) ◄───┘
 //
-// A connection has two goroutines. The reader parses frames where they lie in its buffer and hands complete requests to
-// pooled workers, or runs methods that never wait by itself; those may also leave their answer to somebody else (deferred.go).
+// A connection at rest has one goroutine, the reader, and no buffer: memory is lent to it when there is something to read. The reader
+// parses frames where they lie in its buffer and hands complete requests to pooled workers, or runs methods that never wait by itself; those may also leave their answer to somebody else (deferred.go).
 // Whoever has an answer appends it to the connection's output
-// under a short lock; the writer takes all of it at once. While the reader has more to look at, the writer is held back,
+// under a short lock; the writer, a worker as long as there is something to write, takes all of it at once. While the reader has more to look at, the writer is held back,
 // so that what came together is answered together. An answer that comes alone, on a connection that can be written to without
-// waiting, is written by whoever has it, and the writer is left asleep.
+// waiting, is written by whoever has it, and nobody is woken.
 //
 // Invariants. One lock per connection, conn.mu, guards everything that both sides touch; no handler, codec or callback
 // runs under it. The reader never waits for a handler or a socket to be written, except while a client leaves so much

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/mem"
 )
 
 // httpBufferBytes of a response are gathered before its header is sent, unless it is flushed.
@@ -90,12 +89,12 @@ func (s *stream) hasNoBody() bool {
 func (s *stream) chunk(b []byte) {
 	in := &s.in
 	for len(b) > 0 {
-		if n := len(in.queue); n == in.head || len(*in.queue[n-1].body) == cap(*in.queue[n-1].body) {
-			in.queue = append(in.queue, message{body: newBody(bodyBytesMin)})
+		if n := len(in.queue); n == in.head || len(in.queue[n-1].body.bytes) == cap(in.queue[n-1].body.bytes) {
+			in.push(message{body: newBody(bodyBytesMin)})
 		}
-		last := in.queue[len(in.queue)-1].body
-		n := min(len(b), cap(*last)-len(*last))
-		*last = append(*last, b[:n]...)
+		last := &in.queue[len(in.queue)-1].body
+		n := min(len(b), cap(last.bytes)-len(last.bytes))
+		last.bytes = append(last.bytes, b[:n]...)
 		b = b[n:]
 	}
 }
@@ -119,13 +118,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.s.sendInformational(http.StatusContinue)
 	}
 	for len(b.rest) == 0 {
-		b.chunk.free()
+		b.chunk.body.free()
 		b.chunk = message{}
 		m, err := b.s.nextChunk()
 		if err != nil {
 			return 0, err
 		}
-		b.chunk, b.rest = m, *m.body
+		b.chunk, b.rest = m, m.body.bytes
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
@@ -135,7 +134,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *requestBody) Close() error {
 	b.closed = true
-	b.chunk.free()
+	b.chunk.body.free()
 	b.chunk, b.rest = message{}, nil
 	return nil
 }
@@ -271,7 +270,7 @@ func (w *responseWriter) end() {
 // appendData sends bytes of a body, which become the connection's.
 func (c *conn) appendData(s *stream, b []byte) {
 	if !c.fits(s, len(b)) {
-		s.out.queue.add(mem.BufferSlice{mem.SliceBuffer(b)}, len(b))
+		s.out.queue.addBytes(b)
 		c.enlist(s)
 		return
 	}

@@ -2,9 +2,11 @@ package rpc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"sync"
 
 	"golang.org/x/net/http2"
 )
@@ -49,6 +51,16 @@ type streamError struct {
 	reason string
 }
 
+// asStreamError returns the violation that an error is; nil: it is none of a stream.
+func asStreamError(err error) *streamError {
+	if err == nil {
+		return nil
+	}
+	var e *streamError
+	errors.As(err, &e)
+	return e
+}
+
 func (e *streamError) Error() string {
 	return fmt.Sprintf("rpc: stream %d: %s: %s", e.stream, e.code, e.reason)
 }
@@ -63,12 +75,40 @@ const (
 // goroutine that reads.
 type input struct {
 	from       io.Reader
-	buf        []byte
-	start, end int // buf[start:end] was read and not consumed; start <= end
+	late       lateReader // from, if it can
+	buf        []byte     // nil: there is nothing in it
+	start, end int        // buf[start:end] was read and not consumed; start <= end
 	crowded    bool
+
+	lend func() []byte // kept, so that a read allocates nothing
+	back func()
 }
 
-func newInput(from net.Conn) input { return input{from: from, buf: make([]byte, inputBytesMin)} }
+// lateReader is a connection that is read into memory which it asks for when there is something to read, and may give back.
+//
+// Errors: errors.ErrUnsupported, every time, if it can't after all.
+type lateReader interface {
+	ReadLate(lend func() []byte, back func()) (n int, err error)
+}
+
+// smallInputs are buffers that no connection needs, because it has nothing to read.
+var smallInputs = sync.Pool{New: func() any { return new([inputBytesMin]byte) }}
+
+// init is called once. The input stays where it is.
+func (in *input) init(from net.Conn) {
+	in.from = from
+	in.late, _ = from.(lateReader)
+	in.lend = func() []byte {
+		in.buf = smallInputs.Get().(*[inputBytesMin]byte)[:]
+		return in.buf
+	}
+	in.back = func() {
+		if len(in.buf) == inputBytesMin {
+			smallInputs.Put((*[inputBytesMin]byte)(in.buf))
+		}
+		in.buf = nil
+	}
+}
 
 func (in *input) buffered() []byte { return in.buf[in.start:in.end] }
 
@@ -86,7 +126,7 @@ func payloadBytes(header []byte) int {
 // read makes one read. There is always room: nothing that is waited for is larger than the buffer can grow to.
 func (in *input) read() error {
 	in.makeRoom()
-	n, err := in.from.Read(in.buf[in.end:])
+	n, err := in.readSome()
 	in.end += n
 	in.crowded = in.end == len(in.buf)
 	if n > 0 {
@@ -98,9 +138,28 @@ func (in *input) read() error {
 	return err
 }
 
+// readSome reads behind what is there. With nothing there, a small buffer is given back until something comes.
+func (in *input) readSome() (int, error) {
+	if in.late != nil && in.end == 0 && len(in.buf) <= inputBytesMin {
+		in.back()
+		n, err := in.late.ReadLate(in.lend, in.back)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return n, err
+		}
+		in.late = nil
+	}
+	if in.buf == nil {
+		in.lend()
+	}
+	return in.from.Read(in.buf[in.end:])
+}
+
 func (in *input) makeRoom() {
 	if in.start == in.end {
 		in.start, in.end = 0, 0
+	}
+	if in.buf == nil {
+		return
 	}
 	if in.crowded && len(in.buf) < inputBytesMax || in.end-in.start == len(in.buf) {
 		larger := make([]byte, 2*len(in.buf))

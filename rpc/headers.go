@@ -30,6 +30,7 @@ const (
 type headerBlocks struct {
 	bytesMax int // of the fields of one block, as RFC 9113, 6.5.2, counts them
 	find     func(path string) *method
+	observe  func(f hpack.HeaderField) // may be nil
 
 	decoder  *hpack.Decoder
 	fields   []hpack.HeaderField // of the block being decoded
@@ -53,14 +54,17 @@ type timeout struct {
 	duration time.Duration
 }
 
-func newHeaderBlocks(bytesMax int, find func(string) *method) *headerBlocks {
-	h := &headerBlocks{bytesMax: bytesMax, find: find}
+func newHeaderBlocks(bytesMax int, find func(string) *method, observe func(hpack.HeaderField)) *headerBlocks {
+	h := &headerBlocks{bytesMax: bytesMax, find: find, observe: observe}
 	h.decoder = hpack.NewDecoder(tableBytes, h.emit)
 	h.decoder.SetMaxStringLength(bytesMax)
 	return h
 }
 
 func (h *headerBlocks) emit(f hpack.HeaderField) {
+	if h.observe != nil {
+		h.observe(f)
+	}
 	h.size += int(f.Size())
 	if h.size > h.bytesMax {
 		h.tooLarge = true

@@ -22,8 +22,8 @@ func TestRememberedBlocks(t *testing.T) {
 	for range 200 {
 		var wire bytes.Buffer
 		encoder := hpack.NewEncoder(&wire)
-		remembers := newHeaderBlocks(4000, func(string) *method { return nil })
-		forgets := newHeaderBlocks(4000, func(string) *method { return nil })
+		remembers := newHeaderBlocks(4000, func(string) *method { return nil }, nil)
+		forgets := newHeaderBlocks(4000, func(string) *method { return nil }, nil)
 		for range 60 {
 			wire.Reset()
 			switch rng.IntN(20) {
@@ -64,7 +64,7 @@ func TestRememberedBlocks(t *testing.T) {
 func TestRememberedBlocksCostNothing(t *testing.T) {
 	var wire bytes.Buffer
 	encoder := hpack.NewEncoder(&wire)
-	h := newHeaderBlocks(4000, func(string) *method { return nil })
+	h := newHeaderBlocks(4000, func(string) *method { return nil }, nil)
 	encode := func(more ...string) []byte {
 		wire.Reset()
 		fields := callFields("/a/b", append(more, "x", "y")...)

@@ -21,35 +21,49 @@ const (
 	bodyBytesMin = 16 << 10
 )
 
-// message is one message as it came. Its buffer belongs to bodies.
+// message is one message as it came.
 type message struct {
 	compressed byte
-	body       *[]byte
+	body       body
 }
 
 // bodies are the buffers of messages.
 var bodies = mem.DefaultBufferPool()
 
-// smallBytes is a message whose buffer is made for it: the pooled ones are so much larger that many would add up.
-const smallBytes = 64
+const (
+	// smallBytes is a message whose buffer is made for it: the pooled ones are so much larger that many would add up.
+	smallBytes = 64
+	// keptBytesMax is the largest message that whoever decodes it may keep: more is copied into memory of the right size.
+	keptBytesMax = 16 << 10
+)
 
-func newBody(n int) *[]byte {
-	if n > smallBytes {
-		b := bodies.Get(n)
-		*b = (*b)[:0]
-		return b
-	}
-	b := make([]byte, 0, n)
-	return &b
+// body is the bytes of a message.
+type body struct {
+	bytes  []byte
+	pooled *[]byte // not nil: the buffer, which belongs to bodies
 }
 
-func freeBody(b *[]byte) {
-	if b != nil && cap(*b) > smallBytes {
-		bodies.Put(b)
+func newBody(n int) body {
+	if n <= smallBytes {
+		return body{bytes: make([]byte, 0, n)}
+	}
+	b := bodies.Get(n)
+	return body{bytes: (*b)[:0], pooled: b}
+}
+
+func (b body) free() {
+	if b.pooled != nil {
+		bodies.Put(b.pooled)
 	}
 }
 
-func (m message) free() { freeBody(m.body) }
+// newMessage makes room for n bytes of the message that is coming in.
+func (s *stream) newMessage(n int) body {
+	if s.in.length <= keptBytesMax && s.conn.server.keeper != nil && s.isUnary() {
+		return body{bytes: make([]byte, 0, s.in.length)}
+	}
+	return newBody(n)
+}
 
 // inbound is the request of a stream: messages, or for HTTP chunks of the body. Guarded by conn.mu.
 type inbound struct {
@@ -62,9 +76,10 @@ type inbound struct {
 	prefix  [prefixBytes]byte
 	have    int // of prefix
 	length  int // of the message, if the prefix is complete
-	partial *[]byte
+	partial body
 
 	queue   []message     // came and was not taken
+	first   [1]message    // room for queue: most requests have one message
 	head    int           // queue[:head] was taken
 	err     error         // behind the queue: io.EOF, or what is wrong with the request; nil: more may come
 	arrived chan struct{} // capacity 1; nil: nobody waits for more
@@ -73,18 +88,18 @@ type inbound struct {
 
 func (in *inbound) free() {
 	for _, m := range in.queue[in.head:] {
-		m.free()
+		m.body.free()
 	}
-	in.queue, in.head = nil, 0
-	freeBody(in.partial)
-	in.partial = nil
+	in.queue, in.head, in.first[0] = nil, 0, message{}
+	in.partial.free()
+	in.partial = body{}
 }
 
 // assemble takes bytes that came and makes messages of them. Of a message that is refused, and of what comes behind
 // it, nothing is kept.
 func (s *stream) assemble(b []byte) {
 	in := &s.in
-	for in.err == nil && (len(b) > 0 || in.have == prefixBytes && len(*in.partial) == in.length) {
+	for in.err == nil && (len(b) > 0 || in.have == prefixBytes && len(in.partial.bytes) == in.length) {
 		if in.have < prefixBytes {
 			n := copy(in.prefix[in.have:], b)
 			in.have += n
@@ -94,15 +109,22 @@ func (s *stream) assemble(b []byte) {
 			}
 			continue
 		}
-		n := min(len(b), in.length-len(*in.partial))
-		in.grow(n)
-		*in.partial = append(*in.partial, b[:n]...)
+		n := min(len(b), in.length-len(in.partial.bytes))
+		s.grow(n)
+		in.partial.bytes = append(in.partial.bytes, b[:n]...)
 		b = b[n:]
-		if len(*in.partial) == in.length {
-			in.queue = append(in.queue, message{in.prefix[0], in.partial})
-			in.partial, in.have = nil, 0
+		if len(in.partial.bytes) == in.length {
+			in.push(message{in.prefix[0], in.partial})
+			in.partial, in.have = body{}, 0
 		}
 	}
+}
+
+func (in *inbound) push(m message) {
+	if in.queue == nil {
+		in.queue = in.first[:0]
+	}
+	in.queue = append(in.queue, m)
 }
 
 // beginMessage looks at a prefix; here is how much of the message has come with it.
@@ -114,7 +136,7 @@ func (s *stream) beginMessage(here int) error {
 		return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", length, limit)
 	}
 	in.length = int(length)
-	in.partial = newBody(min(in.length, bodyBytesMin))
+	in.partial = s.newMessage(min(in.length, bodyBytesMin))
 	if need := in.length - here - in.window; need > 0 {
 		// And a whole window more: a client whose window is used up by the last byte of a message may not say that it was the last
 		// (Node does not).
@@ -124,14 +146,15 @@ func (s *stream) beginMessage(here int) error {
 }
 
 // grow makes room for n more bytes of the message that is coming in.
-func (in *inbound) grow(n int) {
-	have := len(*in.partial)
-	if have+n <= cap(*in.partial) {
+func (s *stream) grow(n int) {
+	in := &s.in
+	have := len(in.partial.bytes)
+	if have+n <= cap(in.partial.bytes) {
 		return
 	}
-	larger := newBody(min(in.length, max(2*cap(*in.partial), have+n)))
-	*larger = append(*larger, *in.partial...)
-	freeBody(in.partial)
+	larger := s.newMessage(min(in.length, max(2*cap(in.partial.bytes), have+n)))
+	larger.bytes = append(larger.bytes, in.partial.bytes...)
+	in.partial.free()
 	in.partial = larger
 }
 
@@ -158,7 +181,7 @@ func (s *stream) pop() (m message, ok bool) {
 	if in.head == len(in.queue) {
 		in.queue, in.head = in.queue[:0], 0
 	}
-	s.taken(prefixBytes + len(*m.body))
+	s.taken(prefixBytes + len(m.body.bytes))
 	return m, true
 }
 
@@ -177,10 +200,18 @@ func (s *stream) taken(n int) {
 	}
 }
 
+// Keeper is a codec whose messages may keep the bytes that they are decoded from: nobody else uses those again.
+type Keeper interface {
+	UnmarshalKept(b []byte, into any) error
+}
+
 // decode makes a message of what came, and gives its buffer back.
 func (s *stream) decode(m message, into any) error {
-	defer m.free()
-	body := mem.SliceBuffer(*m.body)
+	if k := s.conn.server.keeper; k != nil && m.compressed == 0 && m.body.pooled == nil {
+		return unmarshalError(k.UnmarshalKept(m.body.bytes, into))
+	}
+	defer m.body.free()
+	body := mem.SliceBuffer(m.body.bytes)
 	data := [1]mem.Buffer{&body}
 	o := &s.conn.server.o
 	switch {
@@ -200,10 +231,14 @@ func (s *stream) decode(m message, into any) error {
 }
 
 func unmarshal(codec encoding.CodecV2, data mem.BufferSlice, into any) error {
-	if err := codec.Unmarshal(data, into); err != nil {
-		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+	return unmarshalError(codec.Unmarshal(data, into))
+}
+
+func unmarshalError(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
 }
 
 // Budgets of a connection for what clients send.

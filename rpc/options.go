@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -50,7 +51,10 @@ type Options struct {
 	MayDefer func() bool
 	// ConnContext makes the context whose values those of a connection's requests have too. Nil: there are none.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
-	// Fallback serves requests that are no gRPC calls. Nil: they are refused.
+	// HeaderField is told of each field of a header block when it is decoded, on the goroutine that reads: a block that is known
+	// already is not decoded again. Nil: nobody asks.
+	HeaderField func(f hpack.HeaderField)
+	// Fallback serves requests that are no gRPC calls, but for connections of ServeCalls. Nil: they are refused.
 	Fallback http.Handler
 	// ErrorLog is told of panics of Fallback, which are the only ones that do not end the process. Nil: the standard one.
 	ErrorLog *log.Logger

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 )
 
@@ -93,7 +92,7 @@ func (c *conn) unlockAndWake() {
 	}
 	c.mu.Unlock()
 	if wake {
-		c.wake <- struct{}{}
+		c.server.workers.run(task{f: c.writer})
 	}
 }
 
@@ -106,15 +105,19 @@ func (c *conn) hasWork() bool {
 
 func (c *conn) canFill() bool { return len(c.sending) > 0 && c.sendWindow > 0 }
 
-// write writes the output until the connection ends.
+// write is the writer: it writes what there is, and ends when there is nothing. A worker does it, so that a connection at rest costs
+// no goroutine but the one that reads.
 func (c *conn) write() {
-	defer close(c.written)
 	for {
 		b, last := c.collect()
+		if len(b) == 0 && !last {
+			return
+		}
 		if len(b) > 0 {
 			if _, err := c.net.Write(b); err != nil {
 				c.net.Close()
 				c.stopWriting(err)
+				close(c.written)
 				return
 			}
 		}
@@ -123,6 +126,7 @@ func (c *conn) write() {
 		}
 		c.reuse(b)
 	}
+	defer close(c.written)
 	// The reader ends soon, if the client does not end first.
 	deadline := time.Now()
 	if closer, ok := c.net.(interface{ CloseWrite() error }); ok && closer.CloseWrite() == nil {
@@ -132,7 +136,7 @@ func (c *conn) write() {
 	c.stopWriting(errEnded)
 }
 
-// collect waits for something to write. last says that nothing comes behind it.
+// collect takes what there is to write; nothing: the writer is asleep. last says that nothing comes behind it.
 func (c *conn) collect() (b []byte, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,10 +146,7 @@ func (c *conn) collect() (b []byte, last bool) {
 		switch {
 		case !c.hasWork():
 			c.asleep = true
-			c.mu.Unlock()
-			<-c.wake
-			c.mu.Lock()
-			continue
+			return nil, false
 		case len(c.out) < outBytesSmall && !yielded && !c.closing:
 			// Others that are about to answer go first: their answers go into the same write.
 			yielded = true
@@ -219,22 +220,21 @@ func (c *conn) enlist(s *stream) {
 }
 
 // appendMessage sends a message, at once if everything has room, and takes over its buffers. The header is sent before.
-func (c *conn) appendMessage(s *stream, data mem.BufferSlice, size int, compressed byte) {
-	total := prefixBytes + size
-	prefix := [prefixBytes]byte{compressed, byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}
+func (c *conn) appendMessage(s *stream, o *outgoing) {
+	total := prefixBytes + o.size
 	if !c.fits(s, total) {
-		s.out.queue.add(mem.BufferSlice{mem.SliceBuffer(prefix[:])}, prefixBytes)
-		s.out.queue.add(data, size)
+		s.out.queue.addBytes(o.appendPrefix(make([]byte, 0, prefixBytes)))
+		s.out.queue.add(o)
 		c.enlist(s)
 		return
 	}
 	c.consumeWindows(s, total)
 	c.out = appendFrameHeader(c.out, total, http2.FrameData, 0, s.id)
-	c.out = append(c.out, prefix[:]...)
-	for _, piece := range data {
-		c.out = append(c.out, piece.ReadOnlyData()...)
-		piece.Free()
-	}
+	c.out = o.appendTo(o.appendPrefix(c.out))
+}
+
+func (o *outgoing) appendPrefix(b []byte) []byte {
+	return append(b, o.compressed, byte(o.size>>24), byte(o.size>>16), byte(o.size>>8), byte(o.size))
 }
 
 // fits reports whether data may go straight into the output.

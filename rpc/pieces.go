@@ -2,6 +2,32 @@ package rpc
 
 import "google.golang.org/grpc/mem"
 
+// Encoded is a message that is encoded already, in one piece; nil: it is to be marshalled as others are. The bytes belong to the
+// server from then on.
+type Encoded interface {
+	Encoded() []byte
+}
+
+// outgoing is a message as it is sent: in one piece, or in buffers that are given back.
+type outgoing struct {
+	whole      []byte
+	pieces     mem.BufferSlice
+	size       int
+	compressed byte
+}
+
+func (o *outgoing) free() { o.pieces.Free() }
+
+// appendTo moves the message behind b.
+func (o *outgoing) appendTo(b []byte) []byte {
+	b = append(b, o.whole...)
+	for _, piece := range o.pieces {
+		b = append(b, piece.ReadOnlyData()...)
+		piece.Free()
+	}
+	return b
+}
+
 // pieces are bytes that wait to be sent, in the buffers they came in, which are given back one by one.
 type pieces struct {
 	list   mem.BufferSlice
@@ -9,10 +35,20 @@ type pieces struct {
 	bytes  int // that are left
 }
 
-// add takes over one reference to each buffer.
-func (p *pieces) add(data mem.BufferSlice, bytes int) {
-	p.list = append(p.list, data...)
-	p.bytes += bytes
+// addBytes takes over bytes that are nobody else's.
+func (p *pieces) addBytes(b []byte) {
+	p.list = append(p.list, mem.SliceBuffer(b))
+	p.bytes += len(b)
+}
+
+// add takes over a message.
+func (p *pieces) add(o *outgoing) {
+	if len(o.whole) > 0 {
+		p.addBytes(o.whole)
+		return
+	}
+	p.list = append(p.list, o.pieces...)
+	p.bytes += o.size
 }
 
 // appendTo moves n bytes, of which there must be as many, behind b.

@@ -204,7 +204,7 @@ func (r *request) readGRPC() {
 		return
 	}
 	delete(r.metadata, "host")
-	if r.authority == "" {
+	if len(r.metadata[":authority"]) == 0 { // an empty one is one: old clients of etcd send it
 		if len(hosts) == 0 {
 			refuse(http.StatusBadRequest, status.New(codes.Internal, "no host or :authority header present"))
 			return

@@ -18,6 +18,7 @@ type Server struct {
 	methods methods
 	unary   grpc.UnaryServerInterceptor  // nil: none
 	stream  grpc.StreamServerInterceptor // nil: none
+	keeper  Keeper                       // the codec; nil: it is none
 	workers *workers
 
 	handlers sync.WaitGroup // that run
@@ -37,6 +38,7 @@ func New(o Options) *Server {
 		o: o, methods: newMethods(), unary: chainUnary(o.Unary), stream: chainStream(o.Stream),
 		workers: newWorkers(o.Workers), listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
+	s.keeper, _ = o.Codec.(Keeper)
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -81,7 +83,13 @@ const (
 
 // Serve serves the connections of l, which it closes in the end. It returns nil when the server is stopped, or the
 // listener's error.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.accept(l, s.ServeConn) }
+
+// ServeCalls is Serve for an address where nobody asks over HTTP: what is no call is refused, whether there is a Fallback or not.
+func (s *Server) ServeCalls(l net.Listener) error { return s.accept(l, s.serveCalls) }
+
+// accept has serve serve each connection of l.
+func (s *Server) accept(l net.Listener, serve func(net.Conn)) error {
 	if !s.addListener(l) {
 		l.Close()
 		return ErrStopped
@@ -92,7 +100,7 @@ func (s *Server) Serve(l net.Listener) error {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = retryMin
-			go s.ServeConn(nc)
+			go serve(nc)
 			continue
 		}
 		if s.isStopping() {
@@ -108,10 +116,18 @@ func (s *Server) Serve(l net.Listener) error {
 
 // ServeConn serves one connection, from its first byte on, until it has ended, and closes it. A connection that has a
 // method HandshakeContext, as *tls.Conn, is shaken hands with first.
-func (s *Server) ServeConn(nc net.Conn) {
+func (s *Server) ServeConn(nc net.Conn) { s.serve(newConn(s, nc)) }
+
+// serveCalls is ServeConn for a connection on which what is no call is refused.
+func (s *Server) serveCalls(nc net.Conn) {
 	c := newConn(s, nc)
+	c.callsOnly = true
+	s.serve(c)
+}
+
+func (s *Server) serve(c *conn) {
 	if !s.addConn(c) {
-		nc.Close()
+		c.net.Close()
 		return
 	}
 	c.serve()

@@ -129,7 +129,7 @@ func (t *serverStream) SendMsg(m any) error {
 		return err
 	}
 	c.mu.Unlock() // there will still be room: nobody else sends
-	data, size, compressed, err := s.encode(m)
+	o, err := s.encode(m)
 	if err != nil {
 		s.finish(statusOf(err))
 		return err
@@ -137,14 +137,14 @@ func (t *serverStream) SendMsg(m any) error {
 	c.mu.Lock()
 	if s.ending {
 		c.mu.Unlock()
-		data.Free()
+		o.free()
 		return s.goneError()
 	}
 	ok := c.appendHeader(s)
 	if ok {
-		c.appendMessage(s, data, size, compressed)
+		c.appendMessage(s, &o)
 	} else {
-		data.Free()
+		o.free()
 	}
 	c.unlockAndWake()
 	return s.headerTaken(ok)
@@ -197,7 +197,7 @@ func (s *stream) recv(into any) error {
 	case io.EOF:
 		return nil
 	case nil:
-		m.free()
+		m.body.free()
 		return status.Error(codes.Internal, "cardinality violation: received multiple request messages for non-client-streaming RPC")
 	default:
 		return err

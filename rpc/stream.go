@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -25,6 +26,7 @@ type stream struct {
 
 	cancellation cancellation // has a lock of its own
 	deferrable   *Deferred    // nil: the handler gives the answer itself; set before it runs
+	deferred     Deferred     // room for it
 
 	recvClosed bool // nothing more comes from the client
 	ending     bool // the response has an end, nothing is added to it any more
@@ -32,6 +34,7 @@ type stream struct {
 	started    bool // the handler
 	handled    bool // the handler has returned
 	orphan     bool // gone by the client's doing, before the handler has returned
+	overdue    bool // gone because its time was up
 
 	in  inbound
 	out outbound
@@ -83,7 +86,7 @@ func (s *stream) endLocked() {
 	s.wakeReceiver()
 }
 
-// abort resets the stream, and ends its context with err.
+// abort resets the stream, and ends its context with err: context.Canceled or context.DeadlineExceeded.
 func (s *stream) abort(code http2.ErrCode, err error) {
 	c := s.conn
 	c.mu.Lock()
@@ -91,6 +94,7 @@ func (s *stream) abort(code http2.ErrCode, err error) {
 		c.mu.Unlock()
 		return
 	}
+	s.overdue = err == context.DeadlineExceeded // those who are woken look before the context has ended
 	c.resetLocked(s.id, code)
 	s.endLocked()
 	c.unlockAndWake()

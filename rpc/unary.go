@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 )
 
@@ -23,28 +22,26 @@ func (s *stream) runUnary() (ended bool) {
 
 // answer ends a unary call with its outcome. prompt says that nobody waits for the goroutine, so that it may write.
 func (s *stream) answer(reply any, err error, prompt bool) {
-	var data mem.BufferSlice
-	var size int
-	var compressed byte
+	var o outgoing
 	if err == nil {
-		data, size, compressed, err = s.encode(reply)
+		o, err = s.encode(reply)
 	}
 	if err != nil {
 		s.finish(statusOf(err))
 		return
 	}
-	s.respond(data, size, compressed, prompt)
+	s.respond(&o, prompt)
 }
 
 // respond sends the reply of a unary call and ends it, in one piece.
-func (s *stream) respond(data mem.BufferSlice, size int, compressed byte, prompt bool) {
+func (s *stream) respond(o *outgoing, prompt bool) {
 	c := s.conn
 	c.mu.Lock()
 	if s.ending || !c.appendHeader(s) {
 		c.unlockAndWake()
-		data.Free()
+		o.free()
 	} else {
-		c.appendMessage(s, data, size, compressed)
+		c.appendMessage(s, o)
 		c.finishLocked(s, nil)
 		if prompt && len(c.streams) == 0 { // otherwise others may be about to answer, too
 			c.unlockAndWrite()
@@ -68,7 +65,7 @@ func (s *stream) decodeUnary(into any) error {
 	case ok && err == io.EOF && !more:
 		return s.decode(m, into)
 	case ok:
-		m.free()
+		m.body.free()
 		if err == io.EOF {
 			return status.Error(codes.Internal, "cardinality violation: received multiple request messages for non-client-streaming RPC")
 		}
@@ -83,8 +80,13 @@ func (s *stream) decodeUnary(into any) error {
 // goneError is what a handler gets whose stream has ended.
 func (s *stream) goneError() error {
 	err := (*callContext)(s).Err()
-	if err == nil {
-		err = context.Canceled // which is about to be said
+	if err == nil { // which is about to be said
+		err = context.Canceled
+		s.conn.mu.Lock()
+		if s.overdue {
+			err = context.DeadlineExceeded
+		}
+		s.conn.mu.Unlock()
 	}
 	return status.FromContextError(err).Err()
 }
