@@ -96,7 +96,11 @@ func (n *Node) applyRun(entries []state.Entry) (settled []uint64, refused bool, 
 	for _, b := range out.Batches {
 		n.proposals.settle(b.ID, b.Results)
 	}
-	n.o.Hub.Publish(out.Events, out.Revision)
+	if out.Light {
+		n.o.Hub.PublishLight(out.Events, out.Revision)
+	} else {
+		n.o.Hub.Publish(out.Events, out.Revision)
+	}
 	if out.Members {
 		n.membersChanged()
 	}

@@ -103,9 +103,9 @@ func TestFailedReadEndsTheMember(t *testing.T) {
 func TestIdleLogIsMarked(t *testing.T) {
 	r := newRig(t, nil)
 	for range 3 {
-		r.propose(&command.Put{Key: []byte("a"), Value: []byte("1")})
 		before := r.syncs.Load()
-		until(func() bool { return r.syncs.Load() > before })
+		r.propose(&command.Put{Key: []byte("a"), Value: []byte("1")})
+		until(func() bool { return r.syncs.Load() >= before+2 }) // that of the write, and that of the mark
 	}
 }
 
@@ -243,7 +243,7 @@ func TestClosingLeavesWhatIsProposed(t *testing.T) {
 	if _, _, err := p.join([]byte("command"), sender{op: &command.Put{}}, 0); err != nil {
 		t.Fatal(err)
 	}
-	events := p.take(nil)
+	events := p.take(nil, 0)
 	p.close(ErrStopped)
 	if got := fmt.Sprintf("%q", events); len(events) != 1 || !strings.Contains(got, "command") {
 		t.Errorf("proposed %s", got)

@@ -71,7 +71,6 @@ type flow struct {
 type heldCommand struct {
 	encoded []byte
 	w       *waiter
-	at      time.Duration // monotonic: when it came
 }
 
 // admits reports whether a command may be held. A flow may hold as much as it leaves free, so that the one that asks for most is
@@ -167,7 +166,7 @@ func (h *held) expire(before time.Duration) (old []heldCommand) {
 		t := &h.classes[c]
 		t.ring = slices.DeleteFunc(t.ring, func(f *flow) bool {
 			n := 0
-			for n < len(f.commands) && f.commands[n].at < before {
+			for n < len(f.commands) && f.commands[n].w.at < before {
 				f.bytes -= len(f.commands[n].encoded)
 				h.bytes -= len(f.commands[n].encoded)
 				n++

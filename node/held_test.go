@@ -28,7 +28,7 @@ func newCrowd(t *testing.T) *crowd {
 }
 
 func (c *crowd) send(who string, op command.Op, bytes int) error {
-	_, _, err := c.join(make([]byte, bytes), sender{ctx: WithFlow(context.Background(), who), op: op, call: func(_ state.Result, _ bool, err error) {
+	_, _, err := c.join(make([]byte, bytes), sender{ctx: WithFlow(context.Background(), who), op: op, call: func(_ *state.Result, _ bool, err error) {
 		if err != nil {
 			c.failures[who] = err
 			return
@@ -44,7 +44,7 @@ func (c *crowd) send(who string, op command.Op, bytes int) error {
 
 // round has everything that may be proposed at once proposed and settled.
 func (c *crowd) round() (commands int) {
-	for _, ev := range c.take(nil) {
+	for _, ev := range c.take(nil, c.now) {
 		b := c.proposed[ev.(replica.Propose).ID]
 		commands += len(b.waiters)
 		c.settle(b.id, make([]state.Result, len(b.waiters)))
@@ -124,7 +124,7 @@ func TestWhatIsUnderWayIsBounded(t *testing.T) {
 			}
 		}
 		for c.held.commands > 0 {
-			events := c.take(nil)
+			events := c.take(nil, c.now)
 			if c.bytes > underWayBytesMax+4*len(events)+4*c.commands || c.commands > underWayCommandsMax {
 				t.Fatalf("%d bytes of %d commands under way", c.bytes, c.commands)
 			}
@@ -237,7 +237,7 @@ func TestRandomCrowds(t *testing.T) {
 				size <<= chance.IntN(11)
 			}
 			number := s.sent
-			_, _, err := p.join(make([]byte, size), sender{ctx: WithFlow(context.Background(), flow), op: op, call: func(_ state.Result, _ bool, err error) {
+			_, _, err := p.join(make([]byte, size), sender{ctx: WithFlow(context.Background(), flow), op: op, call: func(_ *state.Result, _ bool, err error) {
 				ended++
 				if number <= s.last && err == nil {
 					t.Errorf("command %d of a flow after %d", number, s.last)
@@ -256,7 +256,7 @@ func TestRandomCrowds(t *testing.T) {
 			now += time.Duration(chance.IntN(3))
 			var taken []replica.Event
 			if chance.IntN(30) == 0 {
-				taken = p.take(nil)
+				taken = p.take(nil, now)
 			}
 			heldMax = max(heldMax, p.held.commands)
 			for _, ev := range taken {

@@ -178,7 +178,7 @@ func (m *mover) step() {
 	}
 	took := led && m.free()
 	if took {
-		m.events = n.proposals.take(m.events)
+		m.events = n.proposals.take(m.events, n.o.Clock.Monotonic())
 	}
 	effects := m.replica.Step(m.events...)
 	clear(m.events)
@@ -189,6 +189,9 @@ func (m *mover) step() {
 	}
 	if status.Transfer != 0 { // before anybody is told
 		n.leases.transferring(n.o.Clock.Monotonic())
+	}
+	if status.Parting != 0 && n.o.Observe.Parting != nil && status.Role != raft.StateLeader {
+		n.parting.Do(n.o.Observe.Parting)
 	}
 	dropped := false
 	for _, e := range effects {

@@ -18,7 +18,7 @@ type Network interface {
 }
 
 // receivedBytesMax bounds the messages from others that are not looked at yet. What comes beyond is lost, which raft puts
-// up with.
+// up with. A single message may exceed it: it would come again and again.
 const receivedBytesMax = 64 << 20
 
 // received counts what is in the inbox from other members.
@@ -27,16 +27,22 @@ type received struct {
 	dropped atomic.Uint64
 }
 
+// admit counts a message, unless there are too many.
+func (r *received) admit(size int64) bool {
+	if now := r.bytes.Add(size); now <= receivedBytesMax || now == size {
+		return true
+	}
+	r.bytes.Add(-size)
+	r.dropped.Add(1)
+	return false
+}
+
 // Receive takes messages from another member, and owns them from here on, but not the slice. It does not wait.
 func (n *Node) Receive(ms ...*raftpb.Message) {
 	for _, m := range ms {
-		size := messageBytes(m)
-		if n.received.bytes.Add(size) > receivedBytesMax {
-			n.received.bytes.Add(-size)
-			n.received.dropped.Add(1)
-			continue
+		if n.received.admit(messageBytes(m)) {
+			n.events.put(replica.Message{Message: m})
 		}
-		n.events.put(replica.Message{Message: m})
 	}
 	n.move()
 }

@@ -35,6 +35,7 @@ type Node struct {
 	leader    *leadership
 	received  received
 	removed   sync.Once
+	parting   sync.Once
 	sweep     chan struct{} // capacity 1: something to remove or to truncate
 	sweeps    *sweeps
 	logged    chan struct{} // capacity 1: the log has grown by a good part of a segment
@@ -96,6 +97,7 @@ func Start(o Options) (*Node, error) {
 		HardState:      o.Log.HardState(),
 		ConfState:      conf,
 		Applied:        o.Machine.Applied().Index,
+		Refuses:        o.Machine.Refuses,
 		Snapshot:       n.describeSnapshot,
 		Logger:         o.Logger,
 	})
@@ -249,11 +251,15 @@ func (n *Node) join(who auth.Caller, from sender) (w *waiter, first bool, err er
 // treeBytesMax bounds a write to the v2 tree, whose API has always taken larger ones than the other.
 const treeBytesMax = 10<<20 + 64<<10
 
+// commandBytesMax bounds any command: what is larger does not fit into a message to another member (package transport).
+const commandBytesMax = 255 << 20
+
 func (n *Node) bytesMax(op command.Op) int {
+	most := min(n.o.MaxRequestBytes, commandBytesMax)
 	if _, ok := op.(*command.TreePut); ok {
-		return max(treeBytesMax, n.o.MaxRequestBytes)
+		return max(treeBytesMax, most)
 	}
-	return n.o.MaxRequestBytes
+	return most
 }
 
 // Read opens a view that holds every write acknowledged, by any member, before Read was called. Close it.

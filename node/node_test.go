@@ -253,11 +253,15 @@ func TestProposeLater(t *testing.T) {
 	}
 	outcomes := make(chan outcome, 1)
 	later := func(op command.Op) error {
-		return r.node.ProposeLater(context.Background(), op, func(f func()) { go f() }, func(res state.Result, alone bool, err error) {
+		return r.node.ProposeLater(context.Background(), op, func(f func()) { go f() }, func(res *state.Result, alone bool, err error) {
 			if !alone && err == nil {
 				t.Error("one command is not alone")
 			}
-			outcomes <- outcome{res, err}
+			o := outcome{err: err}
+			if err == nil {
+				o.res = *res
+			}
+			outcomes <- o
 		})
 	}
 	for range 3 {

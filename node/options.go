@@ -62,7 +62,28 @@ type Options struct {
 // SweepOptions pace the removal of compacted versions.
 type SweepOptions struct {
 	Records int           // removed in one go; 0: 1000
-	Pause   time.Duration // between two of them; 0: 10 ms
+	Pause   time.Duration // between two of them; 0: 10 ms, or while there are many writes, as much as leaves them most of the time
+}
+
+const (
+	sweepPauseMin = 10 * time.Millisecond
+	sweepPauseMax = time.Second
+	sweepRest     = 19                     // times as long as a removal takes is the pause after it, while there are many writes:
+	sweepBusy     = 200                    // entries a second,
+	sweepLook     = 100 * time.Millisecond // counted in so much time
+)
+
+// pause is how long to wait after a removal that took so long. While there are many writes, what is removed makes the store
+// rewrite tables beside them; and on a machine that is busy a removal takes longer, and so does the pause. Who is behind, because
+// the next compaction is there already, does not give way any more: otherwise what is to be removed could grow without end.
+func (o SweepOptions) pause(took time.Duration, busy, behind bool) time.Duration {
+	switch {
+	case o.Pause > 0:
+		return o.Pause
+	case behind || !busy:
+		return sweepPauseMin
+	}
+	return min(max(sweepRest*took, sweepPauseMin), sweepPauseMax)
 }
 
 // ScrubOptions pace the reading of old log segments for damage.
@@ -91,6 +112,8 @@ type Observer struct {
 	// Members is told the membership after each change, and Removed, once, that this member is not part of it any more.
 	Members func(set *members.Set)
 	Removed func()
+	// Parting is told, once, that this member has been removed, but stays until another one is known to know.
+	Parting func()
 	// SnapshotSent is told how giving a state to a member ended, Installed that this member was given one.
 	SnapshotSent func(to uint64, err error)
 	Installed    func(s *raftpb.Snapshot)
@@ -115,9 +138,6 @@ type Observer struct {
 func (o Options) withDefaults() Options {
 	if o.Sweep.Records <= 0 {
 		o.Sweep.Records = 1000
-	}
-	if o.Sweep.Pause <= 0 {
-		o.Sweep.Pause = 10 * time.Millisecond
 	}
 	if o.Scrub.Bytes <= 0 {
 		o.Scrub.Bytes = 64 << 10

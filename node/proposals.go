@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ const (
 	// systemBytesMax is room on top of that, for what the member itself proposes (revokes, compactions).
 	systemBytesMax = 16 << 20
 	spareBatches   = 8
+	roomBytesKept  = 512 << 10 // the largest room for a batch that is used again
 )
 
 // proposals gathers commands into batches and pairs each command's result with the caller who waits for it.
@@ -43,8 +45,10 @@ type proposals struct {
 	queue    []*batch          // oldest first; only the last one takes more commands
 	proposed map[uint64]*batch // by sequence
 	spare    []*batch
+	room     []byte // empty, where the next batch grows; nil: with one
 	bytes    int
 	commands int
+	unheard  int // of the commands: nobody waits for them any more
 	held     held
 	refusal  error // not nil: the member stops, no more commands
 }
@@ -53,18 +57,21 @@ type proposals struct {
 type batch struct {
 	id      command.BatchID
 	data    []byte
-	waiters []*waiter
-	opened  time.Duration // monotonic: when the oldest of its commands came
+	waiters []*waiter     // nil: has been told that there is no result in time
+	unheard int           // how many are nil
+	begun   time.Duration // monotonic: when its first command joined
+	opened  time.Duration // monotonic: when the oldest came of the commands that are waited for
 	// change is set if the batch is a single command that changes raft's configuration as well: it takes no others.
 	change *raftpb.ConfChangeV2
 }
 
 // LateOutcome is called with the outcome of a command that nobody waits for, once, by a goroutine that others wait for unless
-// the command is alone.
-type LateOutcome func(res state.Result, alone bool, err error)
+// the command is alone. The result is nil with an error, and belongs to others when it returns.
+type LateOutcome func(res *state.Result, alone bool, err error)
 
 // waiter is one caller. result and err are written before done is signalled.
 type waiter struct {
+	at     time.Duration // monotonic: when the command came
 	call   LateOutcome   // not nil: nobody waits, this is called instead
 	done   chan struct{} // capacity 1
 	result state.Result
@@ -73,9 +80,9 @@ type waiter struct {
 
 var waiterPool = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
-func newWaiter(call LateOutcome) *waiter {
+func newWaiter(call LateOutcome, at time.Duration) *waiter {
 	w := waiterPool.Get().(*waiter)
-	w.call = call
+	w.call, w.at = call, at
 	return w
 }
 
@@ -86,13 +93,15 @@ func (w *waiter) release() {
 	waiterPool.Put(w)
 }
 
-func (w *waiter) settle(r state.Result, alone bool, err error) {
+func (w *waiter) settle(r *state.Result, alone bool, err error) {
 	if call := w.call; call != nil {
 		w.release()
 		call(r, alone, err)
 		return
 	}
-	w.result, w.err = r, err
+	if w.err = err; r != nil {
+		w.result = *r
+	}
 	w.done <- struct{}{}
 }
 
@@ -124,7 +133,7 @@ func (p *proposals) join(encoded []byte, from sender, now time.Duration) (w *wai
 		return nil, false, ErrTooManyRequests
 	}
 	first = len(p.queue) == 0
-	w = newWaiter(from.call)
+	w = newWaiter(from.call, now)
 	p.add(encoded, w, now)
 	return w, first, nil
 }
@@ -140,20 +149,20 @@ func (p *proposals) hold(encoded []byte, from sender, now time.Duration) (*waite
 	if !p.held.admits(flow, c, len(encoded)) {
 		return nil, ErrTooManyRequests
 	}
-	w := newWaiter(from.call)
-	p.held.put(flow, c, heldCommand{bytes.Clone(encoded), w, now})
+	w := newWaiter(from.call, now)
+	p.held.put(flow, c, heldCommand{bytes.Clone(encoded), w})
 	return w, nil
 }
 
 // letIn has held commands join as far as there is room.
-func (p *proposals) letIn() {
+func (p *proposals) letIn(now time.Duration) {
 	for {
 		size, ok := p.held.peek()
 		if !ok || !p.hasRoom(size) {
 			return
 		}
 		h := p.held.next()
-		p.add(h.encoded, h.w, h.at)
+		p.add(h.encoded, h.w, now)
 	}
 }
 
@@ -166,25 +175,28 @@ func (p *proposals) joinChange(encoded []byte, change *raftpb.ConfChangeV2, now 
 	}
 	first = len(p.queue) == 0
 	p.openBatch(now)
-	w = newWaiter(nil)
+	w = newWaiter(nil, now)
 	p.addToLast(encoded, w)
 	b := p.queue[len(p.queue)-1]
 	b.change = change
-	change.Context = b.data
 	return w, first, nil
 }
 
-// takes reports whether a queued batch takes another command.
-func (b *batch) takes(bytes int) bool { return b.change == nil && len(b.data)+bytes <= batchBytesMax }
+// joinableFor is how long a batch takes commands while there is no leader. What has been waited for in vain is not proposed any
+// more, but that can only be decided for a batch as a whole.
+const joinableFor = 250 * time.Millisecond
 
-// add puts a command that came at the given moment into the last batch that takes it.
-func (p *proposals) add(encoded []byte, w *waiter, at time.Duration) {
-	if len(p.queue) == 0 || !p.queue[len(p.queue)-1].takes(len(encoded)) {
-		p.openBatch(at)
+// takes reports whether a queued batch takes another command.
+func (b *batch) takes(bytes int, now time.Duration) bool {
+	return b.change == nil && len(b.data)+bytes <= batchBytesMax && now-b.begun < joinableFor
+}
+
+// add puts a command into the last batch, if that takes it, or into a new one.
+func (p *proposals) add(encoded []byte, w *waiter, now time.Duration) {
+	if len(p.queue) == 0 || !p.queue[len(p.queue)-1].takes(len(encoded), now) {
+		p.openBatch(now)
 	}
 	p.addToLast(encoded, w)
-	b := p.queue[len(p.queue)-1]
-	b.opened = min(b.opened, at)
 }
 
 func (p *proposals) addToLast(encoded []byte, w *waiter) {
@@ -192,6 +204,7 @@ func (p *proposals) addToLast(encoded []byte, w *waiter) {
 	before := len(b.data)
 	b.data = command.AppendTo(b.data, encoded)
 	b.waiters = append(b.waiters, w)
+	b.opened = min(b.opened, w.at)
 	p.bytes += len(b.data) - before
 	p.commands++
 }
@@ -203,22 +216,24 @@ func (p *proposals) openBatch(now time.Duration) {
 	}
 	p.sequence++
 	b.id = command.BatchID{Origin: p.origin, Sequence: p.sequence}
-	b.opened = now
-	// The entry's bytes belong to raft and to the log's tail from here on: they are never reused.
-	b.data = command.BeginBatch(make([]byte, 0, 4<<10), b.id)
-	b.waiters = b.waiters[:0]
+	b.begun, b.opened = now, now
+	b.data = command.BeginBatch(p.room, b.id)
+	p.room = nil
+	b.waiters, b.unheard = b.waiters[:0], 0
 	p.queue = append(p.queue, b)
 }
 
 // take lets in what is held, moves all queued batches to the proposed ones and appends to dst what is to be proposed. The batches themselves
 // stay here: they may be failed at any time.
-func (p *proposals) take(dst []replica.Event) []replica.Event {
+func (p *proposals) take(dst []replica.Event, now time.Duration) []replica.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.letIn()
+	p.letIn(now)
 	for _, b := range p.queue {
 		p.proposed[b.id.Sequence] = b
+		p.seal(b)
 		if b.change != nil {
+			b.change.Context = b.data
 			dst = append(dst, replica.ProposeConfChange{ID: b.id.Sequence, Change: b.change})
 		} else {
 			dst = append(dst, replica.Propose{ID: b.id.Sequence, Data: b.data})
@@ -227,6 +242,16 @@ func (p *proposals) take(dst []replica.Event) []replica.Event {
 	clear(p.queue)
 	p.queue = p.queue[:0]
 	return dst
+}
+
+// seal gives a batch bytes of its own, which belong to raft and to the log's tail from here on and are never used again, and
+// keeps the room in which it has grown for others.
+func (p *proposals) seal(b *batch) {
+	grown := b.data
+	b.data = bytes.Clone(grown)
+	if cap(grown) <= roomBytesKept {
+		p.room = grown[:0]
+	}
 }
 
 // wait reports whether commands wait to be taken.
@@ -246,7 +271,9 @@ func (p *proposals) settle(id command.BatchID, results []state.Result) {
 		panic("node: a batch of other length than its results")
 	}
 	for i, w := range b.waiters {
-		w.settle(results[i], len(b.waiters) == 1, nil)
+		if w != nil {
+			w.settle(&results[i], len(b.waiters) == 1, nil)
+		}
 	}
 	p.recycle(b)
 }
@@ -257,9 +284,11 @@ func (p *proposals) fail(id command.BatchID, err error) {
 	if b == nil {
 		return
 	}
-	p.failed.Add(uint64(len(b.waiters)))
 	for _, w := range b.waiters {
-		w.settle(state.Result{}, false, err)
+		if w != nil {
+			p.failed.Add(1)
+			w.settle(nil, false, err)
+		}
 	}
 	p.recycle(b)
 }
@@ -273,10 +302,16 @@ func (p *proposals) remove(id command.BatchID) *batch {
 	b := p.proposed[id.Sequence]
 	if b != nil {
 		delete(p.proposed, id.Sequence)
-		p.bytes -= b.commandBytes()
-		p.commands -= len(b.waiters)
+		p.leave(b)
 	}
 	return b
+}
+
+// leave takes a batch out of the sums. The lock must be held.
+func (p *proposals) leave(b *batch) {
+	p.bytes -= b.commandBytes()
+	p.commands -= len(b.waiters)
+	p.unheard -= b.unheard
 }
 
 // commandBytes is what join has counted for the batch.
@@ -292,49 +327,70 @@ func (p *proposals) recycle(b *batch) {
 	}
 }
 
-// expire fails every batch that was opened before the given moment, and every command held since before, with the error that goes
-// with when that was, and returns the ids of the batches that were proposed.
-func (p *proposals) expire(before time.Duration, why func(opened time.Duration) error) (proposed []uint64) {
+// expire tells those who wait for commands that came before the given moment the error that goes with when that was. A batch that
+// nobody waits for any more goes; it returns the ids of those that were proposed.
+func (p *proposals) expire(before time.Duration, why func(came time.Duration) error) (proposed []uint64) {
 	p.mu.Lock()
-	type expired struct {
-		id     command.BatchID
-		opened time.Duration
-	}
-	var old []expired // a batch is recycled as soon as it is settled
+	var old []*waiter
 	kept := p.queue[:0]
 	for _, b := range p.queue {
-		if b.opened < before {
-			p.proposed[b.id.Sequence] = b
-		} else {
+		if old = p.expireIn(b, before, old); b.isWanted() {
 			kept = append(kept, b)
+		} else {
+			p.leave(b)
 		}
 	}
 	clear(p.queue[len(kept):])
 	p.queue = kept
-	for _, b := range p.proposed {
-		if b.opened < before {
-			old = append(old, expired{b.id, b.opened})
+	for sequence, b := range p.proposed {
+		if old = p.expireIn(b, before, old); !b.isWanted() {
+			delete(p.proposed, sequence)
+			p.leave(b)
+			proposed = append(proposed, sequence)
 		}
 	}
-	held := p.held.expire(before)
-	p.mu.Unlock()
-	p.failed.Add(uint64(len(held)))
-	for _, h := range held {
-		h.w.settle(state.Result{}, false, why(h.at))
+	for _, h := range p.held.expire(before) {
+		old = append(old, h.w)
 	}
-	for _, e := range old {
-		p.fail(e.id, why(e.opened))
-		proposed = append(proposed, e.id.Sequence)
+	p.mu.Unlock()
+	p.failed.Add(uint64(len(old)))
+	for _, w := range old {
+		w.settle(nil, false, why(w.at))
 	}
 	return proposed
 }
+
+// expireIn takes those who wait for commands that came before the given moment out of a batch, and appends them to old. The lock
+// must be held.
+func (p *proposals) expireIn(b *batch, before time.Duration, old []*waiter) []*waiter {
+	if b.opened >= before {
+		return old
+	}
+	b.opened = math.MaxInt64
+	for i, w := range b.waiters {
+		switch {
+		case w == nil:
+		case w.at < before:
+			old = append(old, w)
+			b.waiters[i] = nil
+			b.unheard++
+			p.unheard++
+		default:
+			b.opened = min(b.opened, w.at)
+		}
+	}
+	return old
+}
+
+// isWanted reports whether anybody waits for the batch.
+func (b *batch) isWanted() bool { return b.opened != math.MaxInt64 }
 
 // close refuses all further commands with err, and fails all that are waiting with it.
 func (p *proposals) close(err error) {
 	p.mu.Lock()
 	p.refusal = err
 	p.mu.Unlock()
-	p.expire(1<<63-1, func(time.Duration) error { return err })
+	p.expire(math.MaxInt64, func(time.Duration) error { return err })
 }
 
 // own picks the sequence numbers of this incarnation's batches.
@@ -358,5 +414,5 @@ func (p *proposals) size() int {
 func (p *proposals) pending() (commands int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.commands + p.held.commands
+	return p.commands - p.unheard + p.held.commands
 }

@@ -9,12 +9,12 @@ import (
 
 // reads lets linearizable reads share rounds: all that arrive while a round is being asked for go with the next one.
 //
-// A group gathers (readers join), then is asked about under a ticket, then waits for an index to be applied, then is
+// A group gathers (readers join the newest), then is asked about under a ticket, then waits for an index to be applied, then is
 // settled. Safe for concurrent use. Invariant: readers is how many readers the groups have.
 type reads struct {
 	mu        sync.Mutex
 	tickets   uint64
-	gathering *readGroup   // nil: nobody
+	gathering []*readGroup // readers join the last one
 	asked     []*readGroup // by ticket, ascending
 	waiting   []*readGroup // have an index that is not applied yet
 	readers   int
@@ -82,24 +82,27 @@ func (r *reads) open(now time.Duration) (g *readGroup, first bool, err error) {
 		return nil, false, ErrTooManyRequests
 	}
 	r.readers++
-	if r.gathering == nil {
-		first = true
-		r.gathering = &readGroup{opened: now}
+	n := len(r.gathering)
+	if n == 0 || now-r.gathering[n-1].opened >= joinableFor { // there is no leader to ask: a group does not wait too long as a whole
+		r.gathering = append(r.gathering, &readGroup{opened: now})
 	}
-	return r.gathering, first, nil
+	return r.gathering[len(r.gathering)-1], n == 0, nil
 }
 
-// begin closes the gathering group and returns the ticket to ask about; ok is false if nobody gathered.
+// begin closes the gathering groups and returns the ticket to ask about; ok is false if nobody gathered.
 func (r *reads) begin() (ticket uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gathering == nil {
+	if len(r.gathering) == 0 {
 		return 0, false
 	}
 	r.tickets++
-	r.gathering.ticket = r.tickets
-	r.asked = append(r.asked, r.gathering)
-	r.gathering = nil
+	for _, g := range r.gathering {
+		g.ticket = r.tickets
+	}
+	r.asked = append(r.asked, r.gathering...)
+	clear(r.gathering)
+	r.gathering = r.gathering[:0]
 	return r.tickets, true
 }
 
@@ -126,7 +129,7 @@ func (r *reads) drop(through uint64, err error) {
 func (r *reads) noteSlow(before time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if g := r.gathering; g != nil {
+	for _, g := range r.gathering {
 		r.countSlow(g, before)
 	}
 	for _, g := range r.asked {
@@ -163,13 +166,7 @@ func (r *reads) applied(index uint64) {
 // expire fails every group that was opened before the given moment.
 func (r *reads) expire(before time.Duration, err error) {
 	old := func(g *readGroup) bool { return g.opened < before }
-	r.mu.Lock()
-	if g := r.gathering; g != nil && old(g) { // there was no leader to ask
-		r.asked = append(r.asked, g)
-		r.gathering = nil
-	}
-	r.mu.Unlock()
-	unanswered := r.pick(&r.asked, old)
+	unanswered := append(r.pick(&r.gathering, old), r.pick(&r.asked, old)...)
 	r.failed.Add(uint64(len(unanswered)))
 	for _, g := range append(unanswered, r.pick(&r.waiting, old)...) {
 		r.settle(g, err)

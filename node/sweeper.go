@@ -76,7 +76,8 @@ func (n *Node) sweepUp() {
 }
 
 func (n *Node) removeCompacted() error {
-	start := n.o.Clock.Monotonic()
+	start, first := n.o.Clock.Monotonic(), n.o.Machine.Compacted()
+	at, applied, busy := start, n.Status().Applied, false
 	for total := 0; ; {
 		floor := n.o.Machine.Compacted() // it may have moved on meanwhile: the step goes by a newer one, if any
 		began := n.o.Clock.Monotonic()
@@ -84,16 +85,22 @@ func (n *Node) removeCompacted() error {
 		if err != nil {
 			return err
 		}
+		took := n.o.Clock.Monotonic() - began
 		if removed > 0 && n.o.Observe.Removing != nil {
-			n.o.Observe.Removing(removed, n.o.Clock.Monotonic()-began)
+			n.o.Observe.Removing(removed, took)
 		}
 		total += removed
 		if !more {
 			n.swept(floor, total, n.o.Clock.Monotonic()-start)
 			return nil
 		}
-		if !n.wait(n.o.Sweep.Pause) {
+		if !n.wait(n.o.Sweep.pause(took, busy, floor > first)) {
 			return nil
+		}
+		if now := n.o.Clock.Monotonic(); now-at >= sweepLook {
+			entries := n.Status().Applied - applied
+			busy = time.Duration(entries)*time.Second > sweepBusy*(now-at)
+			at, applied = now, applied+entries
 		}
 		select { // a long removal must not let the log grow for as long
 		case <-n.sweep:

@@ -84,7 +84,7 @@ func (r *Replica) handOutAppends() {
 	for len(q.behind) > 0 && q.installing == nil {
 		if in, ok := q.behind[0].(*Install); ok {
 			fault.Sometimes("a snapshot waits for applies", !r.applies.idle())
-			if !r.applies.idle() {
+			if !r.applies.idle() && !fault.Mutant("install-before-applied") {
 				return
 			}
 			q.installing = in

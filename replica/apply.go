@@ -35,24 +35,40 @@ func (r *Replica) queueApply(m *raftpb.Message) {
 		if cc == nil && !last {
 			continue
 		}
-		a := &Apply{Entries: entries[start : i+1 : i+1], change: cc}
-		whole := m.GetResponses()[0]
-		a.response = &raftpb.Message{
-			Type: whole.Type, To: whole.To, From: whole.From, Term: whole.Term, Entries: a.Entries,
-		}
+		r.applies.waiting = append(r.applies.waiting, newApply(m.GetResponses()[0], entries[start:i+1:i+1], cc))
 		start = i + 1
-		r.applies.waiting = append(r.applies.waiting, a)
 	}
 }
 
+// newApply makes an Apply of some of the entries that raft waits to be answered about.
+func newApply(answer *raftpb.Message, entries []*raftpb.Entry, change *raftpb.ConfChangeV2) *Apply {
+	return &Apply{Entries: entries, change: change, response: &raftpb.Message{
+		Type: answer.Type, To: answer.To, From: answer.From, Term: answer.Term, Entries: entries,
+	}}
+}
+
 // handOutApplies emits Applies up to and including the next one with a conf change, which has to wait until the disk knows
-// that it is committed, and if it is this member's removal, until another member knows.
+// that it is committed, and if it is this member's removal, until another member knows or it is known to be refused.
 func (r *Replica) handOutApplies() {
 	q := &r.applies
+	r.status.Parting = 0
 	for len(q.waiting) > 0 && !q.changing {
 		a := q.waiting[0]
-		if a.change != nil && (a.last() > r.changes.durable || r.partsTooEarly(a)) {
+		if a.change != nil && a.last() > r.changes.durable {
 			break
+		}
+		if a.change != nil && r.partsTooEarly(a) {
+			if n := len(a.Entries) - 1; n > 0 { // what stands before it does not wait, and says what becomes of it
+				q.waiting[0] = newApply(a.response, a.Entries[n:], a.change)
+				q.waiting = slices.Insert(q.waiting, 0, newApply(a.response, a.Entries[:n:n], nil))
+				continue
+			}
+			if !r.isRefused(a) {
+				if a.judged {
+					r.status.Parting = a.last()
+				}
+				break
+			}
 		}
 		q.waiting[0], q.waiting = nil, q.waiting[1:]
 		q.made++
@@ -69,6 +85,21 @@ func (r *Replica) handOutApplies() {
 	}
 }
 
+// isRefused finds out, as soon as everything before it is applied, whether this member's removal, alone in an Apply, is one
+// that the machine will not carry out.
+func (r *Replica) isRefused(a *Apply) bool {
+	q := &r.applies
+	if !a.judged && q.done == q.made {
+		conf, _ := changed(q.conf, a.last(), a.change)
+		refused, err := r.o.Refuses(a.Entries[0], conf)
+		if err != nil {
+			panic(fmt.Errorf("replica: what becomes of entry %d: %w", a.last(), err))
+		}
+		a.judged, a.refused = true, refused
+	}
+	return a.refused
+}
+
 func (a *Apply) last() uint64 { return a.Entries[len(a.Entries)-1].GetIndex() }
 
 func (r *Replica) applyDone(ev ApplyDone) {
@@ -82,6 +113,9 @@ func (r *Replica) applyDone(ev ApplyDone) {
 	r.outbox.passed(a.Entries[len(a.Entries)-1].GetTerm())
 	if a.change != nil {
 		q.changing = false
+		if a.refused && !ev.Refused {
+			panic(fmt.Sprintf("replica: entry %d was to be refused, and was carried out", a.last()))
+		}
 		if !ev.Refused && a.ConfState != nil {
 			r.changeConfiguration(a)
 		}

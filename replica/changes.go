@@ -72,7 +72,8 @@ func (c *changes) written(committed uint64) {
 // tells reports whether a message lets its receiver know what it must not know yet.
 func (c *changes) tells(m *raftpb.Message) bool {
 	t := m.GetType()
-	return len(c.at) > 0 && (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && m.GetCommit() >= c.at[0]
+	return len(c.at) > 0 && (t == raftpb.MsgApp || t == raftpb.MsgHeartbeat) && m.GetCommit() >= c.at[0] &&
+		!fault.Mutant("tell-of-changes-at-once")
 }
 
 // hears takes in what a message says of what its sender knows to be committed.
@@ -86,9 +87,10 @@ func (c *changes) hears(m *raftpb.Message) {
 }
 
 // partsTooEarly reports whether an Apply takes this member's vote, while it may be the only one who knows that this is
-// committed: because it leads, or did so before a crash, and an earlier leader had put the removal into the log.
+// committed: because it leads, or did so before a crash, and an earlier leader had put the removal into the log. A removal that is known to
+// be refused takes nothing.
 func (r *Replica) partsTooEarly(a *Apply) bool {
-	return !r.status.Lone && !r.status.Learner && r.changes.told < a.last() &&
+	return !r.status.Lone && !r.status.Learner && r.changes.told < a.last() && !a.refused &&
 		r.removesThis(a.Entries[len(a.Entries)-1]) && !fault.Mutant("leader-commits-its-removal")
 }
 

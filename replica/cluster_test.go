@@ -129,6 +129,7 @@ func (m *member) start() {
 	o := replica.Options{
 		ID: m.id, Origin: m.id<<32 | m.starts, Log: m.log, HardState: m.hard, ConfState: m.state.conf,
 		Applied: m.state.applied, Snapshot: m.describe,
+		Refuses: func(_ *raftpb.Entry, conf *raftpb.ConfState) (bool, error) { return m.refuses(conf), nil },
 	}
 	if m.options != nil {
 		m.options(&o)
@@ -311,6 +312,11 @@ func (m *member) appendNext() {
 	}
 }
 
+// refuses reports whether the machine refuses a conf change that leads to a configuration.
+func (m *member) refuses(conf *raftpb.ConfState) bool {
+	return conf == nil || m.refuse != nil && m.refuse(conf)
+}
+
 // applyNext carries out the oldest Apply and reports it.
 func (m *member) applyNext() {
 	m.c.t.Helper()
@@ -333,7 +339,7 @@ func (m *member) applyNext() {
 			if i != len(a.Entries)-1 {
 				m.c.t.Fatalf("member %d: conf change %d inside an Apply", m.id, rec.index)
 			}
-			refused = a.ConfState == nil || m.refuse != nil && m.refuse(a.ConfState)
+			refused = m.refuses(a.ConfState)
 			if !refused {
 				m.state.conf = a.ConfState
 			}

@@ -42,6 +42,8 @@ type Apply struct {
 	sequence uint64
 	change   *raftpb.ConfChangeV2
 	response *raftpb.Message // for raft
+	judged   bool            // of this member's removal: it is known whether it is
+	refused  bool            // one that the machine will not carry out
 }
 
 // ReadReady answers all ReadIndex tickets up to Through: a read is linearizable once Index is applied here.

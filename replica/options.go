@@ -49,6 +49,9 @@ type Options struct {
 	// Told is the index up to which another member is taken to have told this one that entries are committed, for who replays a
 	// log that nobody is asked about. 0: nobody has told anything since the start.
 	Told uint64
+	// Refuses tells whether the state machine will refuse a conf change, the entry that it is to apply next, which would lead to
+	// a configuration. It is asked while nothing is being applied. Nil: it refuses none.
+	Refuses func(change *raftpb.Entry, conf *raftpb.ConfState) (bool, error)
 	// Snapshot describes (without data) the state that a follower gets who is behind the first entry of the log.
 	// raft.ErrSnapshotTemporarilyUnavailable: ask again later. Nil: always that.
 	Snapshot func() (*raftpb.Snapshot, error)
@@ -76,6 +79,9 @@ func (o Options) withDefaults() Options {
 	o.InflightBytesMax = max(orElse(o.InflightBytesMax, 64<<20), o.MessageBytesMax)
 	o.ApplyBytesMax = orElse(o.ApplyBytesMax, 16<<20)
 	o.UncommittedBytesMax = orElse(o.UncommittedBytesMax, 128<<20)
+	if o.Refuses == nil {
+		o.Refuses = func(*raftpb.Entry, *raftpb.ConfState) (bool, error) { return false, nil }
+	}
 	if o.Logger == nil {
 		o.Logger = silent{}
 	}

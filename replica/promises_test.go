@@ -3,6 +3,7 @@ package replica_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -555,6 +556,8 @@ func TestNewRefuses(t *testing.T) {
 		"committed behind the log":  func(o *replica.Options) { o.HardState = hard(3, 13) },
 		"term older than the log's": func(o *replica.Options) { o.HardState = hard(2, 11) },
 		"unreadable log":            func(o *replica.Options) { o.Log = brokenLog{log()} },
+		"unreadable tail":           func(o *replica.Options) { o.Log = brokenEntries{log(), 12} },
+		"unreadable entries":        func(o *replica.Options) { o.Log = brokenEntries{log(), 11} }, // which a lone voter looks into
 	} {
 		o := good
 		change(&o)
@@ -579,7 +582,7 @@ func (brokenLog) Term(uint64) (uint64, error) { return 0, errDisk }
 
 // F1: a log that can't be read stops the member.
 func TestUnreadableLogPanics(t *testing.T) {
-	c := newCluster(t, 3, 0, func(o *replica.Options) { o.Log = brokenEntries{o.Log.(*raft.MemoryStorage)} })
+	c := newCluster(t, 3, 0, func(o *replica.Options) { o.Log = brokenEntries{o.Log.(*raft.MemoryStorage), math.MaxUint64} })
 	c.startAll()
 	c.member(1).step(replica.Campaign{})
 	expectPanic(t, errDisk.Error(), func() {
@@ -589,9 +592,18 @@ func TestUnreadableLogPanics(t *testing.T) {
 	})
 }
 
-type brokenEntries struct{ *raft.MemoryStorage }
+// brokenEntries fails to read entries up to one.
+type brokenEntries struct {
+	*raft.MemoryStorage
+	broken uint64
+}
 
-func (brokenEntries) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) { return nil, errDisk }
+func (b brokenEntries) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	if lo <= b.broken {
+		return nil, errDisk
+	}
+	return b.MemoryStorage.Entries(lo, hi, maxSize)
+}
 
 // G23, known bug D11: a member whose log is an old copy ends when the leader counts with what it has acknowledged, with words
 // that say so, and has not answered meanwhile to anything but that.

@@ -114,11 +114,12 @@ func TestM6ARemovalIsCommittedByWhomItRemoves(t *testing.T) {
 				c.network = nil
 			}
 			goes.step(replica.Campaign{})
-			led := false
+			led, parting := false, false
 			for steps := 0; ; steps++ {
 				if steps > 1000 {
 					t.Fatal("the one that was removed never hears of it")
 				}
+				parting = parting || goes.r.Status().Parting > 0
 				for len(goes.appends) > 0 {
 					goes.appendNext()
 				}
@@ -142,8 +143,8 @@ func TestM6ARemovalIsCommittedByWhomItRemoves(t *testing.T) {
 					goes.step(replica.Tick{})
 				}
 			}
-			if !led {
-				t.Error("the one that was removed has not committed it")
+			if !led || !parting || goes.r.Status().Parting > 0 {
+				t.Errorf("the one that was removed has committed it: %v, known of it before it was told: %v", led, parting)
 			}
 			goes.crash(0)
 			c.network = nil
@@ -153,6 +154,57 @@ func TestM6ARemovalIsCommittedByWhomItRemoves(t *testing.T) {
 			}
 			if st := remains.r.Status(); !st.Lone || st.Leader != remains.id {
 				t.Errorf("the one that remains does not lead alone: %+v", st)
+			}
+		})
+	}
+}
+
+// Each voter's removal is committed and refused, and all crash before a store has flushed any of it. Nobody waits then to be told
+// of a removal of its own by others who do the same: one of them leads.
+func TestRefusedRemovalsHoldUpNobody(t *testing.T) {
+	for _, voters := range []int{2, 3} {
+		t.Run(fmt.Sprint(voters), func(t *testing.T) {
+			c := newCluster(t, voters, 0, nil)
+			for _, m := range c.members {
+				m.refuse = func(*raftpb.ConfState) bool { return true }
+			}
+			c.startAll()
+			c.elect(1)
+			for i := range c.members {
+				asks := c.members[(i+1)%voters]
+				asks.step(replica.ProposeConfChange{ID: 1, Change: removal(c.members[i].id)})
+				for n := 0; asks.r.Status().Pending > 0; n++ {
+					if n > 100 {
+						t.Fatalf("member %d has no answer: %+v", asks.id, asks.r.Status())
+					}
+					for _, m := range c.members {
+						m.step(replica.Tick{})
+					}
+					c.settle()
+				}
+			}
+			for _, m := range c.members {
+				if len(m.state.conf.GetVoters()) != voters {
+					t.Fatalf("removed after all: %v", m.state.conf)
+				}
+				m.step(replica.Tick{})
+				c.settle()
+			}
+			for _, m := range c.members {
+				m.crash(0)
+			}
+			c.network = nil
+			c.startAll()
+			for range 100 {
+				for _, m := range c.members {
+					m.step(replica.Tick{})
+				}
+				c.settle()
+			}
+			for _, m := range c.members {
+				if st := m.r.Status(); st.Leader == 0 || st.Applied != st.LastIndex {
+					t.Errorf("nobody leads: %+v", st)
+				}
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"runtime"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -33,8 +34,19 @@ type Replica struct {
 // New makes the replica of a member from what its disk holds. The first Step hands out the effects of starting; a member
 // that is the only voter campaigns at once.
 //
-// Errors: log, hard state and applied index do not fit together.
-func New(o Options) (*Replica, error) {
+// Errors: log, hard state and applied index do not fit together; the log can't be read.
+func New(o Options) (_ *Replica, err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			panic(r)
+		case error: // a failure to read the log, of which raft gives no notice otherwise
+			err = r
+		default:
+			panic(r)
+		}
+	}()
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
@@ -239,6 +251,7 @@ func (r *Replica) collect() {
 			r.queueApply(applyMsg)
 		}
 		for _, s := range rd.ReadStates {
+			fault.Sometimes("an answer to a read came too late", !r.reads.matches(s.RequestCtx))
 			if r.reads.matches(s.RequestCtx) {
 				r.emit(&ReadReady{Through: r.reads.end(), Index: s.Index})
 			}

@@ -14,6 +14,7 @@ type Status struct {
 	LastIndex uint64 // of the log, entries on their way to the disk included
 	Transfer  uint64 // who leadership is being handed to; 0: nobody
 	Pending   int    // own proposals that are not settled
+	Parting   uint64 // the entry by which this member is removed, while nobody has told it yet that this is committed; 0: none
 	Learner   bool   // this member does not vote
 	Lone      bool   // this member is the only voter
 	Alone     bool   // this member is the only one: nobody learns either

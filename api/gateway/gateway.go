@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -92,11 +93,44 @@ func bounded(next http.Handler, maxBytes int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case slices.Contains(streams, r.URL.Path):
-			// An error means that the connection can't or need not: websockets and HTTP/2.
-			_ = http.NewResponseController(w).EnableFullDuplex()
+			// An error means a websocket, where requests and replies have nothing to do with each other anyway.
+			if http.NewResponseController(w).EnableFullDuplex() == nil && r.ProtoMajor == 1 {
+				s := &streamed{ResponseWriter: w}
+				defer s.finish(r.Body)
+				w = s
+			}
 		case r.Body != nil:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBytes)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// streamed is the writer of a stream over HTTP/1, which reads and writes at the same time.
+type streamed struct {
+	http.ResponseWriter
+	flushed bool // the client has had a part of the answer
+}
+
+// Flush implements http.Flusher.
+func (s *streamed) Flush() {
+	s.flushed = true
+	_ = http.NewResponseController(s.ResponseWriter).Flush() // the connection is broken: the handler will see
+}
+
+// unreadBytesMax are read of what a handler has left of its request, so that the connection can have another one. It is
+// what net/http reads.
+const unreadBytesMax = 256 << 10
+
+// finish reads what the handler has left of the request. With full duplex, net/http does that after it has begun to wait for
+// the connection's next request, which then gets lost with the connection.
+func (s *streamed) finish(body io.Reader) {
+	if s.flushed {
+		s.Flush() // whoever waits for the end before he ends the request
+	}
+	if _, err := io.CopyN(io.Discard, body, unreadBytesMax); err != nil {
+		return // its end, or there is no connection any more
+	}
+	s.Flush()
+	panic(http.ErrAbortHandler)
 }

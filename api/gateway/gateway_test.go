@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -35,6 +37,7 @@ type api struct {
 	etcdserverpb.UnimplementedAuthServer
 
 	metadata chan metadata.MD // capacity 1
+	left     chan struct{}    // one for each snapshot whose caller is gone; capacity 16
 }
 
 func header() *etcdserverpb.ResponseHeader {
@@ -104,6 +107,16 @@ func (*api) Defragment(context.Context, *etcdserverpb.DefragmentRequest) (*etcds
 	return &etcdserverpb.DefragmentResponse{}, nil
 }
 
+// Snapshot goes on until its caller is gone.
+func (a *api) Snapshot(_ *etcdserverpb.SnapshotRequest, stream grpc.ServerStreamingServer[etcdserverpb.SnapshotResponse]) error {
+	if err := stream.Send(&etcdserverpb.SnapshotResponse{Header: header()}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	a.left <- struct{}{}
+	return stream.Context().Err()
+}
+
 func (*api) LeaseGrant(_ context.Context, r *etcdserverpb.LeaseGrantRequest) (*etcdserverpb.LeaseGrantResponse, error) {
 	return &etcdserverpb.LeaseGrantResponse{Header: header(), ID: 7, TTL: r.TTL}, nil
 }
@@ -151,7 +164,7 @@ func start(t *testing.T) (*api, string) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
-	a := &api{metadata: make(chan metadata.MD, 1)}
+	a := &api{metadata: make(chan metadata.MD, 1), left: make(chan struct{}, 16)}
 	etcdserverpb.RegisterKVServer(server, a)
 	etcdserverpb.RegisterWatchServer(server, a)
 	etcdserverpb.RegisterLeaseServer(server, a)
@@ -348,6 +361,38 @@ func TestStreamIsNotHeldBack(t *testing.T) {
 	}
 }
 
+// A stream that is refused before its request has been read must leave a connection that can be used again.
+func TestRequestIsReadToItsEnd(t *testing.T) {
+	_, url := start(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	replies := bufio.NewReader(conn)
+	for _, c := range []struct {
+		field, body string
+		code        int
+	}{
+		{"Grpc-Timeout: x", "{}", 400},
+		{"Grpc-Timeout: x", strings.Repeat(" ", unreadBytesMax-1), 400},
+		{"Accept: */*", "]" + strings.Repeat(" ", 100_000), 200},
+		{"Accept: */*", `{"ID":1}`, 200},
+	} {
+		fmt.Fprintf(conn, "POST /v3/lease/keepalive HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n%s", c.field, len(c.body), c.body)
+		reply, err := http.ReadResponse(replies, nil)
+		if err != nil {
+			t.Fatalf("%s, %d bytes: %v", c.field, len(c.body), err)
+		}
+		if _, err := io.Copy(io.Discard, reply.Body); err != nil {
+			t.Fatal(err)
+		}
+		if reply.StatusCode != c.code || reply.Close {
+			t.Errorf("%s, %d bytes: code %d, last %t; want %d", c.field, len(c.body), reply.StatusCode, reply.Close, c.code)
+		}
+	}
+}
+
 func TestWebsocket(t *testing.T) {
 	a, url := start(t)
 	dialer := websocket.Dialer{Subprotocols: []string{"Bearer, a.token"}}
@@ -383,6 +428,36 @@ func TestWebsocket(t *testing.T) {
 	}
 	if got := (<-a.metadata).Get("authorization"); len(got) != 1 || got[0] != "Bearer a.token" {
 		t.Errorf("authorization %q", got)
+	}
+}
+
+// A websocket that answers for long can be closed, whatever the client has sent behind the one message that the call takes.
+func TestWebsocketOfStreamIsClosed(t *testing.T) {
+	a, url := start(t)
+	for name, more := range map[string][]string{
+		"nothing": nil, "more messages": {`{}`, `{}`}, "garbage": {"x"}, "more than a body may have": {strings.Repeat(" ", 10_000), `{}`},
+	} {
+		conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(url, "http")+"/v3/maintenance/snapshot", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for _, frame := range append([]string{`{}`}, more...) {
+			if err := conn.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, frame, err := conn.ReadMessage(); err != nil || !strings.Contains(string(frame), `"result"`) {
+			t.Fatalf("%s: %s, %v", name, frame, err)
+		}
+		if err := conn.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, frame, err := conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+			t.Fatalf("%s: closed: %q, %v", name, frame, err)
+		}
+		<-a.left
 	}
 }
 

@@ -17,8 +17,13 @@ const everything = "*"
 // Pipeline is what every HTTP request of a client passes: old paths are rewritten, hosts and origins are checked, and
 // paths under /v3/ go to v3 (nil: the gateway is switched off), those under /v2, /new and /config/local/log to v2 (nil: that is), all others to rest.
 func Pipeline(o Options, v3, v2, rest http.Handler, log *zap.Logger) http.Handler {
+	if v3 != nil {
+		clean := http.NewServeMux() // sends clients that ask for paths like /v3//kv/range to what they mean
+		clean.Handle("/v3/", v3)
+		v3 = clean
+	}
 	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if v3 != nil && strings.HasPrefix(r.URL.Path, "/v3/") {
+		if v3 != nil && (r.URL.Path == "/v3" || strings.HasPrefix(r.URL.Path, "/v3/")) {
 			v3.ServeHTTP(w, r)
 			return
 		}
@@ -66,13 +71,28 @@ func checkedHost(hosts []string, next http.Handler, log *zap.Logger) http.Handle
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host := hostName(r.Host); r.TLS == nil && !slices.Contains(hosts, host) {
 			log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", zap.String("host", host))
-			http.Error(w, fmt.Sprintf("Host %q is not allowed: requests to this server must name one of the hosts of its "+
-				"--host-whitelist option (see CVE-2018-5702).", host), http.StatusMisdirectedRequest)
+			named := r.Host // as etcd names it
+			if host, _, err := net.SplitHostPort(named); err == nil {
+				named = host
+			}
+			http.Error(w, fmt.Sprintf(hostRefused, named), http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// hostRefused is what who asks for a host that is not listed is told. Source: etcd.
+const hostRefused = `
+etcd received your request, but the Host header was unrecognized.
+
+To fix this, choose one of the following options:
+- Enable TLS, then any HTTPS request will be allowed.
+- Add the hostname you want to use to the whitelist in settings.
+  - e.g. etcd --host-whitelist %q
+
+This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-2018-5702).
+`
 
 // hostName is a Host header without port and brackets.
 func hostName(hostport string) string {

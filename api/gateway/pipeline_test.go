@@ -24,7 +24,8 @@ func TestRouting(t *testing.T) {
 		"/v3/kv/put":     {"v3 /v3/kv/put", "rest /v3/kv/put"},
 		"/v3beta/kv/put": {"v3 /v3/kv/put", "rest /v3/kv/put"},
 		"/v3alpha/kv":    {"rest /v3alpha/kv", "rest /v3alpha/kv"},
-		"/v3":            {"rest /v3", "rest /v3"},
+		"/v3":            {"to /v3/", "rest /v3"},
+		"/v3//kv/put":    {"to /v3/kv/put", "rest /v3//kv/put"},
 		"/v2":            {"v2 /v2", "rest /v2"},
 		"/v2/keys/a":     {"v2 /v2/keys/a", "rest /v2/keys/a"},
 		"/v2x":           {"rest /v2x", "rest /v2x"},
@@ -33,8 +34,12 @@ func TestRouting(t *testing.T) {
 		for i, h := range []http.Handler{p, off} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("POST", path, nil))
-			if w.Body.String() != want[i] {
-				t.Errorf("%s: %q, want %q", path, w.Body, want[i])
+			got := w.Body.String()
+			if w.Code == http.StatusTemporaryRedirect {
+				got = "to " + w.Header().Get("Location")
+			}
+			if got != want[i] {
+				t.Errorf("%s: %q, want %q", path, got, want[i])
 			}
 		}
 	}

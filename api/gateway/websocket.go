@@ -21,7 +21,7 @@ func websocketBridge(next http.Handler, maxBytes int64, log *zap.Logger) http.Ha
 		wsproxy.WithRequestMutator(func(_, outgoing *http.Request) *http.Request {
 			outgoing.Method = http.MethodPost
 			if !slices.Contains(streams, outgoing.URL.Path) {
-				outgoing.Body = &oneMessage{from: http.MaxBytesReader(nil, outgoing.Body, maxBytes)}
+				outgoing.Body = &oneMessage{from: outgoing.Body, maxBytes: maxBytes}
 			}
 			return outgoing
 		}),
@@ -31,17 +31,20 @@ func websocketBridge(next http.Handler, maxBytes int64, log *zap.Logger) http.Ha
 
 // oneMessage is a body that ends after the first JSON value, where the one it comes from would stay open.
 type oneMessage struct {
-	from io.ReadCloser
-	rest *strings.Reader // what is left of the value; nil: not read yet
+	from     io.ReadCloser
+	maxBytes int64           // of the value, and what comes before it
+	rest     *strings.Reader // what is left of the value; nil: not read yet
 }
 
 func (m *oneMessage) Read(p []byte) (int, error) {
 	if m.rest == nil {
 		var message json.RawMessage
-		if err := json.NewDecoder(m.from).Decode(&message); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(nil, m.from, m.maxBytes)).Decode(&message); err != nil {
 			return 0, err
 		}
 		m.rest = strings.NewReader(string(message))
+		// Who does not read on never hears that the websocket is closed. The bridge ends the body with the websocket.
+		go io.Copy(io.Discard, m.from)
 	}
 	return m.rest.Read(p)
 }

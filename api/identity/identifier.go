@@ -27,6 +27,8 @@ var (
 	ErrBusy = errors.New("too many requests")
 	// ErrOptions is in the error of New when Options.Token is not understood.
 	ErrOptions = errors.New("auth: invalid auth options")
+	// ErrNoKey: the options of tokens name no file of a key that they need.
+	ErrNoKey = errors.New("auth: missing key data")
 )
 
 // Identifier tells who is asking. All methods are safe for concurrent use.
@@ -37,7 +39,7 @@ type Identifier struct {
 	web       *webTokens    // these
 }
 
-// New makes an Identifier. Errors: ErrOptions, and those of reading the files of keys.
+// New makes an Identifier. Errors: ErrOptions, ErrNoKey, and those of reading the files of keys.
 func New(o Options) (*Identifier, error) {
 	if o.TokenTTL <= 0 {
 		o.TokenTTL = tokenTTLDefault
@@ -52,7 +54,7 @@ func New(o Options) (*Identifier, error) {
 		var err error
 		i.web, err = newWebTokens(options, o.Clock)
 		return i, err
-	case o.Token == "simple" || o.Token == "":
+	case kind == "simple" || kind == "": // options of it, which it has none of, are ignored as in etcd
 		i.simple = newSimpleTokens(o)
 		return i, nil
 	}
@@ -84,6 +86,12 @@ func (i *Identifier) Caller(ctx context.Context) (auth.Caller, error) {
 		}
 	}
 	return who, nil
+}
+
+// ShowsToken reports whether a token came with a call, good or not.
+func ShowsToken(ctx context.Context) bool {
+	_, ok := tokenOf(ctx)
+	return ok
 }
 
 // tokenOf is the token that came with a call.

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -48,7 +49,10 @@ func newWebTokens(options string, clock env.Clock) (*webTokens, error) {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	w := &webTokens{clock: clock, method: o.method, ttl: o.ttl, verified: make(map[digest]claims)}
-	if err := w.readKeys(o.publicFile, o.privateFile); err != nil {
+	switch err := w.readKeys(o.publicFile, o.privateFile); {
+	case errors.Is(err, ErrNoKey):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	w.parser = jwt.NewParser(jwt.WithValidMethods([]string{w.method.Alg()}), jwt.WithExpirationRequired(),
@@ -110,7 +114,7 @@ func (w *webTokens) readKeys(publicFile, privateFile string) (err error) {
 	}
 	if _, isSecret := w.method.(*jwt.SigningMethodHMAC); isSecret {
 		if len(private) == 0 {
-			return fmt.Errorf("%s needs a priv-key", w.method.Alg())
+			return ErrNoKey
 		}
 		w.sign, w.verify = private, private
 		return nil
@@ -132,7 +136,7 @@ func (w *webTokens) readKeys(publicFile, privateFile string) (err error) {
 		w.verify = key
 	}
 	if w.verify == nil {
-		return fmt.Errorf("%s needs a pub-key or a priv-key", w.method.Alg())
+		return ErrNoKey
 	}
 	return nil
 }

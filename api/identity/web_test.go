@@ -172,7 +172,7 @@ func TestTokenOptions(t *testing.T) {
 	_, otherPublic := keyFiles(t, newRSA(t))
 	empty := secretFile(t, "")
 	for _, good := range []string{
-		"", "simple", "jwt,sign-method=RS256,priv-key=" + private, "jwt,priv-key=" + private + ",pub-key=" + public + ",sign-method=PS512,ttl=10m",
+		"", "simple", "simple,a=b", "jwt,sign-method=RS256,priv-key=" + private, "jwt,priv-key=" + private + ",pub-key=" + public + ",sign-method=PS512,ttl=10m",
 		"jwt,sign-method=RS256,pub-key=" + public, "jwt,sign-method=HS256,priv-key=" + private,
 	} {
 		if err := Validate(good); err != nil {
@@ -180,7 +180,7 @@ func TestTokenOptions(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"x", "simple,a=b", "jwt", "jwt,", "jwt,sign-method", "jwt,sign-method=RS256", "jwt,sign-method=none,priv-key=" + private,
+		"x", "jwt", "jwt,", "jwt,sign-method", "jwt,sign-method=RS256", "jwt,sign-method=none,priv-key=" + private,
 		"jwt,sign-method=XX,priv-key=" + private, "jwt,priv-key=" + private, "jwt,sign-method=RS256,priv-key=/nowhere",
 		"jwt,sign-method=RS256,sign-method=RS256,priv-key=" + private, "jwt,sign-method=RS256,other=x,priv-key=" + private,
 		"jwt,sign-method=RS256,priv-key=" + private + ",ttl=x", "jwt,sign-method=RS256,priv-key=" + private + ",ttl=0s",
@@ -189,7 +189,7 @@ func TestTokenOptions(t *testing.T) {
 		"jwt,sign-method=HS256,pub-key=" + public, "jwt,sign-method=HS256,priv-key=" + empty, "jwt,sign-method=RS256,pub-key=" + private,
 		"JWT,sign-method=RS256,priv-key=" + private,
 	} {
-		if err := Validate(bad); !errors.Is(err, ErrOptions) {
+		if err := Validate(bad); !errors.Is(err, ErrOptions) && !errors.Is(err, ErrNoKey) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -142,8 +142,7 @@ func (s *Surface) answer(w http.ResponseWriter, r *http.Request, kind string, ch
 	if failures.Len() > 0 {
 		s.log.Error("Health check error", zap.String("path", r.URL.Path), zap.String("reason", failures.String()),
 			zap.Int("status-code", http.StatusServiceUnavailable))
-		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprint(w, details.String())
+		http.Error(w, details.String(), http.StatusServiceUnavailable) // which ends with one more line, as etcd's does
 		return
 	}
 	if query.Has("verbose") {

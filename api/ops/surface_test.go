@@ -111,16 +111,16 @@ func TestChecks(t *testing.T) {
 			"[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n"},
 		{"no quorum, live", lost, "/livez", 200, "ok\n"},
 		{"no quorum, ready", lost, "/readyz", 503,
-			"[+]data_corruption ok\n[+]serializable_read ok\n[-]linearizable_read failed: etcdserver: request timed out\n[+]non_learner ok\n"},
+			"[+]data_corruption ok\n[+]serializable_read ok\n[-]linearizable_read failed: etcdserver: request timed out\n[+]non_learner ok\n\n"},
 		{"no quorum, excluded", lost, "/readyz?exclude=linearizable_read", 200, "ok\n"},
 		{"unknown excluded", lost, "/readyz?exclude=nothing", 503,
-			"[+]data_corruption ok\n[+]serializable_read ok\n[-]linearizable_read failed: etcdserver: request timed out\n[+]non_learner ok\n"},
+			"[+]data_corruption ok\n[+]serializable_read ok\n[-]linearizable_read failed: etcdserver: request timed out\n[+]non_learner ok\n\n"},
 		{"all excluded", lost, "/livez?exclude=serializable_read&verbose", 200, "ok\n"},
 		{"corrupt", corrupt, "/readyz", 503,
-			"[-]data_corruption failed: alarm activated: CORRUPT\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n"},
+			"[-]data_corruption failed: alarm activated: CORRUPT\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n\n"},
 		{"corrupt, live", corrupt, "/livez", 200, "ok\n"},
 		{"no space", member{leader: true, alarms: []string{"NOSPACE"}}, "/readyz", 200, "ok\n"},
-		{"learner", member{leader: true, learner: true}, "/readyz/non_learner", 503, "[-]non_learner failed: not supported for learner\n"},
+		{"learner", member{leader: true, learner: true}, "/readyz/non_learner", 503, "[-]non_learner failed: not supported for learner\n\n"},
 		{"one check", lost, "/readyz/data_corruption", 200, "ok\n"},
 		{"one check in detail", lost, "/livez/serializable_read?verbose", 200, "[+]serializable_read ok\nok\n"},
 		{"unknown check", healthy, "/livez/linearizable_read", 404, "404 page not found\n"},
@@ -141,7 +141,7 @@ func TestChecks(t *testing.T) {
 
 func TestOnlyGet(t *testing.T) {
 	s := newSurface(&member{leader: true}, Options{}, false)
-	for _, path := range []string{"/health", "/livez", "/readyz", "/readyz/non_learner", "/version"} {
+	for _, path := range []string{"/health", "/livez", "/readyz", "/readyz/non_learner", "/version", "/debug/vars"} {
 		for _, method := range []string{"POST", "PUT", "HEAD", "DELETE"} {
 			w := ask(s.Client(), method, path)
 			if w.Code != 405 || w.Header().Get("Allow") != "GET" || w.Body.String() != "Method Not Allowed\n" {

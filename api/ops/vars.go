@@ -11,7 +11,10 @@ import (
 
 // vars answers /debug/vars: the runtime's variables and two of this member's. The latter are not published globally,
 // because a process may run several members.
-func (s *Surface) vars(w http.ResponseWriter, _ *http.Request) {
+func (s *Surface) vars(w http.ResponseWriter, r *http.Request) {
+	if !onlyGet(w, r) {
+		return
+	}
 	_, limit := FileDescriptors()
 	status, err := json.Marshal(s.raft())
 	if err != nil {

@@ -121,13 +121,25 @@ func (a *authService) UserChangePassword(ctx context.Context, r *pb.AuthUserChan
 	if password != "" {
 		o.Hash, err = a.s.o.Identity.Hash(ctx, password)
 	} else if o.Hash, err = base64.StdEncoding.DecodeString(r.HashedPassword); err != nil {
-		err = errNoPassword // etcd's word for it
+		return nil, a.notAHash(ctx, r.Name)
 	}
 	if err != nil {
 		return nil, wireError(err)
 	}
 	h, err := a.change(ctx, o)
 	return &pb.AuthUserChangePasswordResponse{Header: h}, err
+}
+
+// notAHash is the refusal of a hash that is none, for a user who may not exist.
+func (a *authService) notAHash(ctx context.Context, name string) error {
+	users, _, err := a.users(ctx)
+	switch {
+	case err != nil:
+		return err
+	case users.User(name) == nil:
+		return rpctypes.ErrGRPCUserNotFound
+	}
+	return errNoPassword // etcd's word for it
 }
 
 // UserGrantRole gives a user a role.

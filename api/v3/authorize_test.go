@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -19,6 +23,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"keelson/api/identity"
+	"keelson/env"
+	"keelson/state"
+	"keelson/state/auth"
 )
 
 // registered are the full names of all methods of all services.
@@ -310,6 +319,32 @@ func (s *server) limited(t testing.TB) (rootToken, otherToken string) {
 	return rootToken, otherToken
 }
 
+func TestHashThatIsNone(t *testing.T) {
+	s := serve(t, nil)
+	rootToken, _ := s.secure(t)
+	for name, want := range map[string]error{"other": errNoPassword, "nobody": rpctypes.ErrGRPCUserNotFound} {
+		request := fmt.Sprintf(`{"name":%q,"hashedPassword":"x"}`, name)
+		if got := s.invoke(t, as(t, rootToken), "/etcdserverpb.Auth/UserChangePassword", request); got != text(want) {
+			t.Errorf("%s: %q, want %q", name, got, text(want))
+		}
+	}
+}
+
+// Ending a lock takes the right to write its key, and no more.
+func TestUnlockByAWriter(t *testing.T) {
+	s := serve(t, nil)
+	rootToken, otherToken := s.secure(t)
+	s.must(t, rootToken,
+		"/etcdserverpb.KV/Put", `{"key":"bC8x"}`, "/etcdserverpb.KV/Put", `{"key":"bS8x"}`,
+		"/etcdserverpb.Auth/RoleGrantPermission", `{"name":"reader","perm":{"permType":"WRITE","key":"bC8x"}}`,
+		"/etcdserverpb.Auth/UserGrantRole", `{"user":"other","role":"reader"}`)
+	if got := s.invoke(t, as(t, otherToken), "/v3lockpb.Lock/Unlock", `{"key":"bS8x"}`); got != text(rpctypes.ErrGRPCPermissionDenied) {
+		t.Errorf("another's key: %q", got)
+	}
+	s.must(t, otherToken, "/v3lockpb.Lock/Unlock", `{"key":"bC8x"}`)
+	s.must(t, rootToken, "/etcdserverpb.KV/Txn", `{"compare":[{"key":"bC8x","target":"VERSION","version":"1"}],"success":[{"request_range":{"key":"bC8x","revision":"1000"}}]}`)
+}
+
 // The bypasses that etcd had, by name.
 func TestPublishedBypasses(t *testing.T) {
 	s := serve(t, nil)
@@ -342,6 +377,7 @@ func TestPublishedBypasses(t *testing.T) {
 		{"another", "/etcdserverpb.Auth/UserGet", `{"name":"root"}`, denied},
 		{"own role", "/etcdserverpb.Auth/RoleGet", `{"role":"reader"}`, ""},
 		{"own password", "/etcdserverpb.Auth/UserChangePassword", `{"name":"other","password":"x"}`, denied},
+		{"own password, as a hash that is none", "/etcdserverpb.Auth/UserChangePassword", `{"name":"other","hashedPassword":"x"}`, denied},
 		{"list of alarms", "/etcdserverpb.Maintenance/Alarm", `{}`, ""},
 		{"lock under one's keys", "/v3lockpb.Lock/Lock", `{"name":"Yw=="}`, ""},
 		{"lock under another's", "/v3lockpb.Lock/Lock", `{"name":"YQ=="}`, denied},
@@ -422,4 +458,108 @@ func TestRevokedRightsEndWatches(t *testing.T) {
 	}
 	told("root", root)
 	told("from before", before)
+}
+
+// Who shows a token that names him while nobody has to say who he is goes by his rights as soon as one has to. So a watch that is shared
+// by all who show the token ends with the right, whenever it was made.
+func TestTokenFromBeforeUsersAreDemanded(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("of the issuer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, func(o *Options) {
+		web, err := identity.New(identity.Options{
+			Token: "jwt,sign-method=HS256,priv-key=" + secret, BcryptCost: 4, Users: o.Member.Users, Clock: env.SystemClock(), Chance: env.SystemChance(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Identity = web
+	})
+	issued := func(user string) string { // by somebody else, for times to come
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"username": user, "revision": 1 << 40, "exp": time.Now().Add(time.Hour).Unix(),
+		}).SignedString([]byte("of the issuer"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	nobody, garbage := s.watching(t, ""), s.watching(t, "garbage")
+	other, third := s.watching(t, issued("other")), s.watching(t, issued("third"))
+	s.must(t, "",
+		"/etcdserverpb.Auth/UserAdd", `{"name":"other","password":"other"}`, "/etcdserverpb.Auth/RoleAdd", `{"name":"reader"}`,
+		"/etcdserverpb.Auth/RoleGrantPermission", `{"name":"reader","perm":{"permType":"READ","key":"Yw==","range_end":"ZQ=="}}`,
+		"/etcdserverpb.Auth/UserGrantRole", `{"user":"other","role":"reader"}`,
+		"/etcdserverpb.KV/Put", `{"key":"Yw=="}`)
+	for what, next := range map[string]func() *pb.WatchResponse{"nobody": nobody, "garbage": garbage, "other": other, "third": third} {
+		if r := next(); len(r.Events) != 1 {
+			t.Fatalf("%s, while users are not demanded: %v", what, r)
+		}
+	}
+	s.must(t, "",
+		"/etcdserverpb.Auth/UserAdd", `{"name":"root","password":"root"}`, "/etcdserverpb.Auth/UserGrantRole", `{"user":"root","role":"root"}`,
+		"/etcdserverpb.Auth/AuthEnable", `{}`)
+	denied := func(what string, next func() *pb.WatchResponse) {
+		t.Helper()
+		if r := next(); !r.Canceled || len(r.Events) > 0 || r.CancelReason != rpctypes.ErrGRPCPermissionDenied.Error() {
+			t.Errorf("%s: %v", what, r)
+		}
+	}
+	s.must(t, s.login(t, "root"), "/etcdserverpb.KV/Put", `{"key":"Yw=="}`)
+	denied("who never had the right", third)
+	if r := other(); len(r.Events) != 1 {
+		t.Errorf("who has the right: %v", r)
+	}
+	s.must(t, s.login(t, "root"), "/etcdserverpb.Auth/RoleRevokePermission", `{"role":"reader","key":"Yw==","range_end":"ZQ=="}`)
+	s.must(t, s.login(t, "root"), "/etcdserverpb.KV/Put", `{"key":"Yw=="}`)
+	denied("who had the right", other)
+	for what, next := range map[string]func() *pb.WatchResponse{"nobody": nobody, "garbage": garbage} {
+		for range 2 {
+			if r := next(); len(r.Events) != 1 {
+				t.Errorf("%s: %v", what, r)
+			}
+		}
+	}
+}
+
+// lateMember has not applied yet that users are demanded, until somebody has it catch up.
+type lateMember struct {
+	Member
+	before *auth.Set
+	late   atomic.Bool
+}
+
+func (m *lateMember) Users() *auth.Set {
+	if m.late.Load() {
+		return m.before
+	}
+	return m.Member.Users()
+}
+
+func (m *lateMember) Read(ctx context.Context) (*state.View, error) {
+	m.late.Store(false)
+	return m.Member.Read(ctx)
+}
+
+// A member that has not heard yet that users are demanded catches up before it takes a watch of who shows a token.
+func TestTokenAtAMemberThatIsLate(t *testing.T) {
+	var late *lateMember
+	s := serve(t, func(o *Options) {
+		late = &lateMember{Member: o.Member, before: o.Member.Users()}
+		o.Member = late
+	})
+	_, token := s.secure(t)
+	late.late.Store(true)
+	stream, err := s.watch.Watch(as(t, token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := &pb.WatchCreateRequest{Key: []byte("c")}
+	if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := stream.Recv(); err != nil || !r.Canceled || r.CancelReason != rpctypes.ErrGRPCPermissionDenied.Error() {
+		t.Errorf("%v, %v", r, err)
+	}
 }

@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"keelson/state/auth"
 )
 
 // On a server that can, changes are answered by whoever has their outcome; reads within transactions are not changes. What may
@@ -34,5 +37,23 @@ func testDeferred(t *testing.T, room Quota, want int64) {
 	}
 	if got := s.later.Load(); got != want {
 		t.Errorf("%d changes were deferred, want %d", got, want)
+	}
+}
+
+// A change that is proposed again, because users have changed meanwhile, is held against the quota like any other when it has been
+// carried out.
+func TestQuotaAfterAChangeThatIsRepeated(t *testing.T) {
+	room := &quota{left: 1 << 30}
+	s := serve(t, func(o *Options) { o.Quota = room })
+	s.refuseLater.Store(&auth.ErrOldRevision)
+	s.put(t, "k", "v")
+	room.full = true
+	_, err := s.kv.Put(ctx(t), &pb.PutRequest{Key: []byte("k")})
+	wantError(t, "beyond the quota", err, rpctypes.ErrGRPCNoSpace)
+	if room.raised != 1 {
+		t.Errorf("the alarm was raised %d times", room.raised)
+	}
+	if got := s.get(t, &pb.RangeRequest{Key: []byte("k")}); len(got.Kvs) != 1 || len(got.Kvs[0].Value) != 0 {
+		t.Errorf("what was written: %v", got.Kvs)
 	}
 }

@@ -20,13 +20,22 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// encoded is a reply as its protobuf bytes. It is marshalled at most once: its buffers then belong to the transport,
-// which frees them when they are sent.
-type encoded struct{ pieces mem.BufferSlice }
+// encoded is a reply as its protobuf bytes, in one piece or in many. It is marshalled at most once: its buffers then belong to
+// the transport, which frees them when they are sent.
+type encoded struct {
+	whole  []byte
+	pieces mem.BufferSlice
+}
+
+// Encoded implements rpc.Encoded.
+func (e *encoded) Encoded() []byte { return e.whole }
 
 func (e *encoded) take() mem.BufferSlice {
 	p := e.pieces
-	e.pieces = nil
+	if e.whole != nil {
+		p = mem.BufferSlice{mem.SliceBuffer(e.whole)}
+	}
+	e.whole, e.pieces = nil, nil
 	return p
 }
 
@@ -37,4 +46,4 @@ func (e *encoded) free() { e.take().Free() }
 func (e *encoded) String() string { return "encoded reply" }
 
 // encodedBytes makes a reply of one piece that belongs to the caller no more.
-func encodedBytes(b []byte) *encoded { return &encoded{mem.BufferSlice{mem.SliceBuffer(b)}} }
+func encodedBytes(b []byte) *encoded { return &encoded{whole: b} }

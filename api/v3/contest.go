@@ -161,8 +161,12 @@ func (k *candidate) leave(ctx context.Context) {
 func (i inner) remove(ctx context.Context, key []byte, revision int64) (*pb.TxnResponse, error) {
 	return i.txn(ctx, &pb.TxnRequest{
 		Compare: []*pb.Compare{createdAt(key, revision)},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key}}}},
+		Success: []*pb.RequestOp{deletion(key)},
 	})
+}
+
+func deletion(key []byte) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key}}}
 }
 
 // session grants a lease to a client that brought none. end gives it back if the call has failed.

@@ -60,6 +60,7 @@ type soloMember struct {
 
 	// Faults, set before the call they are for.
 	proposeErr, readErr, renewErr, changeErr atomic.Pointer[error]
+	refuseLater                              atomic.Pointer[error] // what ProposeLater is refused with
 	swept                                    atomic.Int64
 	between                                  atomic.Value // func(command.Op), called before an op is applied
 }
@@ -79,8 +80,16 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done node.LateOutcome) error {
 	m.later.Add(1)
 	elsewhere(func() {
+		if err := m.refuseLater.Load(); err != nil {
+			done(&state.Result{Refusal: *err}, false, nil)
+			return
+		}
 		res, err := m.Propose(ctx, op)
-		done(res, m.proposals.Load()%2 == 0, err)
+		if err != nil {
+			done(nil, false, err)
+			return
+		}
+		done(&res, m.proposals.Load()%2 == 0, nil)
 	})
 	return nil
 }

@@ -2,16 +2,17 @@ package v3
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"keelson/node"
+	"keelson/rpc"
 )
 
 // Unary is the interceptor of unary calls. It goes inside the one that counts, so that what it refuses is counted.
@@ -50,18 +51,24 @@ func (s *Services) Stream() grpc.StreamServerInterceptor {
 	}
 }
 
-// ofState are the services that answer from the state.
-var ofState = []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", "/v3lockpb.", "/v3electionpb."}
+var (
+	// ofState are the services that answer from the state.
+	ofState = []string{"/etcdserverpb.KV/", "/etcdserverpb.Watch/", "/etcdserverpb.Lease/", "/v3lockpb.", "/v3electionpb."}
+	// aboutState are the calls that tell how far the state has come or what it is, right or wrong.
+	aboutState = []string{
+		pb.Maintenance_Status_FullMethodName, pb.Maintenance_Hash_FullMethodName, pb.Maintenance_HashKV_FullMethodName,
+		pb.Maintenance_Snapshot_FullMethodName,
+	}
+)
 
 // admitState refuses what a member with a wrong state would answer wrongly, and holds back what one would answer from a state
 // that is older than what it has answered from before.
 func (s *Services) admitState(ctx context.Context, method string) error {
-	corrupt := s.o.Corrupt != nil && s.o.Corrupt()
-	if !corrupt && s.caughtUp() || !isOfState(method) {
-		return nil
-	}
-	if corrupt {
+	if s.o.Corrupt != nil && s.o.Corrupt() && isOfState(method) {
 		return rpctypes.ErrGRPCCorrupt
+	}
+	if s.caughtUp() || !isOfState(method) && !slices.Contains(aboutState, method) {
+		return nil
 	}
 	select {
 	case <-s.o.CaughtUp:
@@ -119,8 +126,8 @@ func (s *Services) admit(ctx context.Context, st node.Status, kind string, serve
 		return false, rpctypes.ErrGRPCNotSupportedForLearner
 	}
 	version := "unknown"
-	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 {
-		version = v[0]
+	if v, ok := rpc.MetadataValue(ctx, rpctypes.MetadataClientAPIVersionKey); ok {
+		version = v
 	}
 	if !utf8.ValidString(version) {
 		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
@@ -128,8 +135,8 @@ func (s *Services) admit(ctx context.Context, st node.Status, kind string, serve
 	if s.o.Requests != nil {
 		s.o.Requests.Count(kind, version)
 	}
-	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	needsLeader = len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+	v, _ := rpc.MetadataValue(ctx, rpctypes.MetadataRequireLeaderKey)
+	needsLeader = v == rpctypes.MetadataHasLeader
 	if needsLeader && st.Leader == 0 {
 		return false, rpctypes.ErrGRPCNoLeader
 	}

@@ -49,8 +49,8 @@ func (k *kv) read(ctx context.Context, v *state.View, r *pb.RangeRequest) (*enco
 	defer v.Close()
 	h := k.s.header(v.Revision())
 	reply := k.s.reads.begin(ctx, &h, len(r.RangeEnd) == 0)
-	sum, err := v.Range(*wire.Range(r), reply.add)
-	if err == nil {
+	sum, err := v.RangeIn(reply.keep, *wire.Range(r), reply.add)
+	if reply.err != nil {
 		err = reply.err
 	}
 	if err != nil {
@@ -68,7 +68,7 @@ func (k *kv) Put(ctx context.Context, r *pb.PutRequest) (any, error) {
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, wire.Put(r), putCost(r), func(h *header, res *state.Result) *encoded { return putReply(h, res.Prev) })
+	return k.s.change(ctx, wire.Put(r), putCost(r), func(h header, res *state.Result) *encoded { return putReply(&h, res.Prev) })
 }
 
 // DeleteRange removes pairs.
@@ -76,8 +76,8 @@ func (k *kv) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (any, er
 	if err := checkDeleteRange(r); err != nil {
 		return nil, err
 	}
-	return k.s.change(ctx, wire.DeleteRange(r), 0, func(h *header, res *state.Result) *encoded {
-		return deleteReply(h, res.Deleted, res.Prevs)
+	return k.s.change(ctx, wire.DeleteRange(r), 0, func(h header, res *state.Result) *encoded {
+		return deleteReply(&h, res.Deleted, res.Prevs)
 	})
 }
 
@@ -92,7 +92,7 @@ func (k *kv) Txn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if readOnly(r) {
 		return k.answerRead(ctx, r)
 	}
-	return k.s.change(ctx, wire.Txn(r), txnCost(r), func(h *header, res *state.Result) *encoded { return txnReply(h, res.Txn) })
+	return k.s.change(ctx, wire.Txn(r), txnCost(r), func(h header, res *state.Result) *encoded { return txnReply(&h, res.Txn) })
 }
 
 // answerRead is readTxn on a goroutine that may wait.
@@ -143,7 +143,7 @@ func (s *Services) propose(ctx context.Context, op command.Op) (state.Result, er
 	for {
 		res, err := s.o.Member.Propose(ctx, op)
 		if err == nil {
-			err = res.Refusal
+			err = ended(&res)
 		}
 		if err == auth.ErrOldRevision {
 			if again, ok := s.readmit(ctx); ok {

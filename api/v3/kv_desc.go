@@ -36,6 +36,7 @@ var kvDesc = grpc.ServiceDesc{
 func kvMethod[Request any](name string, call func(*kv, context.Context, *Request) (any, error)) grpc.MethodDesc {
 	full := "/" + pb.KV_ServiceDesc.ServiceName + "/" + name
 	reply := func(srv any, ctx context.Context, req any) (any, error) { return call(srv.(*kv), ctx, req.(*Request)) }
+	info := &grpc.UnaryServerInfo{FullMethod: full} // one for all calls; nobody asks for the server
 	return grpc.MethodDesc{
 		MethodName: name,
 		Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
@@ -46,7 +47,6 @@ func kvMethod[Request any](name string, call func(*kv, context.Context, *Request
 			if intercept == nil {
 				return reply(srv, ctx, r)
 			}
-			info := &grpc.UnaryServerInfo{Server: srv, FullMethod: full}
 			return intercept(ctx, r, info, func(ctx context.Context, req any) (any, error) { return reply(srv, ctx, req) })
 		},
 	}

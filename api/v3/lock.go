@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"keelson/api/v3lockpb"
 )
@@ -50,10 +51,17 @@ func (l *lockService) lock(ctx context.Context, r *v3lockpb.LockRequest) (_ *v3l
 }
 
 // Unlock deletes a lock's key. The key is deleted as it is at the time of the call: a later lock of the same lease, which has
-// the same key, has another create revision.
+// the same key, has another create revision. Who may write the key but not read it deletes what is there.
 func (l *lockService) Unlock(ctx context.Context, r *v3lockpb.UnlockRequest) (*v3lockpb.UnlockResponse, error) {
 	i := inner{l.s}
 	found, err := i.get(ctx, &pb.RangeRequest{Key: r.Key, KeysOnly: true})
+	if errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
+		reply, err := i.txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{deletion(r.Key)}})
+		if err != nil {
+			return nil, composite(ctx, err)
+		}
+		return &v3lockpb.UnlockResponse{Header: reply.Header}, nil
+	}
 	if err != nil {
 		return nil, composite(ctx, err)
 	}

@@ -32,7 +32,7 @@ type Options struct {
 	// pairs and leases. Nil: it never is.
 	Corrupt func() bool
 	// CaughtUp is closed when this member has applied again whatever it had answered from before it was started. Until then,
-	// calls about pairs and leases wait: what they are told must not go back. Nil: it has.
+	// calls that tell of it wait: what they are told must not go back. Nil: it has.
 	CaughtUp <-chan struct{}
 	// Quota may be nil: there is always room.
 	Quota Quota
@@ -46,7 +46,8 @@ type Options struct {
 	MaxRequestBytes int64
 	// MaxTxnOps bounds the operations of a transaction, nested ones included. 0: 128.
 	MaxTxnOps int
-	// ReadBudgetBytes bounds the replies of all running reads together, apart from each reply's first 4 KiB. 0: 512 MiB.
+	// ReadBudgetBytes bounds the replies of all running reads together, with what is kept to be sorted for them, apart from each
+	// one's first 4 KiB. 0: 512 MiB.
 	ReadBudgetBytes int64
 	// LeaseTTLMinSeconds is the least TTL a lease is granted. 0: 2.
 	LeaseTTLMinSeconds int64

@@ -25,11 +25,12 @@ const (
 
 // chunks hands out the pieces that replies are made of. It is the mem.BufferPool that gets them back when they are sent.
 type chunks struct {
-	budget *budget
-	pool   sync.Pool // of *[]byte with a capacity of pieceBytes
+	budget   *budget
+	pool     sync.Pool // of *[]byte with a capacity of pieceBytes
+	replyMax int       // bytes of one reply
 }
 
-func newChunks(b *budget) *chunks { return &chunks{budget: b} }
+func newChunks(b *budget) *chunks { return &chunks{budget: b, replyMax: mvcc.AnswerBytesMax} }
 
 // Get implements mem.BufferPool. The bytes have been taken from the budget.
 func (c *chunks) Get(n int) *[]byte {
@@ -53,20 +54,27 @@ func (c *chunks) Put(p *[]byte) {
 type rangeReply struct {
 	chunks *chunks
 	ctx    context.Context
-	head   *header // written in front; nil: nothing is
-	single bool    // at most one pair is expected: the first piece fits it exactly
-	turn   *turn   // from the second piece on
+	head   header // written in front, if leads
+	leads  bool
+	single bool  // at most one pair is expected: the first piece fits it exactly
+	turn   *turn // from the second piece on
 	done   mem.BufferSlice
 	piece  []byte  // the one that is being filled
 	pooled *[]byte // where piece comes from; nil: it is the reply's own
 	err    error   // why no more pairs are taken
 	kvs    int     // pairs so far
 	size   int     // and their bytes
+	kept   int64   // bytes of what is kept to be sorted
+	taken  int64   // from the budget for it
 }
 
 // begin starts a reply. ctx ends the wait for room.
 func (c *chunks) begin(ctx context.Context, head *header, single bool) *rangeReply {
-	return &rangeReply{chunks: c, ctx: ctx, head: head, single: single}
+	r := &rangeReply{chunks: c, ctx: ctx, single: single}
+	if head != nil {
+		r.head, r.leads = *head, true
+	}
+	return r
 }
 
 // open makes the first piece, for a reply that begins with n bytes.
@@ -74,12 +82,12 @@ func (r *rangeReply) open(n int) {
 	size := firstPieceBytes
 	if r.single && n <= pieceBytes {
 		size = n + tailBytes
-		if r.head != nil {
+		if r.leads {
 			size += r.head.sizeField()
 		}
 	}
 	r.piece = make([]byte, 0, size)
-	if r.head != nil {
+	if r.leads {
 		r.piece = r.head.appendField(r.piece)
 	}
 }
@@ -90,6 +98,10 @@ func (r *rangeReply) add(kv *mvcc.KeyValue) bool {
 	total := sizeMessage(n)
 	r.kvs++
 	r.size += total
+	if r.size > r.chunks.replyMax { // nobody could be sent it, however much memory it is given
+		r.err = mvcc.ErrTooLarge
+		return false
+	}
 	if r.piece == nil {
 		r.open(total)
 	}
@@ -140,15 +152,32 @@ func (r *rangeReply) write(b []byte) bool {
 	}
 }
 
-// nextPiece waits for room in the budget.
-func (r *rangeReply) nextPiece() bool {
+// keep waits for room in the budget for what is kept to be sorted. It is an mvcc.Room. As much as a reply's first piece is not counted.
+func (r *rangeReply) keep(bytes int64) error {
+	r.kept += bytes
+	for r.kept > firstPieceBytes+r.taken {
+		if !r.take() {
+			return r.err
+		}
+		r.taken += pieceBytes
+	}
+	return nil
+}
+
+// take waits for room for a piece.
+func (r *rangeReply) take() bool {
 	if r.turn == nil {
 		r.turn = r.chunks.budget.begin(r.ctx)
 	}
 	if r.err = r.ctx.Err(); r.err == nil {
 		r.err = r.turn.take(r.ctx, pieceBytes)
 	}
-	if r.err != nil {
+	return r.err == nil
+}
+
+// nextPiece waits for room in the budget.
+func (r *rangeReply) nextPiece() bool {
+	if !r.take() {
 		return false
 	}
 	r.seal()
@@ -176,7 +205,7 @@ func (r *rangeReply) finish(h *header, more bool, count int64) (*encoded, error)
 	}
 	var buf [tailBytes + headerBytesMax]byte
 	b := appendNumber(appendBool(buf[:0], 3, more), 4, uint64(count))
-	if r.head == nil {
+	if !r.leads {
 		b = h.appendField(b)
 	}
 	if !r.write(b) {
@@ -187,9 +216,13 @@ func (r *rangeReply) finish(h *header, more bool, count int64) (*encoded, error)
 
 // end ends a reply without more and count.
 func (r *rangeReply) end() *encoded {
+	if len(r.done) == 0 && r.pooled == nil {
+		r.endTurn()
+		return encodedBytes(r.piece)
+	}
 	r.seal()
 	r.endTurn()
-	return &encoded{r.done}
+	return &encoded{pieces: r.done}
 }
 
 // abort gives everything back and returns err.
@@ -202,6 +235,10 @@ func (r *rangeReply) abort(err error) error {
 
 func (r *rangeReply) endTurn() {
 	if r.turn != nil {
+		if r.taken > 0 {
+			r.chunks.budget.release(r.taken)
+			r.taken = 0
+		}
 		r.turn.end()
 		r.turn = nil
 	}
@@ -209,7 +246,8 @@ func (r *rangeReply) endTurn() {
 
 // wrap puts a finished RangeResponse into a RangeStreamResponse.
 func wrap(e *encoded) *encoded {
-	b := protowire.AppendVarint([]byte{1<<3 | 2}, uint64(e.pieces.Len()))
-	e.pieces = append(mem.BufferSlice{mem.SliceBuffer(b)}, e.pieces...)
+	pieces := e.take()
+	b := protowire.AppendVarint([]byte{1<<3 | 2}, uint64(pieces.Len()))
+	e.pieces = append(mem.BufferSlice{mem.SliceBuffer(b)}, pieces...)
 	return e
 }

@@ -58,8 +58,8 @@ func (k *kv) RangeStream(r *pb.RangeRequest, stream grpc.ServerStream) error {
 // streamWhole sends the answer as one chunk.
 func (k *kv) streamWhole(ctx context.Context, h *header, v *state.View, r *pb.RangeRequest, stream grpc.ServerStream) error {
 	reply := k.s.reads.begin(ctx, nil, false)
-	sum, err := v.Range(*wire.Range(r), reply.add)
-	if err == nil {
+	sum, err := v.RangeIn(reply.keep, *wire.Range(r), reply.add)
+	if reply.err != nil {
 		err = reply.err
 	}
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"keelson/state"
@@ -263,6 +265,25 @@ func TestRangeReplyGivesBackWhatItTook(t *testing.T) {
 	r.abort(r.err)
 	if c.budget.used != 0 || c.budget.turns.Len() != 0 {
 		t.Errorf("after a cancel %d bytes and %d turns are left over", c.budget.used, c.budget.turns.Len())
+	}
+}
+
+// A reply that could not be sent is not built: a list of a store that is larger than the memory would be the end of the member.
+func TestRangeReplyIsBounded(t *testing.T) {
+	c := newChunks(newBudget(1<<30, 0))
+	c.replyMax = 20 * pieceBytes
+	r := c.begin(context.Background(), &header{}, false)
+	pairs := 0
+	for kv := (&mvcc.KeyValue{Key: []byte("k"), Value: make([]byte, pieceBytes/2)}); r.add(kv); pairs++ {
+		if pairs > 40 {
+			t.Fatal("it grows and grows")
+		}
+	}
+	if err := wireError(r.abort(r.err)); pairs < 38 || status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%d pairs, then %v", pairs, err)
+	}
+	if c.budget.used != 0 || c.budget.turns.Len() != 0 {
+		t.Errorf("%d bytes and %d turns are left over", c.budget.used, c.budget.turns.Len())
 	}
 }
 

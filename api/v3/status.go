@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -29,6 +30,7 @@ var (
 	errNoPassword      = status.Error(codes.Unknown, identity.ErrNoPassword.Error())
 	errVerifyOnly      = status.Error(codes.Unknown, identity.ErrVerifyOnly.Error())
 	errUnknownMethod   = status.Error(codes.Unknown, "etcdserver: unknown method")
+	errReplyTooLarge   = status.Error(codes.ResourceExhausted, fmt.Sprintf("trying to send message larger than max (%d)", mvcc.AnswerBytesMax))
 	errStreamSort      = status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
 	errStreamFilter    = status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
 )
@@ -45,6 +47,7 @@ var statuses = []struct{ err, wire error }{
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFuture, rpctypes.ErrGRPCFutureRev},
 	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{mvcc.ErrTooLarge, errReplyTooLarge},
 	{members.ErrNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{members.ErrExists, rpctypes.ErrGRPCMemberExist},
 	{members.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},

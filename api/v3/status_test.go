@@ -17,6 +17,7 @@ import (
 	"keelson/node"
 	"keelson/state"
 	"keelson/state/members"
+	"keelson/state/mvcc"
 )
 
 // nodeErrors are all sentinels of package node.
@@ -31,6 +32,9 @@ var nodeErrors = []error{
 var identityErrors = []error{
 	identity.ErrInvalidToken, identity.ErrWrongPassword, identity.ErrNoPassword, identity.ErrVerifyOnly, identity.ErrBusy,
 }
+
+// readErrors are what only reading can meet.
+var readErrors = []error{mvcc.ErrTooLarge}
 
 // TestStatusesGolden compares the table, code and text, with testdata/statuses.txt, which was written from chapter 10 of
 // the API's specification. Clients go by these texts.
@@ -52,7 +56,7 @@ func TestStatusesGolden(t *testing.T) {
 // TestEveryRefusalHasItsStatus walks all refusals of the state and all errors of the node through the table.
 func TestEveryRefusalHasItsStatus(t *testing.T) {
 	seen := map[string]error{}
-	for _, err := range slices.Concat(state.Refusals(), nodeErrors, identityErrors) {
+	for _, err := range slices.Concat(state.Refusals(), nodeErrors, identityErrors, readErrors) {
 		wire := wireError(err)
 		if !slices.ContainsFunc(statuses, func(s struct{ err, wire error }) bool { return s.err == err && s.wire == wire }) {
 			t.Errorf("%v is not in the table: it goes out as %v", err, wire)
@@ -62,7 +66,7 @@ func TestEveryRefusalHasItsStatus(t *testing.T) {
 		}
 		seen[wire.Error()] = err
 	}
-	if want := len(state.Refusals()) + len(nodeErrors) + len(identityErrors); len(statuses) != want {
+	if want := len(state.Refusals()) + len(nodeErrors) + len(identityErrors) + len(readErrors); len(statuses) != want {
 		t.Errorf("the table has %d rows for %d errors", len(statuses), want)
 	}
 }

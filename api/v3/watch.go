@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"keelson/api/identity"
 	"keelson/state/auth"
 	"keelson/watch"
 )
@@ -83,12 +84,16 @@ func (w *watchService) receive(stream pb.Watch_WatchServer, ws *watch.Stream, se
 
 // permission decides about a watch: who asks and whether he may when it is created, and later on whether he still has the
 // right. The reasons are for the client. A watch from a time when nobody had to say who he is goes on, and so does one whose
-// token has ended.
+// token has ended. But who did say with a token who he is, is held to it: others may count on what the token may watch
+// (package proxy joins the watches of all who show the same one).
 func (w *watchService) permission(ctx context.Context) (authorize func(key, end []byte) string, permit func() string) {
-	if !w.s.o.Member.Users().Enabled() {
-		return nil, nil
-	}
 	var user string
+	if !w.s.o.Member.Users().Enabled() {
+		var ok bool
+		if user, ok = w.volunteer(ctx); !ok {
+			return nil, nil
+		}
+	}
 	var request auth.Watch
 	authorize = func(key, end []byte) string {
 		request = auth.Watch{Key: key, End: end} // the end as it was sent: what it stands for is for package auth to say
@@ -96,8 +101,9 @@ func (w *watchService) permission(ctx context.Context) (authorize func(key, end 
 		if err != nil {
 			return wireError(err).Error()
 		}
-		who, _ := auth.CallerOf(admitted)
-		user = who.User
+		if who, ok := auth.CallerOf(admitted); ok {
+			user = who.User
+		}
 		return ""
 	}
 	permit = func() string {
@@ -108,6 +114,19 @@ func (w *watchService) permission(ctx context.Context) (authorize func(key, end 
 		return ""
 	}
 	return authorize, permit
+}
+
+// volunteer is who shows a token although nobody has to say here who he is. Who does so has heard otherwise, or will: he waits for
+// what the others have acknowledged. ok is false if the token names nobody, and users are still not demanded.
+func (w *watchService) volunteer(ctx context.Context) (user string, ok bool) {
+	if !identity.ShowsToken(ctx) {
+		return "", false
+	}
+	if v, err := w.s.o.Member.Read(ctx); err == nil {
+		v.Close()
+	}
+	who, err := w.s.o.Identity.Caller(ctx)
+	return who.User, err == nil || w.s.o.Member.Users().Enabled()
 }
 
 func watchRequest(r *pb.WatchCreateRequest) watch.Request {
@@ -190,5 +209,5 @@ func watchReply(h *header, r *watch.Response) *encoded {
 	for _, e := range r.Events {
 		pieces = append(pieces, mem.SliceBuffer(e))
 	}
-	return &encoded{pieces}
+	return &encoded{pieces: pieces}
 }
