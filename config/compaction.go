@@ -40,21 +40,27 @@ func (c Compaction) parseAuto() (AutoCompaction, error) {
 	case "":
 		return auto, errors.New("undefined auto-compaction-mode")
 	case compactionRevision:
-		if errNumber != nil {
-			return auto, fmt.Errorf("error parsing CompactionRetention: %w", errNumber)
+		if c.AutoRetention == "" {
+			break // as 0 is
 		}
-		if n < 0 {
-			return auto, fmt.Errorf("error parsing CompactionRetention: %d is negative", n)
+		if errNumber != nil || n < 0 {
+			if _, err := time.ParseDuration(c.AutoRetention); err != nil { // which etcd would take for nanoseconds
+				return auto, fmt.Errorf("error parsing CompactionRetention: %w", err)
+			}
+			return auto, fmt.Errorf("error parsing CompactionRetention: %s is no number of revisions", c.AutoRetention)
 		}
 		auto.Revisions = n
 	case compactionPeriodic:
+		if c.AutoRetention == "" {
+			break // as 0 is
+		}
 		d := time.Duration(n) * time.Hour
-		if errNumber != nil {
+		if errNumber != nil || n < 0 {
 			var err error
 			if d, err = time.ParseDuration(c.AutoRetention); err != nil {
 				return auto, fmt.Errorf("error parsing CompactionRetention: %w", err)
 			}
-		} else if n < 0 || n > int64(1<<63-1)/int64(time.Hour) {
+		} else if n > int64(1<<63-1)/int64(time.Hour) {
 			return auto, fmt.Errorf("error parsing CompactionRetention: %d hours are out of range", n)
 		}
 		if d < 0 {

@@ -13,9 +13,9 @@ import (
 // What zero stands for where zero stands for something.
 const (
 	quotaBytesDefault        = 2 << 30
+	quotaBytesRecommended    = 8 << 30
 	snapshotCountDefault     = 10000
 	compactionBatchDefault   = 1000
-	compactionSleepDefault   = 10 * time.Millisecond
 	progressIntervalDefault  = 10 * time.Minute
 	unaryWarningDefault      = 300 * time.Millisecond
 	raftTimeoutMin           = 5 * time.Second
@@ -47,7 +47,7 @@ func (l *loader) complete() error {
 	if err := c.validate(l.given); err != nil {
 		exit := l.refuse(err)
 		if err == errAdvertiseClient {
-			l.note(zapcore.WarnLevel, "advertise client URLs are not set")
+			l.note(zapcore.WarnLevel, "advertise client URLs are not set", zap.Error(err))
 			exit.Notes = l.notes
 		}
 		if isLevelError(err) {
@@ -100,12 +100,13 @@ func (l *loader) replaceZeros() {
 	orDefault(&c.Limits.QuotaBytes, quotaBytesDefault)
 	orDefault(&c.Storage.SnapshotCount, snapshotCountDefault)
 	orDefault(&c.Compaction.BatchLimit, compactionBatchDefault)
-	orDefault(&c.Compaction.SleepInterval, compactionSleepDefault)
 	orDefault(&c.Watch.ProgressInterval, progressIntervalDefault)
 	orDefault(&c.Warnings.Unary, unaryWarningDefault)
 	orDefault(&c.TLS.SelfSignedYears, selfSignedYearsDefault)
 	orDefault(&c.Auth.TokenTTLSeconds, authTokenTTLDefault)
 	if c.Auth.BcryptCost < bcryptCostMin || c.Auth.BcryptCost > bcryptCostMax {
+		l.note(zapcore.WarnLevel, "use default bcrypt cost instead of the invalid given cost", zap.Int("min-cost", bcryptCostMin),
+			zap.Int("max-cost", bcryptCostMax), zap.Int("default-cost", bcryptCostDefault), zap.Uint("given-cost", c.Auth.BcryptCost))
 		c.Auth.BcryptCost = bcryptCostDefault
 	}
 	c.Cluster.V2Deprecation = v2DeprecationAlways
@@ -144,10 +145,14 @@ func (l *loader) noteDefaults() {
 			zap.Uint("max-request-bytes", c.Limits.MaxRequestBytes),
 			zap.Int("recommended-request-bytes", requestBytesRecommended))
 	}
+	if c.Limits.QuotaBytes > quotaBytesRecommended {
+		l.note(zapcore.WarnLevel, "quota exceeds the maximum value", zap.Int64("quota-size-bytes", c.Limits.QuotaBytes),
+			zap.Int64("quota-maximum-size-bytes", quotaBytesRecommended))
+	}
 	if c.Unsafe.NoFsync {
 		l.note(zapcore.WarnLevel, "--unsafe-no-fsync has no effect: what is acknowledged is on disk")
 	}
 	if c.Member.Gates.Enabled(GateLeaseCheckpoint) && !c.Member.Gates.Enabled(GateLeaseCheckpointPersist) {
-		l.note(zapcore.WarnLevel, "feature gate LeaseCheckpoint is enabled without LeaseCheckpointPersist")
+		l.note(zapcore.WarnLevel, "Detected that checkpointing is enabled without persistence. Consider enabling feature gate LeaseCheckpointPersist")
 	}
 }

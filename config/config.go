@@ -111,12 +111,12 @@ type Compaction struct {
 	AutoMode      string        `flag:"auto-compaction-mode" default:"periodic" help:"Meaning of auto-compaction-retention: periodic or revision."`
 	AutoRetention string        `flag:"auto-compaction-retention" default:"0" help:"History kept: hours or a duration (periodic), or a number of revisions. 0: everything."`
 	BatchLimit    int           `flag:"compaction-batch-limit" default:"0" help:"Records removed at a time. 0: 1000."`
-	SleepInterval time.Duration `flag:"compaction-sleep-interval" default:"0s" help:"Pause between two removals. 0: 10ms."`
+	SleepInterval time.Duration `flag:"compaction-sleep-interval" default:"0s" help:"Pause between two removals. 0: 10ms, or more while there are many writes and no other compaction waits."`
 }
 
 // Limits bound what clients may ask for.
 type Limits struct {
-	QuotaBytes           int64         `flag:"quota-backend-bytes" default:"0" unit:"bytes" help:"Store size at which writes are refused. 0: 2 GiB; below 0: no limit."`
+	QuotaBytes           int64         `flag:"quota-backend-bytes" default:"0" unit:"bytes" help:"Store size at which writes are refused. 0 or not given: what the disk has room for; below 0: no limit."`
 	QuotaEnforced        bool          // a quota was asked for: without one, only the default is reported
 	MaxTxnOps            uint          `flag:"max-txn-ops" default:"128" help:"Most operations in a transaction."`
 	MaxRequestBytes      uint          `flag:"max-request-bytes" default:"1572864" unit:"bytes" help:"Largest write request."`

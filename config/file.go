@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"sigs.k8s.io/yaml"
 )
 
@@ -18,8 +16,6 @@ import (
 // The file is YAML or JSON. Unknown keys are ignored, of keys that are there twice the last one counts, and an empty
 // value leaves the default.
 func (l *loader) loadFile(path string) error {
-	l.note(zapcore.InfoLevel, "loaded server configuration, other configuration command line flags and environment "+
-		"variables will be ignored if provided", zap.String("path", path))
 	l.reset()
 	clear(l.given)
 	clear(l.from)
@@ -91,7 +87,7 @@ func decodeFile(data []byte) (map[string]any, error) {
 	case map[string]any:
 		return root, nil
 	}
-	return nil, fmt.Errorf("error unmarshaling JSON: json: cannot unmarshal %s into the configuration", kindOf(root))
+	return nil, fmt.Errorf("error unmarshaling JSON: while decoding JSON: json: cannot unmarshal %s into the configuration", kindOf(root))
 }
 
 // lookUp follows path through nested maps; nil: there is nothing. Keys are compared without regard to case.
@@ -100,13 +96,14 @@ func lookUp(root map[string]any, path []string) (any, error) {
 		return nil, nil
 	}
 	value := valueOf(root, path[0])
-	for _, key := range path[1:] {
+	for depth, key := range path[1:] {
 		if value == nil || value == "" {
 			return nil, nil
 		}
 		inner, isMap := value.(map[string]any)
 		if !isMap {
-			return nil, fmt.Errorf("invalid %s", path[0])
+			return nil, fmt.Errorf("error unmarshaling JSON: while decoding JSON: json: cannot unmarshal %s into %s of type map",
+				kindOf(value), strings.Join(path[:depth+1], "."))
 		}
 		value = valueOf(inner, key)
 	}
@@ -207,7 +204,7 @@ func (s *setting) assignList(list []any) error {
 
 func (s *setting) mismatch(value any) error {
 	what := kindOf(value)
-	if n, ok := value.(json.Number); ok {
+	if n, ok := value.(json.Number); ok && (s.field.CanInt() || s.field.CanUint()) {
 		what = "number " + n.String()
 	}
 	return fmt.Errorf("error unmarshaling JSON: while decoding JSON: json: cannot unmarshal %s into %s of type %v",

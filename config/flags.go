@@ -57,8 +57,7 @@ func (l *loader) parseFlags(args []string) error {
 	case err != nil:
 		return &Exit{Code: exitUsage, Stderr: err.Error() + "\n" + usage(l.program), cause: err.Error()}
 	case set.NArg() > 0:
-		cause := fmt.Sprintf("%q is not a valid flag", set.Arg(0))
-		return &Exit{Code: 1, Stderr: cause + "\n", cause: cause}
+		return l.refuse(fmt.Errorf("%q is not a valid flag", set.Arg(0)))
 	case l.version:
 		return &Exit{Code: 0, Stdout: versionText(), cause: "the version was asked for"}
 	}

@@ -111,29 +111,52 @@ func found(initial map[string]URLs, local, token string) Founding {
 	return f
 }
 
+// AddressError is about an address in an initial cluster that is none. It reads as what is wrong with it.
+type AddressError struct{ Cause error }
+
+func (e *AddressError) Error() string { return e.Cause.Error() }
+func (e *AddressError) Unwrap() error { return e.Cause }
+
 // ParseInitialCluster reads name=url,name=url: the addresses of each member, by name. A name that comes again adds an address to its member.
 func ParseInitialCluster(text string) (map[string]URLs, error) {
 	lists := map[string][]string{}
 	for _, pair := range strings.Split(text, ",") {
+		if pair == "" {
+			continue
+		}
 		name, address, _ := strings.Cut(strings.TrimSpace(pair), "=")
 		lists[name] = append(lists[name], address)
 	}
 	members := map[string]URLs{}
-	seen := map[string]bool{}
 	for name, list := range lists {
 		urls, err := parseURLs(list)
 		if err != nil {
-			return nil, err
-		}
-		for _, u := range urls {
-			if seen[u.String()] {
-				return nil, fmt.Errorf("initial cluster %s has duplicate url", text)
-			}
-			seen[u.String()] = true
+			return nil, &AddressError{err}
 		}
 		members[name] = urls
 	}
+	seen := map[string]bool{}
+	for _, urls := range members {
+		for _, u := range urls {
+			if seen[u.String()] {
+				return nil, fmt.Errorf("initial cluster %s has duplicate url", initialClusterText(members))
+			}
+			seen[u.String()] = true
+		}
+	}
 	return members, nil
+}
+
+// initialClusterText is an initial cluster as ParseInitialCluster reads it, by name and address.
+func initialClusterText(members map[string]URLs) string {
+	var pairs []string
+	for name, urls := range members {
+		for _, u := range urls {
+			pairs = append(pairs, name+"="+u.String())
+		}
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
 }
 
 // InitialClusterOf is the initial cluster of a member alone, as ParseInitialCluster reads it.
@@ -154,8 +177,8 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 	defer cancel()
 	initialAddresses, err := resolveAll(ctx, resolver, initial)
+	var advertisedAddresses []string
 	if err == nil {
-		var advertisedAddresses []string
 		if advertisedAddresses, err = resolveAll(ctx, resolver, advertised); err == nil &&
 			slices.Equal(initialAddresses, advertisedAddresses) {
 			return nil
@@ -167,8 +190,8 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 	}
 	for _, u := range initial {
 		if !advertised.contains(u) {
-			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s (host names were compared as addresses)",
-				c.Member.Name, u.String(), advertised)
+			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s (%s)",
+				c.Member.Name, u.String(), advertised, unequal(advertisedAddresses, initialAddresses))
 		}
 	}
 	for _, u := range advertised {
@@ -178,6 +201,19 @@ func (c *Config) compareAdvertised(ctx context.Context, resolver Resolver, initi
 		}
 	}
 	return nil
+}
+
+// unequal says where two lists of addresses differ first, in etcd's words.
+func unequal(a, b []string) string {
+	if len(a) != len(b) {
+		return fmt.Sprintf("len(%q) != len(%q)", a, b)
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return fmt.Sprintf("resolved urls: %q != %q", a[i], b[i])
+		}
+	}
+	return "resolved urls are the same"
 }
 
 // SameAddresses reports whether two lists of peer URLs, in any order, name the same addresses: literally, or once host

@@ -67,11 +67,11 @@ func TestFoundingRefusals(t *testing.T) {
 	}{
 		{"name", "--name=x --initial-cluster=y=http://localhost:2380", `couldn't find local name "x" in the initial cluster configuration`},
 		{"address missing in advertised", "--initial-cluster=default=http://127.0.0.1:1",
-			`--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (host names were compared as addresses)`},
+			`--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://127.0.0.1:1")`},
 		{"address missing in cluster", "--initial-cluster=default=http://localhost:2380 --initial-advertise-peer-urls=http://127.0.0.1:9,http://localhost:2380",
 			`--initial-advertise-peer-urls has http://127.0.0.1:9 but missing from --initial-cluster=default=http://localhost:2380`},
 		{"duplicate", "--initial-cluster=default=http://localhost:2380,b=http://localhost:2380",
-			`initial cluster default=http://localhost:2380,b=http://localhost:2380 has duplicate url`},
+			`initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url`},
 		{"no url", "--initial-cluster=default", `URL scheme must be http, https, unix, or unixs: `},
 		{"bad url", "--initial-cluster=default=foo", `URL scheme must be http, https, unix, or unixs: foo`},
 	}
@@ -82,6 +82,14 @@ func TestFoundingRefusals(t *testing.T) {
 				t.Errorf("%+v, %v; want %s", f, err, c.want)
 			}
 		})
+	}
+}
+
+// Commas too many are nothing, as in etcd.
+func TestInitialClusterCommas(t *testing.T) {
+	got, err := ParseInitialCluster(",b=http://h:2,,a=http://h:1,b=http://h:0,")
+	if text := initialClusterText(got); err != nil || text != "a=http://h:1,b=http://h:0,b=http://h:2" {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,9 @@ const (
 	GateTxnModeWriteWithSharedBuffer = "TxnModeWriteWithSharedBuffer"
 )
 
+// gateOfStage is the gate that switches all of a stage.
+var gateOfStage = map[Stage]string{Alpha: gateAllAlpha, Beta: gateAllBeta}
+
 // AllGates lists every gate by name.
 func AllGates() []Gate {
 	return []Gate{
@@ -65,15 +69,14 @@ func AllGates() []Gate {
 
 // Gates says which features were switched. The zero value has every default.
 type Gates struct {
-	explicit string // as given, for the log
-	set      map[string]bool
+	set map[string]bool // a gate of a whole stage has set the others of it that nobody set
 }
 
 // Set replaces the switches by the comma-separated Name=bool pairs in s.
 func (g *Gates) Set(s string) error {
-	next := Gates{explicit: s, set: map[string]bool{}}
+	next := Gates{set: map[string]bool{}}
 	for _, pair := range strings.Split(s, ",") {
-		if pair = strings.TrimSpace(pair); pair == "" {
+		if pair == "" {
 			continue
 		}
 		name, value, found := strings.Cut(pair, "=")
@@ -90,6 +93,14 @@ func (g *Gates) Set(s string) error {
 		}
 		next.set[name] = on
 	}
+	for _, stage := range []Stage{Alpha, Beta} {
+		on, isSet := next.set[gateOfStage[stage]]
+		for _, gate := range AllGates() {
+			if _, explicit := next.set[gate.Name]; isSet && !explicit && gate.Stage == stage {
+				next.set[gate.Name] = on
+			}
+		}
+	}
 	*g = next
 	return nil
 }
@@ -99,17 +110,19 @@ func (g *Gates) turn(name string, on bool) {
 	if g.set == nil {
 		g.set = map[string]bool{}
 	}
-	if g.explicit != "" {
-		g.explicit += ","
-	}
-	g.explicit += fmt.Sprintf("%s=%t", name, on)
 	g.set[name] = on
 }
 
-// String is the list as it was given.
-func (g Gates) String() string { return g.explicit }
+// String is the list of what was set, by name.
+func (g Gates) String() string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(g.set)) {
+		pairs = append(pairs, fmt.Sprintf("%s=%t", name, g.set[name]))
+	}
+	return strings.Join(pairs, ",")
+}
 
-// Enabled reports whether the named feature is on: as set, else as its stage was set as a whole, else by default.
+// Enabled reports whether the named feature is on: as set, else by default.
 func (g Gates) Enabled(name string) bool {
 	if on, ok := g.set[name]; ok {
 		return on
@@ -118,10 +131,6 @@ func (g Gates) Enabled(name string) bool {
 	i := slices.IndexFunc(all, func(gate Gate) bool { return gate.Name == name })
 	if i < 0 {
 		panic("config: unknown feature gate " + name)
-	}
-	stage := map[Stage]string{Alpha: gateAllAlpha, Beta: gateAllBeta}[all[i].Stage]
-	if on, ok := g.set[stage]; ok {
-		return on
 	}
 	return all[i].Default
 }

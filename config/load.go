@@ -63,7 +63,14 @@ func load(program string, args []string, m Machine) (*loader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, l.complete()
+	if err := l.complete(); err != nil {
+		return nil, err
+	}
+	if path != "" {
+		l.note(zapcore.InfoLevel, "loaded server configuration, other configuration command line flags and environment "+
+			"variables will be ignored if provided", zap.String("path", path))
+	}
+	return l, nil
 }
 
 // loader is one run of Load.

@@ -105,7 +105,10 @@ func (s *setting) IsBoolFlag() bool { return s.field.Kind() == reflect.Bool }
 // Set gives the setting the value that text stands for, as a flag or variable writes it.
 func (s *setting) Set(text string) error {
 	if s.one != nil && !slices.Contains(s.one, text) {
-		return fmt.Errorf("invalid value %q", text)
+		if s.name == "v2-deprecation" {
+			return fmt.Errorf("invalid value %q", text)
+		}
+		return errors.New("invalid value")
 	}
 	if value, ok := s.field.Addr().Interface().(textual); ok {
 		return value.Set(text)
@@ -118,6 +121,9 @@ func (s *setting) Set(text string) error {
 		}
 		s.field.SetInt(int64(d))
 	case s.field.Type() == stringsType:
+		if text == "" && s.name == "log-outputs" { // no output at all is not meant
+			text = s.initial
+		}
 		s.field.Set(reflect.ValueOf(splitList(text)))
 	case kind == reflect.String:
 		s.field.SetString(text)
@@ -135,6 +141,9 @@ func (s *setting) Set(text string) error {
 		s.field.SetInt(n)
 	case s.field.CanUint():
 		n, err := strconv.ParseUint(text, 0, s.field.Type().Bits())
+		if err != nil && kind == reflect.Uint32 {
+			return err // as etcd's flag of this kind does
+		}
 		if err != nil {
 			return numberError(err)
 		}

@@ -1,9 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -47,7 +48,7 @@ func (c *Config) StartFields(initialized bool) []zap.Field {
 		zap.Bool("member-initialized", initialized),
 		zap.String("name", m.Name),
 		zap.String("data-dir", m.DataDir),
-		zap.String("wal-dir", c.WALDir()),
+		zap.String("wal-dir", m.WALDir),
 		zap.String("wal-dir-dedicated", m.WALDir),
 		zap.String("member-dir", c.MemberDir()),
 		zap.Bool("force-new-cluster", c.Unsafe.ForceNewCluster),
@@ -64,9 +65,9 @@ func (c *Config) StartFields(initialized bool) []zap.Field {
 		zap.Strings("listen-client-urls", m.ListenClientURLs.Strings()),
 		zap.Strings("listen-metrics-urls", m.ListenMetricsURLs.Strings()),
 		zap.String("local-address", c.LocalAddress()),
-		zap.Strings("cors", c.HTTP.Origins),
-		zap.Strings("host-whitelist", c.HTTP.HostWhitelist),
-		zap.String("initial-cluster", c.Cluster.Initial),
+		zap.Strings("cors", sorted(c.HTTP.Origins)),
+		zap.Strings("host-whitelist", sorted(c.HTTP.HostWhitelist)),
+		zap.String("initial-cluster", c.Cluster.initialForLog()),
 		zap.String("initial-cluster-state", c.Cluster.InitialState),
 		zap.String("initial-cluster-token", c.Cluster.InitialToken),
 		zap.Int64("quota-backend-bytes", c.Limits.QuotaBytes),
@@ -90,10 +91,21 @@ func (c *Config) StartFields(initialized bool) []zap.Field {
 	)
 }
 
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// initialForLog is the initial cluster by name and address, or as it was given if it can't be read.
+func (c Cluster) initialForLog() string {
+	members, err := ParseInitialCluster(c.Initial)
+	if err != nil {
+		return c.Initial
+	}
+	return initialClusterText(members)
+}
+
 func (d Discovery) fields() []zap.Field {
 	return []zap.Field{
 		zap.String("discovery-token", d.Token),
-		zap.String("discovery-endpoints", fmt.Sprint(d.Endpoints)),
+		zap.String("discovery-endpoints", strings.Join(d.Endpoints, ",")),
 		zap.String("discovery-dial-timeout", d.DialTimeout.String()),
 		zap.String("discovery-request-timeout", d.RequestTimeout.String()),
 		zap.String("discovery-keepalive-time", d.KeepaliveTime.String()),

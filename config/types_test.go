@@ -48,7 +48,11 @@ func TestValuesOfEveryKind(t *testing.T) {
 			}
 			for _, bad := range kind.bad {
 				exit := refusal(t, machine(nil, ""), fmt.Sprintf("--%s=%s", name, bad))
-				want := fmt.Sprintf("invalid value %q for flag -%s: parse error\n", bad, name)
+				why := "parse error"
+				if name == "max-concurrent-streams" {
+					why = fmt.Sprintf("strconv.ParseUint: parsing %q: invalid syntax", bad)
+				}
+				want := fmt.Sprintf("invalid value %q for flag -%s: %s\n", bad, name, why)
 				if kind.names == booleans {
 					want = fmt.Sprintf("invalid boolean value %q for -%s: parse error\n", bad, name)
 				}
@@ -56,7 +60,7 @@ func TestValuesOfEveryKind(t *testing.T) {
 					t.Errorf("--%s=%s: status %d, %.120q; want %q", name, bad, exit.Code, exit.Stderr, want)
 				}
 				exit = refusal(t, machine([]string{variableOf(name) + "=" + bad}, ""))
-				if want := fmt.Sprintf("invalid value %q for %s: parse error", bad, variableOf(name)); exit.Code != 1 || reason(exit) != want {
+				if want := fmt.Sprintf("invalid value %q for %s: %s", bad, variableOf(name), why); exit.Code != 1 || reason(exit) != want {
 					t.Errorf("%s=%s: status %d, %q; want %q", variableOf(name), bad, exit.Code, reason(exit), want)
 				}
 			}

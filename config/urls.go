@@ -11,10 +11,9 @@ import (
 // URLs is a list of addresses, sorted, without duplicates.
 type URLs []url.URL
 
-// Set replaces the list by the comma-separated one in s; an empty s makes it empty.
+// Set replaces the list by the comma-separated one in s; an empty s leaves it as it is.
 func (u *URLs) Set(s string) error {
 	if s == "" {
-		*u = nil
 		return nil
 	}
 	list, err := parseURLs(strings.Split(s, ","))
@@ -80,12 +79,18 @@ func parseURL(s string) (url.URL, error) {
 
 func isUnix(s string) bool { return strings.HasPrefix(s, "unix:") || strings.HasPrefix(s, "unixs:") }
 
-// parseUnixURL accepts unix:///abs/path, unix:rel and unix://host:port, the last naming a file in the working directory.
+// parseUnixURL accepts unix:///abs/path, unix:/abs/path, unix:rel and unix://host:port, the last naming a file in the working
+// directory. Each prints as it was given.
 func parseUnixURL(s string) (url.URL, error) {
 	scheme, rest, _ := strings.Cut(s, ":")
-	path := strings.TrimPrefix(rest, "//")
-	if path == "" {
+	path, hasHost := strings.CutPrefix(rest, "//")
+	switch {
+	case path == "":
 		return url.URL{}, fmt.Errorf("URL must contain the path of a socket: %s", s)
+	case !hasHost && path[0] == '/':
+		return url.URL{Scheme: scheme, Path: path, OmitHost: true}, nil
+	case !hasHost:
+		return url.URL{Scheme: scheme, Opaque: path}, nil
 	}
 	host, rest, found := strings.Cut(path, "/")
 	if found {
@@ -98,7 +103,7 @@ func parseUnixURL(s string) (url.URL, error) {
 func SocketPath(u url.URL) string {
 	switch u.Scheme {
 	case "unix", "unixs":
-		return u.Host + u.Path
+		return u.Opaque + u.Host + u.Path
 	}
 	return ""
 }

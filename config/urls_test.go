@@ -11,7 +11,8 @@ func TestURLs(t *testing.T) {
 		"http://:2379":                       "http://:2379",
 		"http://a:1, http://c:3":             "http://a:1,http://c:3",
 		"unix://localhost:2379,http://h:0":   "http://h:0,unix://localhost:2379",
-		"unix:///abs/x.sock,unix:rel/y":      "unix:///abs/x.sock,unix://rel/y",
+		"unix:///abs/x.sock,unix:rel/y":      "unix:///abs/x.sock,unix:rel/y",
+		"unix:/abs/x.sock":                   "unix:/abs/x.sock",
 		"unixs://rel.sock,unix://other.sock": "unix://other.sock,unixs://rel.sock",
 	}
 	for text, want := range good {

@@ -27,6 +27,12 @@ func (c *Config) validate(given map[string]bool) error {
 			return nil
 		},
 		c.Compaction.validate,
+		func() error {
+			if c.Cluster.MaxLearners < 0 {
+				return errors.New("membership: too many learner members in cluster")
+			}
+			return nil
+		},
 		c.TLS.Validate,
 		c.Tracing.validate,
 		func() error {
@@ -143,7 +149,7 @@ func (c *Config) validateSecure() error {
 	}
 	for _, names := range [][2][]string{{client.AllowedCNs, client.AllowedHostnames}, {peer.AllowedCNs, peer.AllowedHostnames}} {
 		if len(names[0]) > 0 && len(names[1]) > 0 {
-			return fmt.Errorf("AllowedCNs and AllowedHostnames are mutually exclusive (cns=%v, hostnames=%v)", names[0], names[1])
+			return fmt.Errorf("AllowedCNs and AllowedHostnames are mutually exclusive (cns=%q, hostnames=%q)", names[0], names[1])
 		}
 	}
 	return nil
@@ -163,9 +169,15 @@ func checkPair(cert, key, clientCert, clientKey string) error {
 const samplingRateMax = 1000000
 
 func (t Tracing) validate() error {
-	if t.PerMillion < 0 || t.PerMillion > samplingRateMax {
-		return fmt.Errorf("distributed tracing configurition is not valid: (sampling rate %d is not between 0 and %d)",
-			t.PerMillion, samplingRateMax)
+	if !t.Enabled {
+		return nil
+	}
+	const invalid = "distributed tracing configurition is not valid: (%s)"
+	switch {
+	case t.PerMillion < 0:
+		return fmt.Errorf(invalid, "tracing sampling rate must be positive")
+	case t.PerMillion > samplingRateMax:
+		return fmt.Errorf(invalid, fmt.Sprintf("tracing sampling rate must be less than %d", samplingRateMax))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -35,9 +36,9 @@ func TestRefusals(t *testing.T) {
 		{"compaction mode", "--auto-compaction-mode=foo", `unknown auto-compaction-mode "foo"`},
 		{"no compaction mode", "--auto-compaction-mode=", `undefined auto-compaction-mode`},
 		{"retention", "--auto-compaction-retention=1x", `error parsing CompactionRetention: time: unknown unit "x" in duration "1x"`},
-		{"retention of revisions", "--auto-compaction-mode=revision --auto-compaction-retention=1h", `error parsing CompactionRetention: strconv.ParseInt: parsing "1h": invalid syntax`},
+		{"retention of revisions", "--auto-compaction-mode=revision --auto-compaction-retention=1h", `error parsing CompactionRetention: 1h is no number of revisions`},
 		{"retention overflow", "--auto-compaction-retention=99999999999", `error parsing CompactionRetention: 99999999999 hours are out of range`},
-		{"sampling", "--distributed-tracing-sampling-rate=1000001", `distributed tracing configurition is not valid: (sampling rate 1000001 is not between 0 and 1000000)`},
+		{"sampling", "--enable-distributed-tracing --distributed-tracing-sampling-rate=1000001", `distributed tracing configurition is not valid: (tracing sampling rate must be less than 1000000)`},
 		{"hash check time", "--compact-hash-check-time=0s", `--compact-hash-check-time must be >0 (set to 0s)`},
 		{"tls version", "--tls-min-version=TLS1.1", `unexpected TLS version "TLS1.1" (must be one of: TLS1.2, TLS1.3)`},
 		{"tls max version", "--tls-max-version=TLS1.4", `unexpected TLS version "TLS1.4" (must be one of: TLS1.2, TLS1.3)`},
@@ -60,10 +61,12 @@ func TestRefusals(t *testing.T) {
 		{"certificate without key", "--cert-file=a", `KeyFile and CertFile must both be present[key: , cert: a]`},
 		{"key without certificate", "--peer-key-file=a", `KeyFile and CertFile must both be present[key: a, cert: ]`},
 		{"half a client pair", "--peer-client-cert-file=a", `ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: a]`},
-		{"names of both kinds", "--peer-cert-allowed-cn=a,b --peer-cert-allowed-hostname=c", `AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a b], hostnames=[c])`},
+		{"leftover", "--name=a serve", `"serve" is not a valid flag`},
+		{"learners", "--max-learners=-1", "membership: too many learner members in cluster"},
+		{"names of both kinds", "--peer-cert-allowed-cn=a,b --peer-cert-allowed-hostname=c", `AllowedCNs and AllowedHostnames are mutually exclusive (cns=["a" "b"], hostnames=["c"])`},
 
 		{"jwt without a method", "--auth-token=jwt", `auth: invalid auth options: option ""`},
-		{"jwt without a key", "--auth-token=jwt,sign-method=RS256", `auth: invalid auth options: RS256 needs a pub-key or a priv-key`},
+		{"jwt without a key", "--auth-token=jwt,sign-method=RS256", `auth: missing key data`},
 		{"jwt without a file", "--auth-token=jwt,sign-method=RS256,priv-key=nowhere", `auth: invalid auth options: open nowhere: no such file or directory`},
 	}
 	for _, c := range cases {
@@ -94,6 +97,42 @@ func TestAccepted(t *testing.T) {
 		"--force-new-cluster --unsafe-no-fsync --metrics=whatever --client-cert-auth=false --cert-file= --peer-cert-allowed-cn=",
 	} {
 		mustLoad(t, machine(nil, ""), strings.Fields(args)...)
+	}
+}
+
+// What is given as nothing is as if it were not given.
+func TestEmptyFlags(t *testing.T) {
+	c, _ := mustLoad(t, machine(nil, ""), "--listen-client-urls=", "--advertise-client-urls=", "--listen-peer-urls=", "--log-outputs=",
+		"--discovery-endpoints=", "--initial-cluster=")
+	d, _ := mustLoad(t, machine(nil, ""))
+	if !reflect.DeepEqual(c, d) {
+		t.Errorf("%+v\nwant %+v", c, d)
+	}
+	if c, _ := mustLoad(t, machine(nil, ""), "--host-whitelist="); len(c.HTTP.HostWhitelist) != 0 {
+		t.Errorf("nobody is let in, but %q", c.HTTP.HostWhitelist)
+	}
+}
+
+func TestGatesOfAStage(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "",
+		",":                              "",
+		"LeaseCheckpoint=1":              "LeaseCheckpoint=true",
+		"AllBeta=F":                      "AllBeta=false,FastLeaseKeepAlive=false,TxnModeWriteWithSharedBuffer=false",
+		"FastLeaseKeepAlive=t,AllBeta=f": "AllBeta=false,FastLeaseKeepAlive=true,TxnModeWriteWithSharedBuffer=false",
+	} {
+		var g Gates
+		if err := g.Set(text); err != nil || g.String() != want {
+			t.Errorf("%q: %q, %v; want %q", text, g, err, want)
+		}
+	}
+}
+
+// Of several variables that can't be read, the last one by name is told of.
+func TestWrongVariables(t *testing.T) {
+	exit := refusal(t, machine([]string{"ETCD_MAX_WALS=x", "ETCD_PRE_VOTE=x", "ETCD_MAX_LEARNERS=x"}, ""))
+	if got := reason(exit); got != `invalid value "x" for ETCD_PRE_VOTE: parse error` {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -253,12 +292,12 @@ func TestConfigFileRefusals(t *testing.T) {
 		{"negative", "heartbeat-interval: -5", "", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number -5 into heartbeat-interval of type uint"},
 		{"duration as text", "corrupt-check-time: 5s", "", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string into corrupt-check-time of type time.Duration"},
 		{"list for bool", "pre-vote: [true]", "", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into pre-vote of type bool"},
-		{"security is no map", "peer-transport-security: 5", "", "invalid peer-transport-security"},
+		{"security is no map", "peer-transport-security: 5", "", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number into peer-transport-security of type map"},
 		{"state", "initial-cluster-state: old", "", `unexpected clusterState "old"`},
 		{"gate", "feature-gates: Foo=true", "", "unrecognized feature gate: Foo"},
 		{"nested", "client-transport-security: {key-file: a}", "", "KeyFile and CertFile must both be present[key: a, cert: ]"},
-		{"only in a file", "client-transport-security: {allowed-cn: [a], allowed-hostname: [b]}", "", "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a], hostnames=[b])"},
-		{"not a map", "- a", "", "error unmarshaling JSON: json: cannot unmarshal array into the configuration"},
+		{"only in a file", "client-transport-security: {allowed-cn: [a], allowed-hostname: [b]}", "", `AllowedCNs and AllowedHostnames are mutually exclusive (cns=["a"], hostnames=["b"])`},
+		{"not a map", "- a", "", "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into the configuration"},
 		{"two ways", "initial-cluster: default=http://localhost:2380\ndiscovery-srv: example.com", "", `multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`},
 	}
 	for _, c := range cases {
