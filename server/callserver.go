@@ -3,12 +3,15 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
@@ -29,6 +32,8 @@ type callServer interface {
 	grpc.ServiceRegistrar
 	GetServiceInfo() map[string]grpc.ServiceInfo
 	Serve(net.Listener) error
+	// ServeCalls is Serve for an address where nothing but calls is served.
+	ServeCalls(net.Listener) error
 	GracefulStop()
 	Stop()
 	// share takes the calls out of what h is asked over HTTP/2. It comes after the services and before h serves.
@@ -79,12 +84,18 @@ func (s *Server) rpcOptions(rest http.Handler) rpc.Options {
 	if l.KeepaliveInterval == 0 {
 		o.KeepaliveTime = -1
 	}
+	if strings.Contains(os.Getenv("GODEBUG"), "http2debug=2") {
+		o.HeaderField = printHeaderField
+	}
 	return o
 }
 
+// printHeaderField prints what the servers of Go print of a header when they are asked by the same setting.
+func printHeaderField(f hpack.HeaderField) { log.Printf("http2: decoded hpack field %+v", f) }
+
 func (k keelsonServer) share(h *http.Server) {
 	h.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
-		"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) { k.ServeConn(c) },
+		"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) { k.ServeShared(c) },
 	}
 }
 
@@ -101,6 +112,9 @@ func (g *grpcGoServer) RegisterService(d *grpc.ServiceDesc, srv any) {
 	g.Server.RegisterService(d, srv)
 	g.inner.RegisterService(d, srv)
 }
+
+// ServeCalls implements callServer.
+func (g *grpcGoServer) ServeCalls(l net.Listener) error { return g.Serve(l) }
 
 func (g *grpcGoServer) share(h *http.Server) {
 	rest := h.Handler

@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net"
-	"net/url"
 	"path/filepath"
 	"testing"
 
@@ -17,15 +15,7 @@ import (
 // load makes a configuration for a member on free ports of this machine.
 func load(t *testing.T) *config.Config {
 	t.Helper()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return (&url.URL{Scheme: "http", Host: l.Addr().String()}).String()
-	}
-	client, peer := free(), free()
+	client, peer := freeURL(t), freeURL(t)
 	c, _, err := config.Load("keelson serve", []string{
 		"--name=m1", "--data-dir=" + filepath.Join(t.TempDir(), "data"),
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,

@@ -3,6 +3,8 @@ package server
 import (
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // A member that was removed goes on answering for a while: so that those who wait for it hear of it, and so that others who
@@ -61,8 +63,12 @@ func (f *farewells) wait(others []uint64, shortest, longest time.Duration) {
 	time.Sleep(shortest - time.Since(start))
 }
 
-// linger is what a removed member does before it stops.
+// linger is what a removed member does before it stops. First its state gets to the disk: whatever happens from here on, it knows
+// at the next start that it was removed, and needs nobody to tell it.
 func (s *Server) linger() {
+	if err := s.engine.machine.Flush(); err != nil {
+		s.logger.Warn("failed to save that this member was removed", zap.Error(err))
+	}
 	longest := max(removalGraceMin, removalGraceElections*s.config.Member.Election())
 	s.farewells.wait(s.others(), removalGraceMin, longest)
 }

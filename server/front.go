@@ -127,8 +127,8 @@ func (f *front) serveOn(l listener, h handlers) error {
 	}
 	switch l.purpose {
 	case forGRPC:
-		serve(f.grpc, mux.Counted(m.HTTP(), f.traffic))
-		serve(f.grpc, m.Secure())
+		serve(callsOnly{f.grpc}, mux.Counted(m.HTTP(), f.traffic))
+		serve(callsOnly{f.grpc}, m.Secure())
 	case forHTTP:
 		serve(f.before(h.client), m.HTTP())
 		serve(f.before(h.client), m.Secure())
@@ -145,6 +145,12 @@ func (f *front) serveOn(l listener, h handlers) error {
 
 // accepting is what serves a listener.
 type accepting interface{ Serve(net.Listener) error }
+
+// callsOnly serves addresses for calls alone.
+type callsOnly struct{ calls callServer }
+
+// Serve implements accepting.
+func (c callsOnly) Serve(l net.Listener) error { return c.calls.ServeCalls(l) }
 
 // before is the server that stands before h and answers what is simple; or h, if nothing is.
 func (f *front) before(h *http.Server) accepting {

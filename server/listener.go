@@ -101,11 +101,7 @@ func listenOn(ctx context.Context, network env.Network, u url.URL) (net.Listener
 		}
 		return network.Listen(ctx, "unix", path)
 	}
-	l, err := network.Listen(ctx, "tcp", u.Host)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", u.String(), err)
-	}
-	return l, nil
+	return network.Listen(ctx, "tcp", u.Host) // whose error names the address
 }
 
 // listening is the network with the options that listeners want.
@@ -157,12 +153,12 @@ func (l listener) sorter(plane *certs.Plane, traffic *mux.Traffic, limit *mux.Li
 }
 
 // warnPlain says of addresses without TLS what is ignored there.
-func warnPlain(logger *zap.Logger, urls config.URLs, what, certFile, clientCertAuth string) {
+func warnPlain(logger *zap.Logger, urls config.URLs, what string, hasPair bool, clientCertAuth string) {
 	for _, u := range urls {
 		if config.Secure(u) {
 			continue
 		}
-		if certFile != "" {
+		if hasPair {
 			logger.Warn(what+" while key and cert files are present; ignoring key and cert files", zap.String("url", u.String()))
 		}
 		if clientCertAuth != "" {
@@ -175,16 +171,17 @@ func warnPlain(logger *zap.Logger, urls config.URLs, what, certFile, clientCertA
 type planes struct{ clients, peers *certs.Plane }
 
 func newPlanes(c *config.Config, logger *zap.Logger) (p planes, err error) {
-	clientAuth, peerAuth := "", ""
-	if c.ClientTLS.ClientCertAuth {
+	clientAuth, peerAuth := "", "" // certificates made by auto-tls ask for none
+	if c.ClientTLS.ClientCertAuth && (c.ClientTLS.CertFile != "" || !c.ClientTLS.Auto) {
 		clientAuth = "--client-cert-auth"
 	}
-	if c.PeerTLS.ClientCertAuth {
+	if c.PeerTLS.ClientCertAuth && (c.PeerTLS.CertFile != "" || !c.PeerTLS.Auto) {
 		peerAuth = "--peer-client-cert-auth"
 	}
-	warnPlain(logger, c.Member.ListenPeerURLs, "scheme is HTTP", c.PeerTLS.CertFile, peerAuth)
-	warnPlain(logger, c.Member.ListenClientURLs, "scheme is http or unix", c.ClientTLS.CertFile, clientAuth)
-	warnPlain(logger, c.Member.ListenClientHTTPURLs, "scheme is http or unix", c.ClientTLS.CertFile, clientAuth)
+	hasClientPair := c.ClientTLS.Auto || c.ClientTLS.CertFile != ""
+	warnPlain(logger, c.Member.ListenPeerURLs, "scheme is HTTP", c.PeerTLS.Auto || c.PeerTLS.CertFile != "", peerAuth)
+	warnPlain(logger, c.Member.ListenClientURLs, "scheme is http or unix", hasClientPair, clientAuth)
+	warnPlain(logger, c.Member.ListenClientHTTPURLs, "scheme is http or unix", hasClientPair, clientAuth)
 	if p.clients, err = certs.ForClients(c, logger); err != nil {
 		return p, err
 	}

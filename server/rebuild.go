@@ -30,9 +30,9 @@ import (
 //
 // A crash in between leaves the note or the damage, and the next start begins again, or the new store.
 
-// fetch gets the state of one of some members and returns its directory, below dir.Incoming(), and its position. It asks
-// until it has succeeded or ctx ends.
-type fetch func(ctx context.Context, dir *datadir.Dir, from []transport.Peer) (received string, at raftlog.Position, err error)
+// fetch gets the state of one of some members, which has to reach up to least in the log, and returns its directory, below
+// dir.Incoming(), and its position. It asks until it has succeeded or ctx ends.
+type fetch func(ctx context.Context, dir *datadir.Dir, from []transport.Peer, least uint64) (received string, at raftlog.Position, err error)
 
 // noteDamage is told by the store that it is damaged. Whether that is the end is for who opens it to say, as long as it is
 // being opened.
@@ -68,7 +68,11 @@ func (e *engine) rebuild(ctx context.Context, reason string) error {
 	}
 	e.logger.Warn("the store is damaged: fetching the state from another member", zap.String("path", e.dir.State()),
 		zap.String("reason", reason), zap.Int("members-to-ask", len(others)))
-	received, at, err := e.fetch(ctx, e.dir, others)
+	base, err := raftlog.Base(logOptions(e.dir, e.fs, e.dir.Identity.ClusterID, e.dir.Identity.MemberID))
+	if err != nil {
+		return err
+	}
+	received, at, err := e.fetch(ctx, e.dir, others, base.Index)
 	if err != nil {
 		return fmt.Errorf("the store in %s is damaged (%s), and no member gave its state: %w", e.dir.State(), reason, err)
 	}
@@ -130,7 +134,9 @@ func (s *Server) nodeFailed(err error) {
 const fetchPauseMin, fetchPauseMax = time.Second, 10 * time.Second
 
 // fetchState is a fetch.
-func (s *Server) fetchState(ctx context.Context, dir *datadir.Dir, from []transport.Peer) (string, raftlog.Position, error) {
+func (s *Server) fetchState(
+	ctx context.Context, dir *datadir.Dir, from []transport.Peer, least uint64,
+) (string, raftlog.Position, error) {
 	o := s.transportOptions(dir.Identity)
 	o.Handler = outsider{s}
 	t := transport.New(o)
@@ -140,7 +146,7 @@ func (s *Server) fetchState(ctx context.Context, dir *datadir.Dir, from []transp
 		for _, other := range from {
 			var got string
 			var at raftlog.Position
-			if got, at, err = s.fetchFrom(ctx, t, dir, other); err == nil {
+			if got, at, err = s.fetchFrom(ctx, t, dir, other, least); err == nil {
 				return got, at, nil
 			}
 			s.logger.Warn("failed to fetch the state from a member", hexID("from", other.ID), zap.Error(err))
@@ -154,7 +160,7 @@ func (s *Server) fetchState(ctx context.Context, dir *datadir.Dir, from []transp
 }
 
 func (s *Server) fetchFrom(
-	ctx context.Context, t *transport.Transport, dir *datadir.Dir, from transport.Peer,
+	ctx context.Context, t *transport.Transport, dir *datadir.Dir, from transport.Peer, least uint64,
 ) (string, raftlog.Position, error) {
 	conn, err := t.OpenFetch(ctx, from)
 	if err != nil {
@@ -170,6 +176,9 @@ func (s *Server) fetchFrom(
 			}
 			if m.GetType() != raftpb.MsgSnap || m.GetFrom() != from.ID || m.GetTo() != dir.Identity.MemberID || m.GetSnapshot().GetMetadata().GetIndex() == 0 {
 				return errors.New("header: not a snapshot from its sender to this member")
+			}
+			if at := position(m.GetSnapshot()); at.Index < least {
+				return fmt.Errorf("it stands at entry %d, and this member's log begins with %d", at.Index, least+1)
 			}
 			return nil
 		},

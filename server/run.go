@@ -35,8 +35,8 @@ func Run(program string, args []string) (code int) {
 	}
 	logger, closeLog, err := logging.New(c.Logging)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return exit(&config.Exit{Code: 1, Notes: append(notes, config.Note{
+			Level: zap.WarnLevel, Message: "failed to verify flags", Fields: []zap.Field{zap.Error(err)}})})
 	}
 	defer closeLog()
 	logging.RouteGRPC(logger)

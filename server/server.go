@@ -109,7 +109,7 @@ func (s *Server) giveUp(err error) error {
 	if s.failed.is() {
 		return s.failed.err
 	}
-	if s.removed.is() {
+	if s.removed.is() && !errors.Is(err, errRemoved) {
 		err = errors.Join(errRemoved, err)
 	}
 	return errors.Join(err, stopped)
@@ -127,10 +127,10 @@ func (s *Server) start(ctx context.Context) error {
 	c, logger := s.config, s.logger
 	listeners, err := listen(ctx, c)
 	if err != nil {
-		return err
+		return &bootstrap.Error{Cause: err}
 	}
 	if s.planes, err = newPlanes(c, logger); err != nil {
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(&bootstrap.Error{Cause: err}, closeAll(listeners))
 	}
 	if s.files, err = watchFiles(s.planes, logger); err != nil {
 		return errors.Join(err, closeAll(listeners))
@@ -138,12 +138,16 @@ func (s *Server) start(ctx context.Context) error {
 	s.toPeers = networkToPeers(c, logger)
 	s.front = newFront(listeners, s.planes.clients, logger, &s.calls.traffic, s.files.clientLimit(), s.failed.note)
 	if s.peers, err = listenPeers(ctx, s); err != nil {
-		return err
+		return &bootstrap.Error{Cause: err}
 	}
 	s.treeStats = s.newTreeStats()
 	s.measures = &measures{logger: logger, slowApply: c.Warnings.Apply, clock: s.clock.Now, compaction: c.Compaction.AutoMode}
 	if s.engine, err = openEngine(ctx, c, bootstrap.NewClient(s.planes.peers.Client(), s.toPeers), s.fetchState, logger, hooks{fatal: s.failed.note, flushed: s.flushed, synced: s.observeSyncs}); err != nil {
 		return err
+	}
+	if s.engine.isRemoved(s.engine.dir.Identity.MemberID) { // when that was applied, others knew
+		s.removed.note(errRemoved)
+		return errRemoved
 	}
 	if s.identity, err = s.newIdentity(); err != nil {
 		return err
@@ -295,6 +299,9 @@ func (s *Server) observer() node.Observer {
 	o.Members = s.peers.meet
 	o.Tokens, o.TokensLost = s.identity.Observe, s.identity.Forget
 	o.Removed = func() { s.removed.note(errRemoved) }
+	o.Parting = func() {
+		s.logger.Warn("the cluster has removed this member; it stays until another member is known to know, which may need its vote for that")
+	}
 	o.Corrupt = s.noteCorrupt
 	o.Disputed = s.noteDisputed
 	o.Stalled = s.noteStalled

@@ -81,6 +81,9 @@ func begin(ctx context.Context, o Options) (Beginning, error) {
 		}
 	}
 	f, err := o.Config.Founding(ctx, o.Resolver, initial, o.Config.Cluster.InitialToken)
+	if _, ok := errors.AsType[*config.AddressError](err); ok {
+		err = fmt.Errorf("error setting up initial cluster: %w", err)
+	}
 	if err != nil {
 		return Beginning{}, err
 	}

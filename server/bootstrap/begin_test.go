@@ -88,10 +88,11 @@ func TestBeginRefusals(t *testing.T) {
 	for _, c := range []struct{ name, args, want string }{
 		{"name", "--initial-cluster=y=http://localhost:2380", `couldn't find local name "x" in the initial cluster configuration`},
 		{"name, joining", "--initial-cluster=y=http://localhost:2380 --initial-cluster-state=existing", `couldn't find local name "x" in the initial cluster configuration`},
+		{"no address", "--initial-cluster=x=y", `error setting up initial cluster: URL scheme must be http, https, unix, or unixs: y`},
 		{"duplicate", "--initial-cluster=x=http://localhost:2380,b=http://localhost:2380",
-			`initial cluster x=http://localhost:2380,b=http://localhost:2380 has duplicate url`},
+			`initial cluster b=http://localhost:2380,x=http://localhost:2380 has duplicate url`},
 		{"not advertised", "--initial-cluster=x=http://127.0.0.1:1",
-			`--initial-cluster has x=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (host names were compared as addresses)`},
+			`--initial-cluster has x=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://127.0.0.1:1")`},
 		{"not in the cluster", "--initial-cluster=x=http://localhost:2380 --initial-advertise-peer-urls=http://127.0.0.1:9,http://localhost:2380",
 			`--initial-advertise-peer-urls has http://127.0.0.1:9 but missing from --initial-cluster=x=http://localhost:2380`},
 		{"discovery and existing", "--discovery-token=t --discovery-endpoints=http://127.0.0.1:1 --initial-cluster-state=existing",

@@ -18,6 +18,7 @@ import (
 
 	"keelson/config"
 	"keelson/env"
+	"keelson/internal/testkit"
 )
 
 // dns is a resolver that knows a few names and services; the latter as _service._tcp.domain.
@@ -67,15 +68,10 @@ func startPeer(t *testing.T, h http.Handler) string {
 	return s.URL
 }
 
-// deadURL is one that nobody listens on.
+// deadURL is one that nobody listens on, nor is given while the test runs.
 func deadURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + testkit.FreeAddress(t)
 }
 
 func membersJSON(t *testing.T, list ...Member) string {

@@ -33,7 +33,7 @@ func (o Options) lookUpMembers(ctx context.Context) (string, error) {
 	errPlain := l.add(ctx, "http", "etcd-server"+suffix, domain)
 	switch {
 	case len(l.pairs) == 0:
-		return "", errors.Join(errSecure, errPlain)
+		return "", fmt.Errorf("error setting up initial cluster: %w", errors.Join(errSecure, errPlain))
 	case !l.found:
 		return "", fmt.Errorf("cannot find local etcd member %q in SRV records", o.Config.Member.Name)
 	}
@@ -52,7 +52,7 @@ type lookup struct {
 func (l *lookup) add(ctx context.Context, scheme, service, domain string) error {
 	_, records, err := l.o.Resolver.LookupSRV(ctx, service, "tcp", domain)
 	if err != nil {
-		return fmt.Errorf("SRV records _%s._tcp.%s: %w", service, domain, err)
+		return fmt.Errorf("error querying DNS SRV records for _%s %w", service, err)
 	}
 	var failure error
 	for _, r := range records {

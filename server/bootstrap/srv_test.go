@@ -38,9 +38,9 @@ func TestLookUpMembers(t *testing.T) {
 			"", `cannot find local etcd member "self" in SRV records`},
 		{"other scheme", "--initial-advertise-peer-urls=https://10.0.0.1:2380", map[string][]*net.SRV{"_etcd-server._tcp.example.com": plain},
 			"", `cannot find local etcd member "self" in SRV records`},
-		{"nothing", "", nil, "", "SRV records _etcd-server-ssl._tcp.example.com: no such service\nSRV records _etcd-server._tcp.example.com: no such service"},
+		{"nothing", "", nil, "", "error setting up initial cluster: error querying DNS SRV records for _etcd-server-ssl no such service\nerror querying DNS SRV records for _etcd-server no such service"},
 		{"empty", "", map[string][]*net.SRV{"_etcd-server._tcp.example.com": {}}, "",
-			"SRV records _etcd-server-ssl._tcp.example.com: no such service\nSRV records _etcd-server._tcp.example.com: there are none"},
+			"error setting up initial cluster: error querying DNS SRV records for _etcd-server-ssl no such service\nSRV records _etcd-server._tcp.example.com: there are none"},
 		{"own address unknown", "--initial-advertise-peer-urls=http://nowhere:1", nil, "",
 			"failed to resolve --initial-advertise-peer-urls http://nowhere:1: no such host nowhere"},
 	} {

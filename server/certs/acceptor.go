@@ -32,7 +32,9 @@ func (a *Acceptor) Accept(ctx context.Context, raw net.Conn) (*tls.Conn, error) 
 	conn := tls.Server(a.plane.under(raw), a.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
-		err = a.checkAddress(ctx, conn)
+		if err = a.checkAddress(ctx, conn); err != nil {
+			_ = conn.CloseWrite() // an end that the other side can tell from a failure
+		}
 	}
 	if err != nil {
 		a.logRefusal(conn, err)

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -34,7 +35,7 @@ func (f *fresh[T]) get() (T, error) {
 		var err error
 		if now[i], err = os.Stat(path); err != nil {
 			f.seen = nil
-			return none, err
+			return none, asOpen(err)
 		}
 	}
 	if f.seen != nil && slices.EqualFunc(f.seen, now, f.unchanged) {
@@ -54,6 +55,14 @@ func (f *fresh[T]) get() (T, error) {
 	}
 	f.seen, f.seenAt, f.value = now, at, value
 	return value, nil
+}
+
+// asOpen is what opening the file would have said, in words that people know.
+func asOpen(err error) error {
+	if failed := (*os.PathError)(nil); errors.As(err, &failed) {
+		return &os.PathError{Op: "open", Path: failed.Path, Err: failed.Err}
+	}
+	return err
 }
 
 // settleTime is how old a change must have been when it was seen, so that one after it can't have had the same time: file

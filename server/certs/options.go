@@ -21,7 +21,8 @@ type Options struct {
 	ClientCertAuth bool
 	// CRLFile lists what was revoked.
 	CRLFile string
-	// AllowedCNs or AllowedHostnames, if there are any, must match the other side's certificate. Not both.
+	// AllowedCNs or AllowedHostnames, if there are any, must match the certificates of those who connect, if they have to show one.
+	// Not both.
 	AllowedCNs, AllowedHostnames []string
 	// CheckAddresses demands that whoever connects does so from an address that its certificate is for.
 	CheckAddresses bool

@@ -18,6 +18,8 @@ import (
 const (
 	ownCertName = "cert.pem"
 	ownKeyName  = "key.pem"
+	certMode    = 0o644 // clients may be told to trust it
+	keyMode     = 0o600
 	serialBits  = 128
 	dayOfYear   = 365 * 24 * time.Hour
 )
@@ -37,7 +39,7 @@ func makeOwn(dir string, hosts []string, years uint, now time.Time) (certFile, k
 		return "", "", false, err
 	}
 	// The certificate last: with it, the pair is whole.
-	if err := errors.Join(writeWhole(keyFile, key), writeWhole(certFile, cert)); err != nil {
+	if err := errors.Join(writeWhole(keyFile, key, keyMode), writeWhole(certFile, cert, certMode)); err != nil {
 		return "", "", false, err
 	}
 	return certFile, keyFile, true, nil
@@ -83,13 +85,16 @@ func newOwn(hosts []string, years uint, now time.Time) (cert, key []byte, err er
 		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}), nil
 }
 
-// writeWhole writes a file that only the owner can read, whole or not at all.
-func writeWhole(path string, text []byte) error {
+// writeWhole writes a file, whole or not at all.
+func writeWhole(path string, text []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
+	if err == nil && mode != keyMode {
+		err = f.Chmod(mode)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 )
@@ -50,8 +51,15 @@ func New(o Options) (*Plane, error) {
 			return nil, err
 		}
 	}
+	if names := slices.Concat(o.AllowedCNs, o.AllowedHostnames); len(names) > 0 && p.Serves() && !p.DemandsCertificates() {
+		o.Logger.Warn("names that "+o.Endpoint+" certificates may have are ignored: no certificates are demanded", zap.Strings("names", names))
+	}
 	if o.CRLFile != "" {
 		p.revoked = newFresh(parseRevocations, o.CRLFile)
+		if _, err := p.revoked.get(); err != nil {
+			o.Logger.Warn("failed to read the list of revoked certificates; who shows a certificate is refused until it can be read",
+				zap.String("crl-file", o.CRLFile), zap.Error(err))
+		}
 	}
 	return p, nil
 }
@@ -66,6 +74,7 @@ func (p *Plane) DemandsCertificates() bool { return p.o.ClientCertAuth || p.o.Tr
 // ServerName unless there is one, as callers of package crypto/tls do.
 func (p *Plane) Client() *tls.Config {
 	c := p.base()
+	c.VerifyConnection = p.verifyDialed
 	c.RootCAs = p.roots
 	c.ServerName = p.o.ServerName
 	c.InsecureSkipVerify = p.o.Unverified
@@ -82,11 +91,15 @@ func (p *Plane) Client() *tls.Config {
 func (p *Plane) serverConfig(protocols []string) *tls.Config {
 	c := p.base()
 	c.NextProtos = protocols
+	if c.CipherSuites == nil && slices.Equal(protocols, []string{"h2"}) {
+		c.CipherSuites = suitesOfHTTP2()
+	}
 	c.ClientCAs = p.roots
 	if p.DemandsCertificates() {
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	c.SessionTicketsDisabled = true
+	c.VerifyConnection = p.verifyAccepted
 	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return p.get(p.server, "peer cert files", "peer certificate")
 	}
@@ -96,8 +109,17 @@ func (p *Plane) serverConfig(protocols []string) *tls.Config {
 func (p *Plane) base() *tls.Config {
 	return &tls.Config{
 		MinVersion: p.o.VersionMin, MaxVersion: p.o.VersionMax, CipherSuites: slices.Clone(p.o.Suites),
-		VerifyConnection: p.verify,
 	}
+}
+
+// suitesOfHTTP2 are the runtime's suites that RFC 9113 does not prohibit (section 9.2.2).
+func suitesOfHTTP2() (ids []uint16) {
+	for _, suite := range tls.CipherSuites() {
+		if strings.Contains(suite.Name, "_ECDHE_") && !strings.Contains(suite.Name, "_CBC_") {
+			ids = append(ids, suite.ID)
+		}
+	}
+	return ids
 }
 
 // get returns the certificate of a pair, and says so if there is none. The words are etcd's, in which whoever shows a

@@ -55,6 +55,9 @@ func (o Options) plane(c *config.Config, auto bool, listen config.URLs) (*Plane,
 		if err := o.MakeOwn(dir, hostsOf(listen), c.TLS.SelfSignedYears); err != nil {
 			return nil, err
 		}
+		if o.Endpoint == "peer" {
+			o.demandNothing()
+		}
 	}
 	p, err := New(o)
 	if err != nil {
@@ -78,6 +81,15 @@ func (o *Options) MakeOwn(dir string, hosts []string, years uint) error {
 	}
 	o.Unverified = true
 	return nil
+}
+
+// demandNothing takes back what certificates have to be like: those that the others have made themselves are nothing of it.
+func (o *Options) demandNothing() {
+	if !o.ClientCertAuth && o.TrustedCAFile == "" {
+		return
+	}
+	o.Logger.Warn("what is demanded of " + o.Endpoint + " certificates is ignored: with auto TLS, nobody vouches for them")
+	o.ClientCertAuth, o.TrustedCAFile, o.AllowedCNs, o.AllowedHostnames = false, "", nil, nil
 }
 
 func hostsOf(urls config.URLs) []string {

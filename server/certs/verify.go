@@ -15,9 +15,16 @@ import (
 // errNotAllowed is told to the log; the other side learns only that its certificate is bad.
 var errNotAllowed = errors.New("client certificate authentication failed")
 
-// verify is asked within every handshake of the plane, when the other side's chain has been verified.
-func (p *Plane) verify(state tls.ConnectionState) error {
-	if err := p.checkRevoked(state.PeerCertificates); err != nil {
+// verifyDialed is asked within every handshake of a connection that is dialed, when the other side's chain and host have been
+// verified. Allowed names are of those who connect: a member may show another certificate as a server.
+func (p *Plane) verifyDialed(state tls.ConnectionState) error {
+	return p.checkRevoked(state.PeerCertificates)
+}
+
+// verifyAccepted is asked within every handshake of a connection that is accepted, when the other side's chain has been verified.
+// Who need not show a certificate need not have a name.
+func (p *Plane) verifyAccepted(state tls.ConnectionState) error {
+	if err := p.checkRevoked(state.PeerCertificates); err != nil || !p.DemandsCertificates() {
 		return err
 	}
 	return p.checkNames(state)
@@ -52,6 +59,9 @@ func parseRevocations(contents [][]byte) (revocations, error) {
 		der = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(der)
+	if err != nil && strings.Contains(err.Error(), "version") {
+		return nil, fmt.Errorf("%w: it has to be of version 2, which openssl makes if its configuration names crl_extensions", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +72,9 @@ func parseRevocations(contents [][]byte) (revocations, error) {
 	return serials, nil
 }
 
-// checkRevoked refuses a certificate that was revoked, and all as long as the list can't be read.
+// checkRevoked refuses a certificate that was revoked, and all as long as the list can't be read. Who shows none passes.
 func (p *Plane) checkRevoked(shown []*x509.Certificate) error {
-	if p.revoked == nil {
+	if p.revoked == nil || len(shown) == 0 {
 		return nil
 	}
 	list, err := p.revoked.get()
