@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -277,5 +278,12 @@ func (o *tool) normalise(text string) string {
 	for _, n := range normal {
 		text = n.what.ReplaceAllString(text, n.by)
 	}
-	return text
+	return memberList.ReplaceAllStringFunc(text, func(list string) string {
+		members := strings.Split(list[len(`"members":[{`):len(list)-len(`}]`)], "},{")
+		slices.Sort(members)
+		return `"members":[{` + strings.Join(members, "},{") + `}]`
+	})
 }
+
+// memberList is a list of members in JSON: in the order of ids, which are drawn.
+var memberList = regexp.MustCompile(`"members":\[\{[^{}]*\}(,\{[^{}]*\})*\]`)

@@ -100,16 +100,21 @@ func (s *session) top(o *topOptions, prefix string) error {
 	tick := time.NewTicker(o.interval)
 	defer tick.Stop()
 	counted := newTally()
-	before, _ := s.memberMetrics(ctx, c)
-	begun := time.Now()
 	sc := openScreen(s.in, s.out)
 	defer sc.Close()
+	go func() { // until the command has ended
+		select {
+		case <-sc.quit:
+			cancel() // also what waits for an endpoint
+		case <-ctx.Done():
+		}
+	}()
 	sc.draw(s.paint.Paint(cli.Bold, "keelson top") + fmt.Sprintf("  counting for %s; q ends it", o.interval))
+	before, _ := s.memberMetrics(ctx, c)
+	begun := time.Now()
 	for frame := 0; o.frames == 0 || frame < o.frames; {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-sc.quit:
 			return nil
 		case r, ok := <-watch:
 			if !ok || r.Err() != nil {
@@ -123,6 +128,9 @@ func (s *session) top(o *topOptions, prefix string) error {
 			}
 		case <-tick.C:
 			now, failed := s.memberMetrics(ctx, c)
+			if ctx.Err() != nil {
+				return nil
+			}
 			sc.draw(s.frame(o.fitting(sc), counted, before, now, failed, time.Since(begun)))
 			counted, before, begun = newTally(), now, time.Now()
 			frame++

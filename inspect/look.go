@@ -32,11 +32,19 @@ func (t *tool) inspectCommand() *cobra.Command {
 	for _, cmd := range []*cobra.Command{state, key} {
 		cmd.Flags().BoolVar(&withLog, "with-log", false, "apply first, to a copy among the temporary files, what the raft log holds beyond the state on disk")
 	}
-	cmd.AddCommand(state, key,
-		&cobra.Command{
-			Use: "log DATA-DIR", Short: "Print every record of the raft log", Args: cobra.ExactArgs(1), Example: "  keelson inspect log /var/lib/keelson | less",
-			RunE: func(cmd *cobra.Command, args []string) error { return t.inspectLog(args[0]) },
-		})
+	commands := false
+	log := &cobra.Command{
+		Use: "log DATA-DIR", Short: "Print every record of the raft log", Args: cobra.ExactArgs(1),
+		Example: "  keelson inspect log /var/lib/keelson | less\n  keelson inspect log /var/lib/keelson --commands | jq 'select(.op.Put) | .op.Put.Key | @base64d'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if commands {
+				return t.inspectCommands(args[0])
+			}
+			return t.inspectLog(args[0])
+		},
+	}
+	log.Flags().BoolVar(&commands, "commands", false, "print instead what the entries ask for: each command as a line of JSON, bytes in base64, hashes of passwords left out")
+	cmd.AddCommand(state, key, log)
 	return cmd
 }
 

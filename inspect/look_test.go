@@ -22,6 +22,7 @@ func TestM15LookingChangesNothing(t *testing.T) {
 	before := bytesBelow(t, filepath.Dir(saved), p.DataDir)
 	run(t, "verify", p.DataDir)
 	run(t, "inspect", "log", p.DataDir)
+	run(t, "inspect", "log", p.DataDir, "--commands")
 	run(t, "inspect", "state", p.DataDir)
 	run(t, "inspect", "key", p.DataDir, "k")
 	run(t, "repair", p.DataDir, "--dry-run")

@@ -41,6 +41,7 @@ type v2Live struct {
 	hidden   []string // paths that somebody knows of: no listing shows them
 	noUsers  bool     // leave users and roles out
 	progress func()   // is told of every node
+	silence  time.Duration
 }
 
 // v2Found is what a v2Live found.
@@ -62,8 +63,10 @@ const (
 	answerBytesMax = 8 << 30
 	// authBytesMax is for the answers about users and roles, and errors.
 	authBytesMax = 64 << 20
-	// silenceMax is how long an etcd may think about an answer.
+	// silenceMax is how long an etcd may think about an answer, or about the next part of one.
 	silenceMax = 2 * time.Minute
+	// passwordBytesMax are those of a password that bcrypt looks at.
+	passwordBytesMax = 72
 	// dialMax is how long connecting may take.
 	dialMax = 5 * time.Second
 )
@@ -91,7 +94,7 @@ func newV2Live(c cli.Connection) (*v2Live, error) {
 	if c.CACert != "" || c.Cert != "" || c.SkipVerify {
 		scheme = "https://"
 	}
-	v := &v2Live{user: c.User, password: c.Password, progress: func() {}}
+	v := &v2Live{user: c.User, password: c.Password, progress: func() {}, silence: silenceMax}
 	for _, e := range c.Endpoints {
 		if !strings.Contains(e, "://") {
 			e = scheme + e
@@ -100,10 +103,13 @@ func newV2Live(c cli.Connection) (*v2Live, error) {
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, cli.Fail(cli.ExitBadArgs, "%q is no endpoint of a v2 API: give http://HOST:PORT or https://HOST:PORT", e)
 		}
+		if u.User != nil {
+			return nil, cli.Fail(cli.ExitBadArgs, "endpoint %s: users are not taken from endpoints: give --user NAME:PASSWORD", u.Redacted())
+		}
 		v.bases = append(v.bases, u.Scheme+"://"+u.Host)
 	}
 	v.client = &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: dialMax, DialContext: (&net.Dialer{Timeout: dialMax}).DialContext, ResponseHeaderTimeout: silenceMax,
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: dialMax, DialContext: (&net.Dialer{Timeout: dialMax}).DialContext,
 	}}
 	return v, nil
 }
@@ -157,6 +163,8 @@ func indexIn(r *http.Response) (uint64, error) {
 
 // get makes a request and returns the answer if it is a good one. Close its body.
 func (v *v2Live) get(ctx context.Context, path string) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	quiet := time.AfterFunc(v.silence, func() { cancel(fmt.Errorf("nothing has come for %v", v.silence)) })
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, v.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -166,8 +174,12 @@ func (v *v2Live) get(ctx context.Context, path string) (*http.Response, error) {
 	}
 	r, err := v.client.Do(q)
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("GET %s%s: %w", v.base, path, cause)
+		}
 		return nil, fmt.Errorf("%w\n  next:  see whether the endpoint is right and the member runs; with TLS, give an https:// endpoint and --cacert", err)
 	}
+	r.Body = &attended{ReadCloser: r.Body, ctx: ctx, quiet: quiet, silence: v.silence}
 	if r.StatusCode == http.StatusOK {
 		return r, nil
 	}
@@ -322,7 +334,8 @@ func (v *v2Live) access(ctx context.Context, f *v2Found) (files []etcddir.StoreN
 			record.Roles = append(record.Roles, r.Role)
 		}
 		if u.User == v.user && on.Enabled { // else nobody has looked at the password
-			hash, err := bcrypt.GenerateFromPassword([]byte(v.password), bcrypt.DefaultCost)
+			// No more of a password than this has ever counted.
+			hash, err := bcrypt.GenerateFromPassword([]byte(v.password[:min(len(v.password), passwordBytesMax)]), bcrypt.DefaultCost)
 			if err != nil {
 				return nil, err
 			}
@@ -371,6 +384,28 @@ func (v *v2Live) json(ctx context.Context, path string, to any) error {
 		return fmt.Errorf("GET %s%s: not what etcd 2.2 and later answer: %w", v.base, path, err)
 	}
 	return nil
+}
+
+// attended is a body whose request is ended when nothing has come for too long.
+type attended struct {
+	io.ReadCloser
+	ctx     context.Context
+	quiet   *time.Timer // ends ctx
+	silence time.Duration
+}
+
+func (a *attended) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	a.quiet.Reset(a.silence)
+	if err != nil && err != io.EOF && context.Cause(a.ctx) != nil {
+		err = context.Cause(a.ctx)
+	}
+	return n, err
+}
+
+func (a *attended) Close() error {
+	a.quiet.Stop()
+	return a.ReadCloser.Close()
 }
 
 // boundedReader fails beyond a number of bytes.

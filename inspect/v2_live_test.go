@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"keelson/internal/cli"
 	"keelson/internal/testkit"
@@ -74,9 +75,9 @@ func visibleV2(t *testing.T, endpoint string) (text string) {
 
 // TestV2LiveRefusals: whatever is wrong is said, with what to do next, and nothing is written.
 func TestV2LiveRefusals(t *testing.T) {
-	answers := map[string]string{}
+	var answers atomic.Pointer[map[string]string]
 	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, ok := answers[r.URL.Path]
+		body, ok := (*answers.Load())[r.URL.Path]
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -95,6 +96,7 @@ func TestV2LiveRefusals(t *testing.T) {
 	}{
 		{nil, "", "say where to import from"},
 		{nil, "--endpoints=ftp://x", "no endpoint of a v2 API"},
+		{nil, "--endpoints=http://root:secret@x:1", "give --user NAME:PASSWORD"},
 		{nil, "--endpoints=x:1 --snapshot=f", "one of them"},
 		{nil, "--snapshot=f --hidden=/_a", "--hidden and --without-users are for --endpoints"},
 		{nil, "--endpoints=FAKE --hidden=/a/b", "no part of it begins with _"},
@@ -112,7 +114,7 @@ func TestV2LiveRefusals(t *testing.T) {
 		{map[string]string{"/v2/keys/": `{}`}, "--endpoints=FAKE", "without a node"},
 		{map[string]string{"/v2/keys/": root("")["/v2/keys/"], "/v2/auth/enable": `{"enabled":true}`}, "--endpoints=FAKE", "--without-users"},
 	} {
-		answers = c.answers
+		answers.Store(&c.answers)
 		to := filepath.Join(t.TempDir(), "to")
 		args := append([]string{"import", "etcd-v2", "--to=" + to}, strings.Fields(strings.ReplaceAll(c.args, "FAKE", fake.URL))...)
 		said, err := exec.Command(testkit.Binary(t), args...).CombinedOutput()
@@ -122,6 +124,48 @@ func TestV2LiveRefusals(t *testing.T) {
 		if entries, _ := filepath.Glob(to + "/*"); len(entries) > 0 {
 			t.Errorf("%v: refused, but there is %v", c.args, entries)
 		}
+	}
+}
+
+// TestV2LiveSilence: who has begun to answer and then says nothing is not waited for.
+func TestV2LiveSilence(t *testing.T) {
+	over := make(chan struct{})
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Etcd-Index", "9")
+		io.WriteString(w, `{"action":"get",`)
+		http.NewResponseController(w).Flush()
+		<-over
+	}))
+	defer fake.Close()
+	defer close(over)
+	v, err := newV2Live(cli.Connection{Endpoints: []string{fake.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.silence = 10 * time.Millisecond
+	if _, err := v.read(t.Context()); err == nil || !strings.Contains(err.Error(), "nothing has come for 10ms") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestV2LiveLongPassword: of a long password, what etcd looks at is what counts here.
+func TestV2LiveLongPassword(t *testing.T) {
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Etcd-Index", "9")
+		io.WriteString(w, map[string]string{
+			"/v2/keys/": `{"action":"get","node":{"dir":true}}`, "/v2/auth/enable": `{"enabled":true}`,
+			"/v2/auth/users": `{"users":[{"user":"root","roles":[{"role":"root"}]}]}`, "/v2/auth/roles": `{"roles":[]}`,
+		}[r.URL.Path])
+	}))
+	defer fake.Close()
+	v, err := newV2Live(cli.Connection{Endpoints: []string{fake.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.user, v.password = "root", strings.Repeat("p", 100)
+	f, err := v.read(t.Context())
+	if err != nil || len(f.locked) > 0 {
+		t.Errorf("%v, locked %v", err, f.locked)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"keelson/internal/testkit"
 	"keelson/server/bootstrap"
 )
 
@@ -57,15 +58,10 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	return f
 }
 
-// closedURL is one at which nobody listens.
+// closedURL is one at which nobody listens, nor is given while the test runs.
 func closedURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + testkit.FreeAddress(t)
 }
 
 func (f *fakeCluster) list(w http.ResponseWriter, r *http.Request) {

@@ -81,19 +81,8 @@ func say(t *testing.T, at, text string) string {
 	return string(answer)
 }
 
-// closed is an address at which nobody listens.
-func closed(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestForwarder(t *testing.T) {
-	back := closed(t)
+	back := testkit.FreeAddress(t)
 	f := &forwarder{retry: 10 * time.Millisecond, most: 10, remotes: []*remote{{address: echo(t, "a")}, {address: back}, {address: echo(t, "b")}}}
 	at := forward(t, f)
 	seen := map[string]int{}
@@ -117,7 +106,7 @@ func TestForwarder(t *testing.T) {
 
 // With nobody to go to, a client is told at once; and what is open ends with the forwarder.
 func TestForwarderWithoutRemotes(t *testing.T) {
-	f := &forwarder{retry: time.Hour, most: 1, remotes: []*remote{{address: closed(t)}}}
+	f := &forwarder{retry: time.Hour, most: 1, remotes: []*remote{{address: testkit.FreeAddress(t)}}}
 	at := forward(t, f)
 	for range 3 { // one at a time
 		if answer := say(t, at, ""); answer != "" {

@@ -181,10 +181,13 @@ func (o *grpcOptions) plane(logger *zap.Logger) (*certs.Plane, error) {
 			return nil, err
 		}
 	}
-	if c.CertFile == "" && c.KeyFile == "" {
-		return nil, nil
+	switch {
+	case c.CertFile != "" || c.KeyFile != "":
+		return certs.New(c)
+	case c.TrustedCAFile != "": // nobody could show a certificate
+		return nil, fmt.Errorf("cannot listen on TLS for %s: KeyFile and CertFile are not presented", o.listen)
 	}
-	return certs.New(c)
+	return nil, nil
 }
 
 // connect makes the client of the cluster.

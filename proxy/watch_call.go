@@ -33,10 +33,10 @@ type watchCall struct {
 	err      error // why, once over is closed
 
 	// Guarded by hub.mu.
-	watchers map[int64]*watcher
-	lastID   int64 // given to a watcher without a wish; -1 before the first
+	watchers map[int64]*watcher // by id; without those that the client has cancelled
+	lastID   int64              // given to a watcher without a wish; -1 before the first
 	own      *memberStream
-	byOwnID  map[int64]*watcher
+	byOwnID  map[int64]*watcher // those at own, until the member has said that they are cancelled
 	sent     int64              // newest revision that the client was told
 	known    *pb.ResponseHeader // the newest on its own stream
 	asked    bool               // the client waits for progress
@@ -55,6 +55,7 @@ type watcher struct {
 	ownID    int64 // at that stream; 0: it is in a group
 	create   *pb.WatchCreateRequest
 	what     string
+	silent   bool   // that it was created there is not news for the client
 	alone    bool   // it stays there
 	waits    *group // it is on its way into this one
 	group    *group // it is in this one
@@ -106,8 +107,10 @@ func (c *watchCall) leave() {
 	defer c.hub.mu.Unlock()
 	c.closed = true
 	c.retry.Stop()
-	for _, w := range c.watchers {
-		c.remove(w)
+	for _, list := range []map[int64]*watcher{c.watchers, c.byOwnID} {
+		for _, w := range list {
+			c.remove(w)
+		}
 	}
 	if c.own != nil {
 		c.own.cancel()
@@ -116,7 +119,9 @@ func (c *watchCall) leave() {
 
 // remove forgets a watcher.
 func (c *watchCall) remove(w *watcher) {
-	delete(c.watchers, w.id)
+	if c.watchers[w.id] == w {
+		delete(c.watchers, w.id)
+	}
 	delete(c.byOwnID, w.ownID)
 	for _, g := range []*group{w.group, w.waits} {
 		if g != nil {
@@ -187,10 +192,22 @@ func (c *watchCall) create(r *pb.WatchCreateRequest) {
 		return
 	}
 	what, shareable := watched(r)
-	w := &watcher{call: c, id: id, create: r, what: what, alone: !shareable}
-	w.ownID = c.ownStream().create(r)
-	c.watchers[id], c.byOwnID[w.ownID] = w, w
+	c.begin(&watcher{call: c, id: id, create: r, what: what, alone: !shareable})
+}
+
+// begin has a watcher created at the client's own stream.
+func (c *watchCall) begin(w *watcher) {
+	w.ownID = c.ownStream().create(w.create)
+	c.watchers[w.id], c.byOwnID[w.ownID] = w, w
 	c.throughOwn = 0
+}
+
+// goOn has a watcher whose group is gone go on at the client's own stream from a revision.
+func (c *watchCall) goOn(w *watcher, next int64) {
+	w.create = proto.Clone(w.create).(*pb.WatchCreateRequest)
+	w.create.StartRevision = next
+	w.position, w.from, w.silent = position{}, 0, true
+	c.begin(w)
 }
 
 // header is for replies that no member has made.
@@ -239,6 +256,8 @@ func (c *watchCall) cancel(id int64) {
 		c.remove(w)
 		c.out.put(reply(&pb.WatchResponse{Header: c.header(c.sent), WatchId: id, Canceled: true}))
 	default:
+		// Its id is free for the next creation at once: the member carries out requests in their order, too.
+		delete(c.watchers, id)
 		w.alone = true
 		c.own.requests.cancel(w.ownID)
 	}
@@ -264,6 +283,11 @@ func (c *watchCall) receiveOwn(r *pb.WatchResponse, raw []byte) {
 	case w == nil:
 		return // it is in a group, which tells the same
 	}
+	isSilent := r.Created && w.silent
+	if isSilent && r.Canceled {
+		c.end(status.Errorf(codes.Unavailable, "proxy: a watch has to begin anew, and is refused: %s", r.CancelReason))
+		return
+	}
 	shown := w.id
 	if r.WatchId == noWatcher {
 		shown = noWatcher
@@ -286,7 +310,11 @@ func (c *watchCall) receiveOwn(r *pb.WatchResponse, raw []byte) {
 	if !r.Created {
 		c.sent = max(c.sent, r.Header.GetRevision())
 	}
-	c.out.put(withID(withoutID(raw), shown))
+	if isSilent {
+		w.silent = false
+	} else {
+		c.out.put(withID(withoutID(raw), shown))
+	}
 	c.closeOwn()
 }
 
@@ -350,7 +378,13 @@ func (c *watchCall) progressOfGroups(h *pb.ResponseHeader) {
 
 // needs says whose progress an answer to the client takes.
 func (c *watchCall) needs() (groups, own bool) {
-	return len(c.watchers) > len(c.byOwnID), len(c.byOwnID) > 0
+	for _, w := range c.watchers {
+		if w.group != nil {
+			groups = true
+			break
+		}
+	}
+	return groups, len(c.byOwnID) > 0
 }
 
 // settle answers the client that asked for progress, if everything up to some revision has been put for it. Not after what is

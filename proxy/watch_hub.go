@@ -207,7 +207,8 @@ func (s *sharedStream) created(r *pb.WatchResponse) {
 	}
 }
 
-// canceled ends the watchers of a group, for the reason that the member gave.
+// canceled ends the watchers of a group, for the reason that the member gave. Its compaction is none of those that had come further
+// than the group when they were joined: the group's member may have been behind the one that they come from.
 func (g *group) canceled(r *pb.WatchResponse, raw []byte) {
 	s := g.stream
 	s.drop(g)
@@ -220,6 +221,10 @@ func (g *group) canceled(r *pb.WatchResponse, raw []byte) {
 	}
 	for w := range g.members {
 		w.call.remove(w)
+		if next := max(w.from, g.next); r.CompactRevision > 0 && next >= r.CompactRevision {
+			w.call.goOn(w, next)
+			continue
+		}
 		w.call.out.put(withID(rest, w.id))
 	}
 	if len(s.groups) == 0 {

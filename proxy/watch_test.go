@@ -204,13 +204,19 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 	const writes, watchers = 1000, 60
 	var mu sync.Mutex
 	history := []*clientv3.Event{}
-	newest := int64(1)
+	newest, furthest, coming := int64(1), int64(0), true
+	// goesOn: there are watchers to come, or one waits for what has not been written.
+	goesOn := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return coming || newest < furthest
+	}
 	prefixes := []string{"a/", "b/", "c/"}
 	writer, clients := rand.New(rand.NewPCG(seed, 1)), []*clientv3.Client{dial(t, at), dial(t, at), dial(t, at)}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		for i := range writes {
+		for i := 0; i < writes || goesOn(); i++ {
 			key := prefixes[writer.IntN(3)] + fmt.Sprint(writer.IntN(4))
 			op := clientv3.OpPut(key, fmt.Sprint(i))
 			if writer.IntN(4) == 0 {
@@ -240,6 +246,7 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 		if known := newest; rng.IntN(3) > 0 {
 			start = max(1, known-int64(rng.IntN(200))+int64(rng.IntN(20)))
 		}
+		furthest = max(furthest, start)
 		mu.Unlock()
 		options := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(start), clientv3.WithCreatedNotify()}
 		if !deletes {
@@ -311,6 +318,9 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 		}()
 		time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond) // they come at any time
 	}
+	mu.Lock()
+	coming = false
+	mu.Unlock()
 	all.Wait()
 	<-written
 }
@@ -489,6 +499,50 @@ func TestWatchStreamThroughTheProxyIsAMembers(t *testing.T) {
 }
 
 // A client that does not read costs the proxy a bounded amount of memory, and others nothing.
+// An id that the client has cancelled can be given again in the next request, as at a member.
+func TestIDIsFreeOnceCancelled(t *testing.T) {
+	p := testkit.NewProcess(t)
+	p.Start()
+	conn := dial(t, proxied(t, p)).ActiveConnection()
+	stream, err := pb.NewWatchClient(conn).Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k"), WatchId: 7}}}
+	cancel := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: 7}}}
+	const times = 20
+	for range times {
+		for _, r := range []*pb.WatchRequest{create, cancel} {
+			if err := stream.Send(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range times {
+		for _, want := range []string{"created", "cancelled"} {
+			r, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.WatchId != 7 || r.Created != (want == "created") || r.Canceled != (want == "cancelled") {
+				t.Fatalf("round %d: %v, want %s", i, r, want)
+			}
+		}
+	}
+	if err := stream.Send(create); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := stream.Recv(); err != nil || !r.Created || r.Canceled {
+		t.Fatalf("%v, %v", r, err)
+	}
+	if _, err := dial(t, p.Endpoint).Put(t.Context(), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := stream.Recv(); err != nil || len(r.Events) != 1 || r.WatchId != 7 {
+		t.Fatalf("%v, %v", r, err)
+	}
+}
+
 func TestSlowWatcherIsEnded(t *testing.T) {
 	p := testkit.NewProcess(t)
 	p.Start()
