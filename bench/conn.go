@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -11,13 +10,16 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"keelson/internal/socket"
 )
 
 const (
-	readBufferBytes  = 256 << 10
-	windowBytes      = 1 << 30 // what the server may send before we say more, per stream and per connection
+	promptBytes      = 16 << 10 // output up to which the reader sends it itself
+	windowBytes      = 1 << 30  // what the server may send before we say more, per stream and per connection
 	windowRefill     = windowBytes / 4
 	windowFirstBytes = 65_535 // of HTTP/2, until settings say otherwise
+	frameHeader      = 9      // of HTTP/2
 	messageHeader    = 5      // of gRPC: one byte of flags, four of length
 	messageMaxBytes  = 1 << 30
 	pendingMaxBytes  = 256 << 20 // of one connection: what flow control holds back
@@ -29,14 +31,16 @@ var (
 )
 
 // conn is one HTTP/2 connection with many gRPC calls under way. The reader goroutine runs the completions of calls,
-// without mu, so that they may start the next ones; the writer goroutine sends what has gathered, in one write.
+// without mu, so that they may start the next ones, and sends what has come of that if it is little; the writer goroutine
+// sends whatever else has gathered, in one write.
 type conn struct {
 	nc      net.Conn
-	input   *bufio.Reader // of the reader goroutine, like the three below
+	input   *input // of the reader goroutine, like the four below
 	frames  *http2.Framer
 	headers *hpack.Decoder
 	reply   replyHeaders
-	taken   uint32 // bytes received and not yet given back to the connection's window
+	prompt  *socket.Prompt // nil: the writer sends everything
+	taken   uint32         // bytes received and not yet given back to the connection's window
 
 	settled  chan struct{} // closed when the server's first settings have come, or the connection has ended
 	settle   sync.Once     // closes settled
@@ -45,7 +49,8 @@ type conn struct {
 
 	mu            sync.Mutex
 	output        *bytes.Buffer
-	spare         *bytes.Buffer // the other of the two output buffers, while the writer does not have it
+	spare         *bytes.Buffer // the other of the two output buffers; nil: it is being sent
+	unsent        *bytes.Buffer // what the reader could not send of it, and the writer has to; mostly nil
 	outFrames     *http2.Framer // writes to output
 	encoder       *hpack.Encoder
 	encoded       bytes.Buffer
@@ -75,7 +80,8 @@ func dial(ctx context.Context, endpoint string, a access) (*conn, error) {
 	}
 	c := &conn{
 		nc:           nc,
-		input:        bufio.NewReaderSize(nc, readBufferBytes),
+		input:        newInput(nc),
+		prompt:       socket.NewPrompt(nc),
 		settled:      make(chan struct{}),
 		writable:     make(chan struct{}, 1),
 		output:       &bytes.Buffer{},
@@ -277,26 +283,75 @@ func (c *conn) write() {
 			c.mu.Unlock()
 			return
 		}
-		out := c.output
-		c.output, c.spare = c.spare, nil
+		out := c.unsent
+		if c.unsent = nil; out == nil {
+			if out = c.takeOutput(); out == nil { // the reader, if it is sending, sees to what is left
+				c.mu.Unlock()
+				continue
+			}
+		}
 		c.mu.Unlock()
 		_, err := c.nc.Write(out.Bytes())
-		out.Reset()
-		c.mu.Lock()
-		c.spare = out
-		c.mu.Unlock()
+		c.giveBack(out)
 		if err != nil {
 			c.fail(fmt.Errorf("bench: write: %w", err))
 		}
 	}
 }
 
+// takeOutput takes what has gathered, to send it; nil: there is nothing, or somebody else is sending. Callers hold mu.
+func (c *conn) takeOutput() *bytes.Buffer {
+	if c.spare == nil || c.output.Len() == 0 {
+		return nil
+	}
+	out := c.output
+	c.output, c.spare = c.spare, nil
+	return out
+}
+
+// giveBack takes note that out has been sent. What has gathered meanwhile is the writer's.
+func (c *conn) giveBack(out *bytes.Buffer) {
+	out.Reset()
+	c.mu.Lock()
+	c.spare = out
+	more := c.output.Len() > 0
+	c.mu.Unlock()
+	if more {
+		c.flush()
+	}
+}
+
+// sendPromptly is flush for the reader goroutine, which sends itself what the socket takes at once, if it is little: to wake the writer
+// costs more.
+func (c *conn) sendPromptly() {
+	c.mu.Lock()
+	n := c.output.Len()
+	if n == 0 || n > promptBytes || c.prompt == nil || c.spare == nil || c.closedForGood {
+		c.mu.Unlock()
+		if n > 0 {
+			c.flush()
+		}
+		return
+	}
+	out := c.takeOutput()
+	c.mu.Unlock()
+	n, _ = c.prompt.Write(out.Bytes()) // what is wrong is found by whoever sends the rest
+	if out.Next(n); out.Len() == 0 {
+		c.giveBack(out)
+		return
+	}
+	c.mu.Lock()
+	c.unsent = out
+	c.mu.Unlock()
+	c.flush()
+}
+
 // read is the reader goroutine. When it ends, every call ends.
 func (c *conn) read() {
 	for {
 		// Before waiting for input, let out what its handling has written.
-		if c.input.Buffered() < 9 {
-			c.flush()
+		if c.input.buffered() < frameHeader {
+			c.sendPromptly()
 		}
 		frame, err := c.frames.ReadFrame()
 		if err == nil {
