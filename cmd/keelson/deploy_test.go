@@ -240,7 +240,7 @@ func TestContainerFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"CGO_ENABLED=0 go build", "FROM scratch", "USER 65532:65532", `ENTRYPOINT ["/usr/local/bin/etcd"]`} {
+	for _, want := range []string{"CGO_ENABLED=0 go build", "FROM scratch", "bin/etcdctl", "bin/etcdutl", "USER 65532:65532", `ENTRYPOINT ["/usr/local/bin/etcd"]`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("it does not say %s", want)
 		}

@@ -52,6 +52,21 @@ func TestRPCServers(t *testing.T) {
 	}
 }
 
+// Both servers print the headers of calls when GODEBUG asks Go's for it.
+func TestRPCServersPrintHeaders(t *testing.T) {
+	t.Setenv("GODEBUG", "http2debug=2")
+	for _, server := range []string{"keelson", "grpc-go"} {
+		t.Run(server, func(t *testing.T) {
+			p := testkit.NewProcess(t, "--rpc-server="+server)
+			p.Start()
+			if _, err := p.Client().Put(testContext(t), "k", "v"); err != nil {
+				t.Fatal(err)
+			}
+			awaitLog(t, p, fmt.Sprintf("http2: decoded hpack field header field %q = %q", ":authority", p.Endpoint))
+		})
+	}
+}
+
 // talk makes calls of every shape.
 func talk(t *testing.T, c *clientv3.Client) {
 	t.Helper()

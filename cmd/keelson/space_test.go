@@ -5,12 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/internal/testkit"
@@ -21,12 +22,12 @@ func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
 	testkit.NeedRoot(t)
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v, %s", err, out)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v, %s", err, out)
 		}
 	})
 	return dir
@@ -109,11 +110,11 @@ func fillDisk(t *testing.T, path, disk string, free uint64) {
 	defer f.Close()
 	block := bytes.Repeat([]byte("x"), 1<<20)
 	for {
-		var s syscall.Statfs_t
-		if err := syscall.Statfs(disk, &s); err != nil {
+		usage, err := vfs.Default.GetDiskUsage(disk)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Bavail*uint64(s.Bsize) <= free {
+		if usage.AvailBytes <= free {
 			return
 		}
 		if _, err := f.Write(block); err != nil {

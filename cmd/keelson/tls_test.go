@@ -498,7 +498,7 @@ func TestTLSRefusals(t *testing.T) {
 		{"metrics", "http", []string{"--listen-metrics-urls=https://127.0.0.1:0"},
 			"client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"},
 		{"peer names", "http", []string{"--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"},
-			"AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a], hostnames=[b])"},
+			`AllowedCNs and AllowedHostnames are mutually exclusive (cns=[\"a\"], hostnames=[\"b\"])`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testkit.NewProcess(t, c.args...)

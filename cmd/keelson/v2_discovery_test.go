@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,11 +47,13 @@ func TestV2DiscoveryFoundsAnEtcd(t *testing.T) {
 	}
 }
 
-// TestV2DiscoveryFoundsOurs: three members that know nothing but a URL find each other, through another keelson and through
-// etcd 3.4. A fourth one comes too late.
+// TestV2DiscoveryFoundsOurs: three members that know nothing but a URL find each other, through another keelson, through
+// etcd 3.4, and through the discovery service that Debian has, which keeps what it knows in another keelson. A fourth one comes too
+// late.
 func TestV2DiscoveryFoundsOurs(t *testing.T) {
 	testkit.Need(t, "etcd")
-	for _, through := range []string{"keelson", "etcd"} {
+	testkit.Need(t, "discovery.etcd.io")
+	for _, through := range []string{"keelson", "etcd", "discovery.etcd.io"} {
 		t.Run(through, func(t *testing.T) {
 			host := testkit.NewProcess(t)
 			if through == "etcd" {
@@ -59,11 +62,23 @@ func TestV2DiscoveryFoundsOurs(t *testing.T) {
 			host.Start()
 			c := newV2Client(t, host)
 			var url string
-			if through == "etcd" {
+			switch through {
+			case "discovery.etcd.io":
+				service := discoveryService(t, host)
+				if r := service.do("GET", "/new?size=three", ""); r.status != 400 {
+					t.Errorf("a size that is none: %+v", r)
+				}
+				if url = service.do("GET", "/new?size=3", "").body; !strings.HasPrefix(url, service.base+"/") {
+					t.Fatalf("a new URL: %q", url)
+				}
+				if r := service.do("GET", strings.TrimPrefix(url, service.base)+"/_config/size", ""); !strings.Contains(r.body, `"value":"3"`) {
+					t.Errorf("the size: %+v", r)
+				}
+			case "etcd":
 				const token = "/_etcd/registry/6c007a14875d53d9bf0ef5a6fc0257c8"
 				c.must("PUT", token+"/_config/size?prevExist=false", "value=3", 0)
 				url = "http://" + host.Endpoint + "/v2/keys" + token
-			} else {
+			default:
 				r := c.do("PUT", "/new?size=3", "")
 				if url = r.body; r.status != 200 || !strings.HasPrefix(url, "http://"+host.Endpoint+"/v2/keys/_etcd/registry/") {
 					t.Fatalf("%+v", r)
@@ -119,6 +134,34 @@ func discovering(t *testing.T, name, url string) *testkit.Process {
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--discovery=" + url,
 	}
 	return p
+}
+
+// discoveryService runs Debian's discovery service on a member until the test ends.
+func discoveryService(t *testing.T, host *testkit.Process) *v2Client {
+	c := newV2Client(t, host)
+	address := testkit.FreeAddress(t)
+	c.base = "http://" + address
+	service := exec.Command("discovery.etcd.io", "-e", "http://"+host.Endpoint, "-h", c.base, "-a", address)
+	var log strings.Builder
+	service.Stdout, service.Stderr = &log, &log
+	if err := testkit.Spawn(service); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		service.Process.Kill()
+		service.Wait()
+		if t.Failed() {
+			t.Logf("the discovery service:\n%s", log.String())
+		}
+	})
+	eventually(t, "connection refused", func() error {
+		r, err := c.http.Get(c.base + "/health")
+		if err == nil {
+			r.Body.Close()
+		}
+		return err
+	})
+	return c
 }
 
 // asEtcd makes a process one of etcd 3.4, alone in its cluster.

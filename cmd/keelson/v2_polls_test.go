@@ -20,12 +20,14 @@ import (
 
 const (
 	manyPolls = 20_000
-	// filesSpared are the descriptors that a process needs for other things than polls.
+	// manyConnections are as many as a hostile client makes.
+	manyConnections = 20_000
+	// filesSpared are the descriptors that a process needs for other things than these.
 	filesSpared = 2000
 	// pollGroup is how many keys a directory has. The first poll of a group is recursive, and at the directory.
 	pollGroup = 1000
-	// pollsPerAddress is how many connections come from one loopback address, so that its ports suffice.
-	pollsPerAddress = 10_000
+	// connsPerAddress is how many connections come from one loopback address, so that its ports suffice.
+	connsPerAddress = 10_000
 	// pollsAhead is how many connections are made before the first of them is answered. Of those that have not said anything yet
 	// a member keeps a thousand.
 	pollsAhead = 100
@@ -49,10 +51,9 @@ func pollPath(i int) string {
 	return fmt.Sprintf("/polls/%d/%d?wait=true", i/pollGroup, i)
 }
 
-// newCrowd lets very many polls wait, and returns when each has its head.
-func newCrowd(t *testing.T, p *testkit.Process) *crowd {
-	c := &crowd{t: t, p: p}
-	t.Cleanup(c.close)
+// filesMax is how many files a process may open.
+func filesMax(t *testing.T) int {
+	t.Helper()
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
@@ -60,7 +61,14 @@ func newCrowd(t *testing.T, p *testkit.Process) *crowd {
 	if files.Max < 2*filesSpared {
 		t.Fatalf("a process may open %d files, which is too few: raise the limit with ulimit -n", files.Max)
 	}
-	conns := min(manyPolls-pollGroup, int(min(files.Max, 1<<30))-filesSpared)
+	return int(min(files.Max, 1<<30))
+}
+
+// newCrowd lets very many polls wait, and returns when each has its head.
+func newCrowd(t *testing.T, p *testkit.Process) *crowd {
+	c := &crowd{t: t, p: p}
+	t.Cleanup(c.close)
+	conns := min(manyPolls-pollGroup, filesMax(t)-filesSpared)
 	for i := range conns + pollsAhead {
 		if i < conns {
 			c.dial(i)
@@ -75,7 +83,7 @@ func newCrowd(t *testing.T, p *testkit.Process) *crowd {
 
 func (c *crowd) dial(i int) {
 	c.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/pollsPerAddress))}, KeepAlive: -1}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/connsPerAddress))}, KeepAlive: -1}
 	conn, err := d.Dial("tcp", c.p.Endpoint)
 	if err != nil {
 		c.t.Fatalf("connection %d: %v", i, err)
