@@ -219,6 +219,7 @@ func (c *checker) acknowledge(m *member, e *state.Entry, results []state.Result)
 	c.ackedBy[m.host.id]++
 	c.w.reach("a follower acknowledged a write", m.leading == 0)
 	c.w.reach("a write was acknowledged in a later term", e.Term > c.terms[id])
+	c.w.reach("a write was acknowledged in a ring", c.w.network.ring)
 	c.learn(e.Index, c.records[e.Index].revision)
 	c.w.registers.done(id, results)
 }

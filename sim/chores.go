@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"time"
 
 	"keelson/command"
@@ -45,6 +46,7 @@ func (m *member) tick() {
 	m.lessor.Tick(now)
 	for _, r := range m.lessor.Expired(now, 10) {
 		m.replace(r.ID)
+		m.w.checkInherited(m, r, now)
 		switch {
 		case m.w.bug("expiry-names-id-alone"):
 			r.GrantIndex, r.GrantOrdinal = 0, 0
@@ -104,6 +106,7 @@ func (m *member) promote(term uint64, _ time.Duration) {
 		m.w.violate("leases: %v", err)
 	}
 	m.w.promoted = max(m.w.promoted, term)
+	m.inherited = inherit(leases, m.host.clock())
 	m.lessor.Promote(m.host.clock(), term, leases)
 }
 
@@ -138,7 +141,8 @@ func (m *member) renew(id int64, known uint64) {
 func (m *member) renewNow(id int64, known uint64) {
 	ttl, status := m.lessor.Renew(id, m.host.clock())
 	switch status {
-	case leader.Renewed:
+	case leader.Renewed: // its time counts from now on
+		maps.DeleteFunc(m.inherited, func(r command.LeaseRevoke, _ time.Duration) bool { return r.ID == id })
 		m.w.renewed(m, id, known, time.Duration(ttl)*time.Second)
 	case leader.NotFound:
 		m.w.notRenewed(m, id, known)

@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -36,9 +38,10 @@ type disk struct {
 	armed  *strike
 	struck bool // the strike has come down
 	ghost  bool
-	gaveUp string // why the store has given up; empty: it has not
-	flaws  []flaw // what is not as it should be
-	image  *disk  // what the crash has left; nil: not crashed
+	gaveUp string         // why the store has given up; empty: it has not
+	flaws  []flaw         // what is not as it should be
+	image  *disk          // what the crash has left; nil: not crashed
+	reads  *atomic.Uint64 // a sum over what is read, and where, of all disks; nil: nobody adds up
 
 	// postponed are names that the store has removed and that are still there. It removes from a goroutine of its
 	// own, beside whatever else is going on: each such removal happens when everything has come to rest.
@@ -141,7 +144,7 @@ func (d *disk) crashLocked() {
 		return
 	}
 	d.image = newDisk(d.rng, d.style)
-	d.image.bug = d.bug
+	d.image.bug, d.image.reads = d.bug, d.reads
 	d.image.flaws = d.flaws
 	d.image.root = d.survivor(d.root)
 	d.ghost, d.armed = true, nil
@@ -302,7 +305,10 @@ func (d *disk) do(kind opKind, name string, n *node, size int, apply func(size i
 }
 
 // read is a strike on a read: what it fails with, if it does.
-func (d *disk) read(name string) error {
+func (d *disk) read(name string, off int64) error {
+	if d.reads != nil && !d.ghost {
+		d.reads.Add(xxhash.Sum64String(name) * uint64(2*off+1))
+	}
 	s := d.armed
 	if s == nil || d.ghost || !s.read || !strings.HasPrefix(name, s.dir) {
 		return nil
@@ -395,7 +401,7 @@ func (d *disk) copy() *disk {
 	style := d.style
 	d.style = crashStyle{keepPercent: 100, sectorBytes: 1 << 20}
 	c := newDisk(d.rng, style)
-	c.bug = d.bug
+	c.bug, c.reads = d.bug, d.reads
 	c.flaws = d.flaws
 	c.root = d.survivor(d.root)
 	d.style = style
@@ -419,6 +425,17 @@ func (d *disk) zero(name string, from int64) {
 	n := d.find(name)
 	clear(n.data[min(int(from), len(n.data)):])
 	n.synced = slices.Clone(n.data)
+}
+
+// erase removes a file for good, from outside.
+func (d *disk) erase(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dir, base, err := d.parent("erase", name); err == nil {
+		delete(dir.children, base)
+		delete(dir.syncedChildren, base)
+		dir.pending = slices.DeleteFunc(dir.pending, func(c change) bool { return c.add == base })
+	}
 }
 
 // The methods of vfs.FS.

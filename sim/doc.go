@@ -12,6 +12,7 @@
 //	host      what lasts from one run of a member to the next: its disk, its clock; starts, ends, pauses
 //	member    one run of a member: its moves; reads and chores beside it
 //	states    whole states that members give each other: checkpoints, transfers that break, installations
+//	fetch     the state that a member with a damaged store asks another one for
 //	operator  members that are added, promoted, removed, replaced at their address; leaders that are moved
 //	workload  what clients ask for, of any member
 //	watchers  clients that watch, on one member after the other
@@ -27,13 +28,14 @@
 //
 // A member's process is killed between two events, or in the middle of any operation on the disk, also while it starts,
 // flushes or truncates. Then the disk is what a crash leaves of it. Operations on the log fail; the process has to end. It
-// stands still for a while, and what it was sent waits for it; or its disk does, and the rest goes on. Clocks run fast or
-// slow, and wall clocks jump.
+// stands still for a while, and what it was sent waits for it; or its disk does, for the log, for the store, or just when a vote
+// is to be written, and the rest goes on. All crash when one has left. Clocks run fast or slow, and wall clocks jump.
 //
 // Reads and writes of the log and of the store fail; the process has to end, and starts again. Bits turn in files of either,
 // while the process runs and while it does not, and writes to the log go astray. What is read is right, or the process ends,
-// or it refuses to start. Each such flaw knows what should be there, and none comes about unless a quorum of others is sound:
-// what a member holds is given back as it was, or thrown away, and then the member is removed and another one added.
+// or it refuses to start. A member whose store is damaged fetches another one's state, if a quorum of others is sound. What else
+// is damaged is given back as it was, for each flaw knows what should be there; or it is thrown away, and then the member is
+// removed and another one added.
 //
 // # What is checked
 //
@@ -64,8 +66,10 @@
 // # Same seed, same trace
 //
 // After every event the world waits until Pebble's goroutines have come to rest. Flushes happen when the world says so,
-// compactions of Pebble's own not at all. The tasks of hubs are carried out like everything else. The trace is a hash of all events, state hashes and crash images; it is the
-// same for every run of a seed, also under the race detector. A test runs some seeds twice.
+// compactions of Pebble's own not at all: with that, what its block cache holds is decided as well, and so is what is read from disks,
+// which faults may strike. The tasks of hubs are carried out like everything else. The trace is a hash of all events, state hashes and
+// crash images; it is the same for every run of a seed, also under the race detector. A test runs some seeds twice, and compares the
+// reads, too.
 //
 // Calm runs are for what takes long: little is asked for, faults come one by one, leases last for minutes, and a run goes on
 // for about an hour.

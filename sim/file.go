@@ -39,7 +39,7 @@ func (f *file) Read(p []byte) (int, error) {
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if err := f.d.read(f.name); err != nil {
+	if err := f.d.read(f.name, off); err != nil {
 		return 0, err
 	}
 	if off >= int64(len(f.n.data)) {

@@ -77,6 +77,13 @@ func (d *disk) overwritten(n *node, off, size int) {
 	}
 }
 
+// forgetFlaws forgets flaws in a directory that nobody will look at any more.
+func (d *disk) forgetFlaws(dir string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flaws = slices.DeleteFunc(slices.Clone(d.flaws), func(f flaw) bool { return strings.HasPrefix(f.name, dir+"/") })
+}
+
 // mend undoes all flaws that are still as they came about.
 func (d *disk) mend() {
 	d.mu.Lock()
@@ -147,6 +154,7 @@ func (d *disk) misdirects(name string, n *node, off int64, p []byte) bool {
 		flaw{places[i], at, slices.Clone(nodes[i].data[at : at+len(p)]), slices.Clone(p)},
 	)
 	nodes[i].write(int64(at), p)
+	nodes[i].put(at, p) // it is on the disk: no crash takes it away, though nobody syncs that file
 	return true
 }
 

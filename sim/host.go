@@ -35,12 +35,14 @@ type host struct {
 
 	pausedUntil  time.Duration
 	stalledUntil time.Duration // the disk of the log does not answer
+	busyUntil    time.Duration // the store takes nothing
 	wall         time.Duration // how far the wall clock is ahead
 	applied      uint64        // the newest entry that any run of it has applied; 1 stands for what it began with
 	abandoned    bool          // it need not come back
 	joins        bool          // its member was added to a running cluster: it begins with nothing
 	gone         bool          // its member was removed and has ended
 	ruined       bool          // its data is damaged: the member waits to be removed, and another one to be added
+	fetching     bool          // its store is damaged, and is to be fetched from another member
 	generation   int           // of members here
 	silenced     time.Duration // what was sent before, and has not arrived, never will
 }
@@ -58,7 +60,7 @@ func newHost(w *world, index int) *host {
 		h.drift = w.rng.Int64N(2*d+1) - d
 	}
 	h.disk = newDisk(rand.New(rand.NewPCG(w.rng.Uint64(), uint64(index))), w.style)
-	h.disk.bug = w.o.Bug
+	h.disk.bug, h.disk.reads = w.o.Bug, &w.reads
 	return h
 }
 
@@ -119,17 +121,29 @@ func (h *host) boot() {
 		h.die("crashed while starting")
 		h.asBefore(before, gaveUp)
 		return
+	case err != nil && h.fetching && !errors.Is(err, raftlog.ErrCorrupt):
+		if !errors.Is(err, errNobodyGives) && !errors.Is(err, raftlog.ErrStateBehind) && !h.disk.failed() {
+			w.violate("%v gets no state in the place of a damaged one: %v", h, err)
+		}
+		w.reach("nobody gave a state that was wanted", errors.Is(err, errNobodyGives))
+		w.reach("a state that was offered ends before the log begins", errors.Is(err, raftlog.ErrStateBehind))
+		if w.healing && errors.Is(err, raftlog.ErrStateBehind) { // who could give it waits for this one
+			h.unnote()
+		}
+		h.die("waits for a state: " + err.Error())
+		return
 	case err != nil && h.disk.failed():
 		w.reach("a flaw in the log was refused", h.disk.flawsBelow(logDir))
 		w.reach("a flaw in the store was refused", h.disk.flawsBelow(storeDir))
 		w.reach("a disk failed within a start", len(h.disk.flaws) == 0)
+		h.unnote()
 		h.die("refused: " + err.Error())
 		h.asBefore(before, true)
 		return
 	case err != nil:
 		w.violate("%v does not start: %v", h, err)
 	}
-	h.born = true
+	h.born, h.fetching = true, false
 	h.disk.disarmRead() // the checks read, too
 	w.checkStarted(m)
 	w.reach("a flaw did no harm to a start", len(h.disk.flaws) > 0)
@@ -173,7 +187,12 @@ func (h *host) die(why string) {
 	if h.abandoned || h.gone {
 		return
 	}
-	if len(image.flaws) > 0 && found && h.giveBack() {
+	h.fetching = h.fetching || image.find(damageNote) != nil
+	if h.fetching && !h.mayFetch() {
+		w.reach("a damaged store could not be fetched", true)
+		h.unnote()
+	}
+	if len(image.flaws) > 0 && found && !h.fetching && h.giveBack() {
 		return
 	}
 	if w.chance(w.faults.flip) && w.mayDamage(h) {
@@ -256,6 +275,12 @@ func (h *host) misfortune() {
 		w.inject("pause")
 		h.pause()
 	case w.chance(f.stall / 10):
+		if w.rng.IntN(2) == 0 {
+			w.inject("stalled store")
+			h.busyUntil = w.now + time.Duration(w.rng.Int64N(int64(10*electionTimeout)))
+			w.tracef("the store of %v stands still", h)
+			return
+		}
 		w.inject("stalled disk of the log")
 		h.stalledUntil = w.now + time.Duration(w.rng.Int64N(int64(4*electionTimeout)))
 		w.reach("the disk of a leader stood still", h.member.leading != 0)
@@ -277,7 +302,7 @@ func (h *host) pause() {
 
 // heal ends the faults of a member that has to work from now on.
 func (h *host) heal() {
-	h.slow, h.stalledUntil = 1, 0
+	h.slow, h.stalledUntil, h.busyUntil = 1, 0, 0
 	h.disk.disarm()
 	if h.member != nil && len(h.disk.flaws) > 0 {
 		h.disk.crash() // a process may have read already what is to be mended
@@ -292,14 +317,20 @@ func (h *host) heal() {
 
 // mayDamage reports whether a host may lose what it holds: a quorum of the others is sound.
 func (w *world) mayDamage(h *host) bool {
+	return w.othersAreSound(h) || len(w.model.roster.voters) == 1
+}
+
+// othersAreSound reports whether a quorum is, without a host.
+func (w *world) othersAreSound(h *host) bool {
 	voters := w.model.roster.voters
 	sound := 0
 	for _, id := range voters {
-		if other := w.hostOf(id); other != nil && other != h && !other.ruined && len(other.disk.flaws) == 0 {
+		other := w.hostOf(id)
+		if other != nil && other != h && !other.ruined && !other.fetching && len(other.disk.flaws) == 0 {
 			sound++
 		}
 	}
-	return sound > len(voters)/2 || len(voters) == 1
+	return sound > len(voters)/2
 }
 
 // giveBack decides what becomes of data that are known to be damaged, and reports whether they are thrown away: then the
@@ -320,12 +351,14 @@ func (h *host) giveBack() (ruined bool) {
 // asBefore gives a member the data back that a start has found to be damaged, as they were before that start: a store that
 // takes damage in its manifest for the end of it throws away what stands behind.
 func (h *host) asBefore(before host, refused bool) {
-	if before.disk != nil && !h.gone {
-		if refused && !h.ruined {
-			before.disk.mend()
-		}
-		h.disk, h.ledger, h.applied, h.born = before.disk, before.ledger, before.applied, before.born
+	if before.disk == nil || h.gone || h.fetching {
+		return
 	}
+	if refused && !h.ruined {
+		before.disk.mend()
+	}
+	h.disk, h.ledger, h.applied, h.born = before.disk, before.ledger, before.applied, before.born
+	h.unnote()
 }
 
 // startStrike is what may happen to a start.

@@ -109,34 +109,46 @@ func (l *ledger) differs(log *raftlog.Log) string {
 
 // reopen compares the ledger with the log after a start, and takes over what is there.
 func (l *ledger) reopen(m *member) {
-	var why string
-	for k := range len(l.writing) + 1 {
-		after := l.with(l.writing[:k])
-		if why = after.differs(m.log); why == "" {
-			m.w.reach("an append was lost in a crash", k < len(l.writing))
-			m.w.reach("an append that never returned is there", k > 0)
-			*l = *after
-			break
-		}
+	installing := l.installing
+	if installing != nil && m.machine.Applied().Index < installing.at.Index {
+		installing = nil
 	}
-	for _, complete := range []bool{true, false} {
-		if i := l.installing; i != nil && m.machine.Applied().Index >= i.at.Index {
-			after := l.after(i, complete)
-			if why = after.differs(m.log); why == "" {
-				m.w.reach("a crash left the installed state", true)
-				m.host.applied = max(m.host.applied, i.at.Index)
-				*l = *after
-				break
-			}
-		}
+	if installing != nil {
+		m.host.applied = max(m.host.applied, installing.at.Index)
 	}
-	if why != "" && l.opened {
+	if why := l.settle(m, installing); why != "" && l.opened {
 		first, _ := m.log.FirstIndex()
 		last, _ := m.log.LastIndex()
 		m.w.violate("%v: the log is not what was written to it: %s: %d to %d, %v, want %d to %d, term %d, vote %x",
 			m, why, first, last, m.log.HardState(), l.base+1, l.last(), l.term, l.vote)
 	}
 	l.read(m.log)
+}
+
+// settle finds out how much of what was under way the log holds, and takes it over; otherwise it says what is wrong.
+func (l *ledger) settle(m *member, installing *installation) (why string) {
+	for k := range len(l.writing) + 1 {
+		written := l.with(l.writing[:k])
+		for _, after := range written.starts(installing) {
+			if why = after.differs(m.log); why != "" {
+				continue
+			}
+			m.w.reach("an append was lost in a crash", k < len(l.writing))
+			m.w.reach("an append that never returned is there", k > 0)
+			m.w.reach("a crash left the installed state", after != written)
+			*l = *after
+			return ""
+		}
+	}
+	return why
+}
+
+// starts are the ledgers that a start may find, if i was installed: a log that goes on behind the state stays.
+func (l *ledger) starts(i *installation) []*ledger {
+	if i == nil || l.has(i.at.Index, i.at.Term) {
+		return []*ledger{l}
+	}
+	return []*ledger{l.after(i, true), l.after(i, false)}
 }
 
 // read takes over what a log holds.

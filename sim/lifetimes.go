@@ -5,6 +5,7 @@ import (
 
 	"keelson/command"
 	"keelson/state"
+	"keelson/state/lease"
 )
 
 // lifetimes checks that no lease runs out early, and that who keeps one alive is told the truth.
@@ -54,6 +55,8 @@ func (l *lifetimes) observe(e *state.Entry, results []state.Result) {
 				l.changed[o.ID] = e.Index
 				l.deadlines[o.ID] = l.from(time.Duration(o.TTLSeconds) * time.Second)
 			}
+		case *command.LeaseCheckpoint:
+			l.w.reach("a checkpoint of an earlier leader was void", results[i].Refusal != nil)
 		case *command.LeaseRevoke:
 			if results[i].Refusal != nil {
 				_, there := l.deadlines[o.ID]
@@ -92,5 +95,34 @@ func (l *lifetimes) renewed(m *member, id int64, known uint64, ttl time.Duration
 func (l *lifetimes) notRenewed(m *member, id int64, known uint64) {
 	if _, alive := l.deadlines[id]; alive && l.changed[id] <= known && m.leading >= l.w.newest {
 		l.w.violate("%v knows of no lease %d, which entry %d has granted, as was known", m, id, l.changed[id])
+	}
+}
+
+// inheritance is when leases may run out at the earliest that a leader has from an earlier one, by its clock.
+type inheritance map[command.LeaseRevoke]time.Duration
+
+// inherit is for a new leader. What was left of a lease is left of it now, and an election timeout more: while there was no
+// leader, nobody could keep it alive.
+func inherit(leases []lease.Lease, now time.Duration) inheritance {
+	in := inheritance{}
+	for _, l := range leases {
+		left := l.TTLSeconds
+		if l.RemainingSeconds > 0 {
+			left = min(left, l.RemainingSeconds)
+		}
+		in[command.LeaseRevoke{ID: l.ID, GrantIndex: l.Grant.Index, GrantOrdinal: l.Grant.Ordinal}] =
+			now + electionTimeout + time.Duration(left)*time.Second
+	}
+	return in
+}
+
+// checkInherited checks that a leader does not end an earlier one's lease too early.
+func (w *world) checkInherited(m *member, r *command.LeaseRevoke, now time.Duration) {
+	lease := *r
+	lease.Term = 0
+	at, ok := m.inherited[lease]
+	w.reach("a lease of an earlier leader ran out", ok)
+	if now < at {
+		w.violate("%v ends lease %d, which an earlier leader had, %v early", m, r.ID, at-now)
 	}
 }

@@ -77,15 +77,18 @@ type member struct {
 	leading   uint64        // the term this member leads in; 0: none
 	leader    uint64        // who leads, as far as it knows; 0: nobody
 	confirm   bool          // it is asking whether it still leads
+	inherited inheritance   // the leases that it leads with from its election on
 	leaving   bool          // it knows that it was removed
 	running   bool          // its start is over
+	opening   bool          // its store is being opened
+	damaged   bool          // and was found to be damaged
 
 	states
 }
 
 // start starts the member from what its disk holds, the way a process does.
 func (m *member) start() error {
-	steps := []func() error{m.openDir, m.found, m.openStore, m.openLog, m.openReplica}
+	steps := []func() error{m.openDir, m.found, m.openAll, m.openReplica}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -105,7 +108,7 @@ func (m *member) openDir() (err error) {
 func (m *member) openDB(dir string, mustExist bool) (*storage.DB, error) {
 	return storage.Open(storage.Options{
 		FS: m.disk, Dir: dir, MustExist: mustExist, CacheBytes: 1 << 20, MemtableBytes: 32 << 20, Manual: true,
-		Fatal: m.disk.giveUp, // on whatever goroutine
+		Fatal: m.disk.giveUp, Damaged: m.noteDamage, // on whatever goroutine
 	})
 }
 
@@ -134,13 +137,14 @@ func (m *member) found() error {
 	return m.dir.Commit(datadir.Identity{ClusterID: clusterID, MemberID: m.host.id})
 }
 
-func (m *member) openStore() error {
-	db, err := m.openDB(m.dir.State(), true)
+func (m *member) openStore(dir string) error {
+	db, err := m.openDB(dir, true)
 	if err != nil {
 		return err
 	}
 	if m.machine, err = state.Open(db, state.Options{NewestCacheBytes: m.w.cacheBytes}); err != nil {
-		return errors.Join(err, db.Close())
+		m.machine = nil
+		return errors.Join(fmt.Errorf("%w: %s: %w", storage.ErrDamaged, dir, err), db.Close())
 	}
 	return nil
 }
@@ -221,15 +225,21 @@ func (m *member) cutAndOpen(err error, at raftlog.Position) (*raftlog.Log, error
 }
 
 func (m *member) openReplica() (err error) {
+	extension := electionTimeout
+	if m.w.bug("no-extension") {
+		extension = 0
+	}
 	m.lessor = leader.NewLessor(leader.LessorOptions{
-		Extension: electionTimeout, StallMax: electionTimeout, CheckpointInterval: m.w.checkpoints,
+		Extension: extension, StallMax: electionTimeout, CheckpointInterval: m.w.checkpoints,
 	})
 	m.replica, err = replica.New(replica.Options{
 		ID: m.host.id, Origin: m.w.rng.Uint64(), Log: m.log, HardState: m.log.HardState(), ConfState: m.configuration(),
-		Applied: m.appliedAtStart(), Snapshot: m.describe,
+		Applied: m.appliedAtStart(), Refuses: m.machine.Refuses, Snapshot: m.describe,
 		MessageBytesMax: m.w.messageBytes, ApplyBytesMax: m.w.applyBytes, UncommittedBytesMax: m.w.uncommittedBytes,
 	})
-	m.openHub()
+	if err == nil {
+		m.openHub()
+	}
 	return err
 }
 
@@ -288,6 +298,7 @@ func (m *member) step(events ...replica.Event) {
 		case *replica.Append:
 			m.appends = append(m.appends, e)
 			m.reportEarly(e)
+			m.mayStall(e)
 		case *replica.Install:
 			m.appends = append(m.appends, e)
 		case *replica.Apply:
@@ -312,6 +323,16 @@ func (m *member) step(events ...replica.Event) {
 	}
 	m.schedule()
 	m.serveReads()
+}
+
+// mayStall lets the disk stand still when nothing but a vote or a commit index is to be written: others must not know before.
+func (m *member) mayStall(a *replica.Append) {
+	w := m.w
+	if !a.Sync || len(a.Entries) > 0 || w.faults.stall == 0 || w.rng.IntN(4) > 0 {
+		return
+	}
+	w.inject("stalled disk of the log")
+	m.host.stalledUntil = w.now + time.Duration(w.rng.Int64N(int64(electionTimeout)))
 }
 
 // stepReplica steps the replica; ok is false if the log could not be read: then the process has to end.
@@ -361,7 +382,7 @@ func (m *member) schedule() {
 	}
 	if !m.applying && len(m.applies) > 0 {
 		m.applying = true
-		m.w.after(m.host.delay(), "apply", m, m.apply)
+		m.w.at(max(m.w.now+m.host.delay(), m.host.busyUntil), "apply", m, m.apply)
 	}
 }
 
@@ -413,9 +434,6 @@ func (m *member) append() {
 }
 
 func (m *member) batch(a *replica.Append) raftlog.Batch {
-	if a.Sync {
-		m.w.rng.IntN(4) // the scripts that are kept count on it
-	}
 	b := raftlog.Batch{HardState: a.HardState, Entries: a.Entries, MustSync: a.Sync}
 	if m.w.bug("keep-conflicting-tail") {
 		last, _ := m.log.LastIndex()
@@ -469,6 +487,8 @@ func (m *member) apply() {
 	if members {
 		m.checkBelongs()
 	}
+	// Pebble's first memtable has 256 KiB. Were it full, Pebble would take the next one from the block cache, at a moment that its own
+	// chance decides on; and then, what is read from the disk.
 	if m.unflushed > 100<<10 {
 		m.flush()
 	}
@@ -476,9 +496,7 @@ func (m *member) apply() {
 
 // checkBelongs looks whether this member was removed.
 func (m *member) checkBelongs() {
-	view := m.machine.View()
-	defer view.Close()
-	if view.Members().Removed(m.host.id) {
+	if m.hasRemoved(m.host.id) {
 		m.leaveLater()
 	}
 }

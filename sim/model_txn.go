@@ -169,9 +169,6 @@ func (m *model) query(q *command.Range, now mvcc.Revision) (kvs []mvcc.KeyValue,
 	if q.KeysOnly {
 		for i := range kvs {
 			kvs[i].Value = nil
-			if q.SortTarget != sortValue {
-				kvs[i].Lease = 0
-			}
 		}
 	}
 	return kvs, count, more

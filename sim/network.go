@@ -15,6 +15,7 @@ import (
 type network struct {
 	w     *world
 	links [][]link // from, to
+	ring  bool     // each host reaches its two neighbours only
 }
 
 // link is one direction between two hosts.
@@ -114,9 +115,7 @@ func (n *network) isAlone(h *host) bool {
 
 // removed tells a sender that it was removed, if the receiver knows so much.
 func (w *world) removed(to *member, from *host, sender uint64) bool {
-	view := to.machine.View()
-	defer view.Close()
-	if !view.Members().Removed(sender) {
+	if !to.hasRemoved(sender) {
 		return false
 	}
 	if from.id == sender && from.member != nil {
@@ -148,6 +147,7 @@ func (n *network) change() {
 		return
 	}
 	size := len(w.hosts)
+	n.ring = false
 	switch w.rng.IntN(8) {
 	case 0, 1:
 		n.clear()
@@ -167,6 +167,7 @@ func (n *network) change() {
 		w.tracef("%v does not reach %v", w.hosts[a], w.hosts[b])
 	case 6:
 		n.each(func(a, b int, l *link) { l.cut = (a-b+size)%size > 1 && (b-a+size)%size > 1 })
+		n.ring = size > 3
 		w.tracef("a ring")
 	case 7:
 		i := w.rng.IntN(size)
@@ -186,6 +187,7 @@ func (n *network) change() {
 // clear makes all links work, unless some have to stay broken.
 func (n *network) clear() {
 	if !n.w.healing {
+		n.ring = false
 		n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
 		n.w.tracef("all links work")
 	}
@@ -231,6 +233,7 @@ func (n *network) heal(well []*host) {
 
 // calm makes all links work, and well.
 func (n *network) calm() {
+	n.ring = false
 	n.each(func(_, _ int, l *link) { l.cut, l.slow = false, 0 })
 	n.w.air = air{delayMax: 10 * time.Millisecond, stateMax: 100 * time.Millisecond}
 }

@@ -164,10 +164,10 @@ func (h *host) assign(id uint64) {
 		w.former[h.id] = &before
 	}
 	disk := newDisk(h.disk.rng, h.disk.style)
-	disk.bug = w.o.Bug
+	disk.bug, disk.reads = w.o.Bug, &w.reads
 	h.generation++
 	h.id, h.joins, h.disk, h.ruined, h.ledger = id, true, disk, false, ledger{}
-	h.starts, h.born, h.gone, h.applied, h.pausedUntil = 0, false, false, 0, 0
+	h.starts, h.born, h.gone, h.fetching, h.applied, h.pausedUntil = 0, false, false, false, 0, 0
 	w.addresses[id] = h
 	w.tracef("%v is member %x now", h, id)
 }
@@ -182,6 +182,12 @@ func (h *host) leave() {
 	h.silenced = h.w.now
 	h.disk.crash()
 	h.die("has left")
+	if !h.w.healing && h.w.rng.IntN(2) == 0 { // who remains must know without it, also after a crash
+		h.w.inject("crash of all when a member leaves")
+		for _, m := range h.w.running() {
+			m.disk.crash()
+		}
+	}
 }
 
 // leaveLater lets a member that was removed end: after the time that it goes on answering, or at once.

@@ -88,7 +88,7 @@ func (m *member) serveReads() {
 		}
 		m.w.compare(view, m.w.load.rangeOp(m.w.rng, view.Revision()))
 		if len(m.views) < 3 && m.w.rng.IntN(10) == 0 {
-			m.views = append(m.views, heldView{view, m.w.now + time.Duration(m.w.rng.Int64N(int64(3*time.Second)))})
+			m.views = append(m.views, heldView{view, m.origin, m.w.now + time.Duration(m.w.rng.Int64N(int64(3*time.Second)))})
 			continue
 		}
 		view.Close()

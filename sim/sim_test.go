@@ -139,9 +139,9 @@ func TestSameSeedSameTrace(t *testing.T) {
 	}
 	for i, o := range slices.Backward(runs) {
 		before, again := first[i], simulate(t, o)
-		if again.Trace != before.Trace || again.Time != before.Time || !maps.Equal(again.Reached, before.Reached) {
-			t.Errorf("seed %d with %d members: trace %016x after %v, then %016x after %v",
-				o.Seed, o.Members, before.Trace, before.Time, again.Trace, again.Time)
+		if again.Trace != before.Trace || again.Reads != before.Reads || again.Time != before.Time || !maps.Equal(again.Reached, before.Reached) {
+			t.Errorf("seed %d with %d members: trace %016x and reads %016x after %v, then %016x and %016x after %v",
+				o.Seed, o.Members, before.Trace, before.Reads, before.Time, again.Trace, again.Reads, again.Time)
 		}
 	}
 	if len(seen) != len(runs) {
@@ -151,7 +151,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 
 // TestRareStates checks that the simulation gets into the corners it was made for.
 func TestRareStates(t *testing.T) {
-	const most, steps = 120, 2000
+	const most, steps = 240, 3000
 	reached := map[string]int{}
 	var missing []string
 	for seed := uint64(1); seed <= most; seed++ {

@@ -71,6 +71,23 @@ func (m *member) sendState(msg *raftpb.Message) {
 func (m *member) checkpoint(msg *raftpb.Message) {
 	w := m.w
 	dir := m.disk.PathJoin(m.dir.Outgoing(), fmt.Sprintf("%x", msg.GetTo()))
+	msg, ok := m.checkpointIn(dir, msg)
+	if m.disk.crashed() {
+		return
+	}
+	if !ok {
+		delete(m.sending, msg.GetTo())
+		m.step(replica.SnapshotSent{ID: msg.GetTo(), Failed: true})
+		return
+	}
+	to := w.addresses[msg.GetTo()]
+	d := time.Duration(w.rng.Int64N(int64(w.air.stateMax)))
+	w.enter(event{at: w.now + d, what: fmt.Sprintf("a state from %v", m.host), h: to, f: func() { m.transfer(to, dir, msg) }})
+}
+
+// checkpointIn makes a checkpoint, and msg anew with the description of what is in it; ok is false if there is none.
+func (m *member) checkpointIn(dir string, msg *raftpb.Message) (_ *raftpb.Message, ok bool) {
+	w := m.w
 	err := m.disk.RemoveAll(dir)
 	var at state.Position
 	var encoded []byte
@@ -78,13 +95,11 @@ func (m *member) checkpoint(msg *raftpb.Message) {
 		at, encoded, err = m.machine.Checkpoint(dir)
 	}
 	if m.disk.crashed() {
-		return
+		return msg, false
 	}
 	if err != nil && m.disk.failed() {
 		w.reach("a checkpoint could not be made", true)
-		delete(m.sending, msg.GetTo())
-		m.step(replica.SnapshotSent{ID: msg.GetTo(), Failed: true})
-		return
+		return msg, false
 	}
 	conf := new(raftpb.ConfState)
 	if err := errors.Join(err, proto.Unmarshal(encoded, conf)); err != nil {
@@ -92,9 +107,7 @@ func (m *member) checkpoint(msg *raftpb.Message) {
 	}
 	msg = proto.Clone(msg).(*raftpb.Message)
 	msg.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: conf, Index: &at.Index, Term: &at.Term}}
-	to := w.addresses[msg.GetTo()]
-	d := time.Duration(w.rng.Int64N(int64(w.air.stateMax)))
-	w.enter(event{at: w.now + d, what: fmt.Sprintf("a state from %v", m.host), h: to, f: func() { m.transfer(to, dir, msg) }})
+	return msg, true
 }
 
 // transfer carries a checkpoint to another host, or a part of it.
@@ -127,6 +140,16 @@ func (m *member) transfer(to *host, dir string, msg *raftpb.Message) {
 
 // carry lets the receiver have a checkpoint, and reports whether it has.
 func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
+	received, ok := m.stream(to, dir, msg, func() error { return to.admit(msg) })
+	if received != "" {
+		to.receiveState(msg, received)
+	}
+	return ok
+}
+
+// stream sends the files of a checkpoint to another member that accepts them, or a part of them. It returns where they are
+// if all have come, and whether the sender knows that.
+func (m *member) stream(to *member, dir string, msg *raftpb.Message, accept func() error) (received string, ok bool) {
 	w := m.w
 	header, err := proto.Marshal(msg)
 	if err != nil {
@@ -149,17 +172,16 @@ func (m *member) carry(to *member, dir string, msg *raftpb.Message) bool {
 	}()
 	got, err := snapshot.Receive(context.Background(), b, snapshot.ReceiveOptions{
 		FS: to.disk, Clock: env.SystemClock(), Dir: to.dir.Incoming(),
-		Accept: func(snapshot.Offer) error { return to.admit(msg) },
+		Accept: func(snapshot.Offer) error { return accept() },
 	})
 	sendErr := <-sent
 	w.reach("a state was received in part", err != nil && left < 1<<30)
 	w.reach("a state was resumed", err == nil && got.Resumed > 0)
 	if err != nil || to.disk.crashed() {
-		return false
+		return "", false
 	}
 	to.disk.infect(m.disk, dir, got.Dir)
-	to.receiveState(msg, got.Dir)
-	return sendErr == nil
+	return got.Dir, sendErr == nil
 }
 
 // admit is for the receiver: it turns down what raft would not want.
@@ -236,6 +258,9 @@ func (m *member) install(in *replica.Install) {
 		w.violate("%v is to install a state at %v that was not received", m, at)
 	}
 	delete(m.waiting, at)
+	if len(m.views) == 0 && at.Index%2 == 0 { // who lags is seldom being read when it is given a state: now and then it is
+		m.views = append(m.views, heldView{m.machine.View(), m.origin, w.now + time.Second})
+	}
 	m.origin = m.newOrigin()
 	l := &m.host.ledger
 	l.installing = &installation{at: at, hard: in.HardState}

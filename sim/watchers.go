@@ -53,6 +53,10 @@ func (m *member) closeHub() {
 
 // publish tells the hub what has come of a run of entries.
 func (m *member) publish(out *state.Outcome) {
+	if out.Light {
+		m.hub.PublishLight(out.Events, out.Revision)
+		return
+	}
 	m.hub.Publish(out.Events, out.Revision)
 	if m.w.bug("publish-twice") && len(out.Events) > 0 && m.w.rng.IntN(10) == 0 {
 		for _, c := range m.w.clients {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keelson/command"
+	"keelson/snapshot"
 	"keelson/state"
 	"keelson/state/auth"
 )
@@ -228,8 +229,9 @@ func (m *member) replace(id int64) {
 
 // heldView is a view that a slow reader keeps open.
 type heldView struct {
-	view  *state.View
-	until time.Duration
+	view   *state.View
+	origin snapshot.Store // which state of the member's it is of
+	until  time.Duration
 }
 
 // readLocal is everything that reads what this member happens to have.
@@ -244,6 +246,7 @@ func (m *member) readLocal() {
 		if w.now >= h.until {
 			h.view.Close()
 			w.reach("an old view was read", true)
+			w.reach("a view of a replaced state was read", h.origin != m.origin)
 			continue
 		}
 		held = append(held, h)

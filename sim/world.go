@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -39,6 +40,8 @@ type Report struct {
 	Failure error
 	// Trace is a hash of everything that happened, in order.
 	Trace uint64
+	// Reads is a sum over what was read from disks, and where: what a fault of a disk may strike.
+	Reads uint64
 	// Acts are all things that somebody has done.
 	Acts Acts
 	// Histories are what clients have seen of some keys; see Judge.
@@ -56,6 +59,7 @@ type world struct {
 	o       Options
 	rng     *rand.Rand
 	trace   *xxhash.Digest
+	reads   atomic.Uint64
 	reached map[string]int
 
 	now      time.Duration
@@ -123,7 +127,7 @@ func Run(o Options) (r Report) {
 	o.Members = max(o.Members, 1)
 	w := newWorld(o)
 	defer func() {
-		r = Report{Trace: w.trace.Sum64(), Reached: w.reached, Time: w.now, Events: w.happened, Histories: w.registers.histories(), Acts: w.acts}
+		r = Report{Trace: w.trace.Sum64(), Reads: w.reads.Load(), Reached: w.reached, Time: w.now, Events: w.happened, Histories: w.registers.histories(), Acts: w.acts}
 		if p := recover(); p != nil {
 			v, ok := p.(violation)
 			if !ok {
@@ -347,6 +351,7 @@ func (w *world) heal() {
 	w.load.quiet = true
 	w.faults = faults{}
 	w.delayMax = min(w.delayMax, 20*time.Millisecond)
+	w.taskMax = min(w.taskMax, 20*time.Millisecond) // a hub may have hundreds of responses of one event each to send
 	for _, h := range w.hosts {
 		h.wall = 2 * jumpMax // later than any clock was so far
 	}
@@ -362,6 +367,11 @@ func (w *world) heal() {
 		} else {
 			rest = append(rest, h)
 			h.abandon()
+		}
+	}
+	if !slices.ContainsFunc(well, func(h *host) bool { return !h.fetching }) { // nobody could give what all want
+		for _, h := range well {
+			h.unnote()
 		}
 	}
 	w.network.heal(well)
