@@ -277,20 +277,29 @@ func overload(ctx context.Context, b *bed) error {
 	if err != nil {
 		return err
 	}
+	// The lister's own work is as much as the server's, and is done on the same cores only here.
+	elsewhere, _, err := b.beside(ctx, "range --in-flight 1", puts, "nice", "-n", "19")
+	if err != nil {
+		return err
+	}
 	b.report("put p50, quiet", "ms", millis(quiet.P50))
 	b.report("put p50 beside a lister", "ms", millis(busy.P50))
 	b.report("put p99, quiet", "ms", millis(quiet.P99))
 	b.report("put p99 beside a lister", "ms", millis(busy.P99))
 	b.report("put p99, beside a lister against quiet", "", float64(busy.P99)/float64(quiet.P99))
+	b.report("put p99 beside a lister that gives way", "ms", millis(elsewhere.P99))
+	b.report("put p99, beside a lister that gives way against quiet", "", float64(elsewhere.P99)/float64(quiet.P99))
 	return nil
 }
 
-// beside measures a load while another one, without an end, goes on beside it.
-func (b *bed) beside(ctx context.Context, other, what string) (l load, refused float64, err error) {
+// beside measures a load while another one, without an end, goes on beside it, run by the command given in pieces, if any.
+func (b *bed) beside(ctx context.Context, other, what string, by ...string) (l load, refused float64, err error) {
+	aside := *b
+	aside.settings.bench = slices.Concat(by, b.settings.bench)
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		_, _, err := b.overfill(background, other+" --duration 60s")
+		_, _, err := aside.overfill(background, other+" --duration 60s")
 		if background.Err() != nil {
 			err = nil
 		}

@@ -10,12 +10,14 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
-// sockets are connections to one server that one goroutine looks after: the load should cost far less than what it loads.
+// sockets are connections to one server that one goroutine looks after: the load should cost far less than what it loads. So
+// system calls that never wait are made without telling the Go scheduler.
 type sockets struct {
 	set   int
-	conns map[int32]*socket
+	conns []*socket
 	ready [256]syscall.EpollEvent
 }
 
@@ -40,7 +42,7 @@ func dialSockets(server string, n int, each func(*socket) error) (*sockets, erro
 		return nil, err
 	}
 	to := &syscall.SockaddrInet4{Port: number, Addr: [4]byte(net.ParseIP(host).To4())}
-	s := &sockets{conns: map[int32]*socket{}}
+	s := &sockets{}
 	if s.set, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
@@ -63,7 +65,7 @@ func (s *sockets) dial(to *syscall.SockaddrInet4, from byte) (*socket, error) {
 		return nil, err
 	}
 	c := &socket{fd: fd}
-	s.conns[int32(fd)] = c
+	s.conns = append(s.conns, c)
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, from}}); err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func (s *sockets) dial(to *syscall.SockaddrInet4, from byte) (*socket, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return nil, err
 	}
-	return c, syscall.EpollCtl(s.set, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
+	return c, syscall.EpollCtl(s.set, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(len(s.conns) - 1)})
 }
 
 func (s *sockets) close() {
@@ -86,11 +88,16 @@ func (s *sockets) close() {
 	syscall.Close(s.set)
 }
 
-func (c *socket) send(request []byte) error {
-	c.begin = time.Now()
-	n, err := syscall.Write(c.fd, request)
-	if err != nil || n < len(request) {
-		return fmt.Errorf("%d of %d bytes of a request were sent: %w", n, len(request), err)
+// send sends a request, at a time that the caller has looked up.
+func (c *socket) send(request []byte, now time.Time) error {
+	c.begin = now
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(request))), uintptr(len(request)),
+		syscall.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("send a request: %w", errno)
+	}
+	if n < uintptr(len(request)) {
+		return fmt.Errorf("%d of %d bytes of a request were sent", n, len(request))
 	}
 	return nil
 }
@@ -114,12 +121,12 @@ var scratch = make([]byte, 64<<10)
 
 // read returns what has come of the answer so far. It is valid until the next read of any connection.
 func (c *socket) read() ([]byte, error) {
-	n, err := syscall.Read(c.fd, scratch)
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(scratch))), uintptr(len(scratch)), 0, 0, 0)
 	switch {
-	case err == syscall.EAGAIN:
+	case errno == syscall.EAGAIN:
 		return c.in, nil
-	case err != nil:
-		return nil, err
+	case errno != 0:
+		return nil, errno
 	case n == 0:
 		return nil, errors.New("the server has closed a connection")
 	case len(c.in) == 0:
@@ -140,15 +147,15 @@ func loopHTTP(ctx context.Context, server string, conns int, duration time.Durat
 	var latencies []time.Duration
 	sent, open := 0, 0
 	begin := time.Now()
-	next := func(c *socket) error {
-		if total > 0 && sent >= total || duration > 0 && time.Since(begin) >= duration || ctx.Err() != nil {
+	next := func(c *socket, now time.Time) error {
+		if total > 0 && sent >= total || duration > 0 && now.Sub(begin) >= duration || ctx.Err() != nil {
 			return nil
 		}
 		sent++
 		open++
-		return c.send(requests[sent*7919%v2Keys]) // every key comes, in no order
+		return c.send(requests[sent*7919%v2Keys], now) // every key comes, in no order
 	}
-	s, err := dialSockets(server, conns, next)
+	s, err := dialSockets(server, conns, func(c *socket) error { return next(c, time.Now()) })
 	if err != nil {
 		return l, err
 	}
@@ -166,8 +173,9 @@ func loopHTTP(ctx context.Context, server string, conns int, duration time.Durat
 			}
 			c.in = c.in[:0]
 			open--
-			latencies = append(latencies, time.Since(c.begin))
-			return next(c)
+			now := time.Now()
+			latencies = append(latencies, now.Sub(c.begin))
+			return next(c, now)
 		})
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return l, err
@@ -209,7 +217,7 @@ func openPolls(ctx context.Context, server string, n int) (*polls, error) {
 	i := 0
 	s, err := dialSockets(server, n, func(c *socket) error { // at once: a server may not wait for many that say nothing
 		i++
-		return c.send(fmt.Appendf(nil, "GET %s?wait=true HTTP/1.1\r\nHost: %s\r\n\r\n", pollKey(i-1), server))
+		return c.send(fmt.Appendf(nil, "GET %s?wait=true HTTP/1.1\r\nHost: %s\r\n\r\n", pollKey(i-1), server), time.Now())
 	})
 	if err != nil {
 		return nil, err

@@ -39,12 +39,16 @@ func (r *Run) accept(op Op, reference, candidate *Answer) (used []string) {
 	}
 	switch request := op.Request.(type) {
 	case *pb.RangeRequest:
-		return append(used, acceptRange(request, reference.Messages[0], candidate.Messages[0])...)
+		a, aok := reference.Messages[0].(*pb.RangeResponse)
+		b, bok := candidate.Messages[0].(*pb.RangeResponse)
+		if aok && bok {
+			return append(used, r.acceptRange(op.Meta, request, a.Header.GetRevision(), a, b)...)
+		}
 	case *pb.TxnRequest:
 		a, aok := reference.Messages[0].(*pb.TxnResponse)
 		b, bok := candidate.Messages[0].(*pb.TxnResponse)
 		if aok && bok {
-			return append(used, acceptTxn(request, a, b)...)
+			return append(used, r.acceptTxn(op.Meta, request, a.Header.GetRevision(), a, b)...)
 		}
 	}
 	return used
@@ -65,11 +69,13 @@ func (r *Run) acceptStreamTarget(op Op, reference, candidate *Answer) bool {
 		page = min(page, request.Limit)
 	}
 	unary := r.again(Op{Kind: KindRange, Request: request, Meta: op.Meta})
-	if len(unary.Messages) != 1 || unary.Messages[0].(*pb.RangeResponse).Count <= page {
+	streamed, ok := candidate.Messages[0].(*pb.RangeResponse)
+	if !ok || len(unary.Messages) != 1 || unary.Messages[0].(*pb.RangeResponse).Count <= page {
 		return false
 	}
-	acceptRange(request, unary.Messages[0], candidate.Messages[0])
-	if !proto.Equal(unary.Messages[0], candidate.Messages[0]) {
+	asked := unary.Messages[0].(*pb.RangeResponse)
+	r.acceptRange(op.Meta, request, asked.Header.GetRevision(), asked, streamed)
+	if !proto.Equal(asked, streamed) {
 		return false
 	}
 	*reference = unary
@@ -112,7 +118,7 @@ func (r *Run) acceptHashAtFloor(request *pb.HashKVRequest, reference, candidate 
 const compactedText = "etcdserver: mvcc: required revision has been compacted"
 
 // acceptTxn applies the rules for ranges to every range of the branch that both sides took.
-func acceptTxn(request *pb.TxnRequest, a, b *pb.TxnResponse) (used []string) {
+func (r *Run) acceptTxn(meta []string, request *pb.TxnRequest, revision int64, a, b *pb.TxnResponse) (used []string) {
 	ops := request.Failure
 	if a.Succeeded {
 		ops = request.Success
@@ -121,29 +127,70 @@ func acceptTxn(request *pb.TxnRequest, a, b *pb.TxnResponse) (used []string) {
 		return nil
 	}
 	for i, op := range ops {
-		if r := op.GetRequestRange(); r != nil {
-			used = append(used, acceptRange(r, a.Responses[i].GetResponseRange(), b.Responses[i].GetResponseRange())...)
+		if q := op.GetRequestRange(); q != nil {
+			used = append(used, r.acceptRange(meta, q, revision, a.Responses[i].GetResponseRange(), b.Responses[i].GetResponseRange())...)
 		}
 		if t := op.GetRequestTxn(); t != nil {
 			x, y := a.Responses[i].GetResponseTxn(), b.Responses[i].GetResponseTxn()
 			if x != nil && y != nil {
-				used = append(used, acceptTxn(t, x, y)...)
+				used = append(used, r.acceptTxn(meta, t, revision, x, y)...)
 			}
 		}
 	}
 	return used
 }
 
-func acceptRange(request *pb.RangeRequest, reference, candidate proto.Message) (used []string) {
-	a, aok := reference.(*pb.RangeResponse)
-	b, bok := candidate.(*pb.RangeResponse)
-	if !aok || !bok || a == nil || b == nil || proto.Equal(a, b) {
+// acceptRange applies the rules for one range, whose answer was given at a revision or, within a transaction that made it, just before.
+func (r *Run) acceptRange(meta []string, request *pb.RangeRequest, revision int64, reference, candidate *pb.RangeResponse) (used []string) {
+	a, b := reference, candidate
+	if a == nil || b == nil || proto.Equal(a, b) {
 		return nil
+	}
+	again := func(q *pb.RangeRequest) (kvs []*mvccpb.KeyValue) {
+		for _, m := range r.again(Op{Kind: KindRange, Request: q, Meta: meta}).Messages {
+			kvs = append(kvs, m.(*pb.RangeResponse).Kvs...)
+		}
+		return kvs
+	}
+	if acceptLeases(request, revision, a, b, again) {
+		used = append(used, "keys-only-lease")
 	}
 	if a.Count > stableSortMax && request.SortTarget != pb.RangeRequest_KEY && acceptSortTies(request, a, b) {
 		used = append(used, "sort-ties")
 	}
 	return used
+}
+
+// acceptLeases completes the reference's pairs without values, which have no leases, by the leases that it shows with the values,
+// if the candidate has those. again asks the reference for pairs.
+func acceptLeases(request *pb.RangeRequest, revision int64, a, b *pb.RangeResponse, again func(*pb.RangeRequest) []*mvccpb.KeyValue) bool {
+	leased := func(kv *mvccpb.KeyValue) bool { return kv.Lease != 0 }
+	if !request.KeysOnly || request.SortTarget == pb.RangeRequest_VALUE || slices.ContainsFunc(a.Kvs, leased) || !slices.ContainsFunc(b.Kvs, leased) {
+		return false
+	}
+	if request.Revision > 0 {
+		revision = request.Revision
+	}
+	type version struct {
+		key string
+		mod int64
+	}
+	leases := map[version]int64{}
+	for _, at := range []int64{revision - 1, revision} {
+		whole := &pb.RangeRequest{Key: request.Key, RangeEnd: request.RangeEnd, Revision: max(at, 1)}
+		for _, kv := range again(whole) {
+			leases[version{string(kv.Key), kv.ModRevision}] = kv.Lease
+		}
+	}
+	for _, kv := range b.Kvs {
+		if kv.Lease != leases[version{string(kv.Key), kv.ModRevision}] {
+			return false
+		}
+	}
+	for _, kv := range a.Kvs {
+		kv.Lease = leases[version{string(kv.Key), kv.ModRevision}]
+	}
+	return true
 }
 
 // acceptSortTies gives the candidate's pairs the reference's order if both are sorted alike and the candidate keeps

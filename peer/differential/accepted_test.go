@@ -55,6 +55,15 @@ func TestAcceptedRules(t *testing.T) {
 	streamedFive := Op{Kind: KindRangeStream, Request: &pb.RangeRequest{SortTarget: pb.RangeRequest_VERSION, Limit: 5}}
 	streamedByKey := Op{Kind: KindRangeStream, Request: &pb.RangeRequest{}}
 
+	leased := func(a, b int64) Answer {
+		answer := ranged(2, false, "a=1 b=1")
+		kvs := answer.Messages[0].(*pb.RangeResponse).Kvs
+		kvs[0].Lease, kvs[1].Lease = a, b
+		return answer
+	}
+	keysOnly := Op{Kind: KindRange, Request: &pb.RangeRequest{KeysOnly: true}}
+	inTxnKeysOnly := Op{Kind: KindTxn, Request: &pb.TxnRequest{Success: []*pb.RequestOp{rangeOp(keysOnly.Request.(*pb.RangeRequest))}}}
+
 	used := map[string]bool{}
 	for _, c := range []struct {
 		name                 string
@@ -79,6 +88,13 @@ func TestAcceptedRules(t *testing.T) {
 		{"stream by key", streamedByKey, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "a=1 b=2 c=3"), ""},
 		{"range", byVersion, ranged(11, false, "a=1 c=2 c=2"), ranged(11, false, "a=1 b=2 c=3"), ""},
 
+		{"leases of keys", keysOnly, leased(0, 0), leased(7, 0), "keys-only-lease"},
+		{"leases of keys within a transaction", inTxnKeysOnly, inTxn(leased(0, 0)), inTxn(leased(7, 0)), "keys-only-lease"},
+		{"other leases of keys", keysOnly, leased(0, 0), leased(8, 0), ""},
+		{"a lease too many", keysOnly, leased(0, 0), leased(7, 7), ""},
+		{"one lease lost", keysOnly, leased(7, 0), leased(0, 0), ""},
+		{"leases of pairs with values", Op{Kind: KindRange, Request: &pb.RangeRequest{}}, leased(0, 0), leased(7, 0), ""},
+
 		{"code by the table", hash(1), refused(codes.Unknown, "etcdserver: too many requests"), refused(codes.ResourceExhausted, "etcdserver: too many requests"), "status-unknown"},
 		{"code not by the table", hash(1), refused(codes.Unknown, "etcdserver: too many requests"), refused(codes.Internal, "etcdserver: too many requests"), ""},
 		{"another text", hash(1), refused(codes.Unknown, "x"), refused(codes.ResourceExhausted, "x"), ""},
@@ -93,7 +109,10 @@ func TestAcceptedRules(t *testing.T) {
 		{"refused otherwise", hash(10), hashed(10, -1, 1), refused(codes.Unavailable, "x"), ""},
 	} {
 		r := &Run{revision: 50, compacted: 20, floors: []int64{10, 20}}
-		r.again = func(Op) Answer {
+		r.again = func(op Op) Answer {
+			if op.Request.(*pb.RangeRequest).Revision > 0 {
+				return leased(7, 0)
+			}
 			return ranged(c.candidate.Messages[0].(*pb.RangeResponse).Count, false, "a=1 b=2 c=3")
 		}
 		a, b := c.reference, c.candidate
@@ -114,7 +133,7 @@ func TestAcceptedRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(table, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z][a-z-]*)` \\|").FindAllSubmatch(table, -1) {
 		listed = append(listed, string(row[1]))
 	}
 	for rule := range used {

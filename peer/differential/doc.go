@@ -17,7 +17,9 @@
 // over restarts, records the reference's history. From it follows how many events each watcher must have had by now; a
 // sync point waits for them and then compares the two sequences, previous pairs included. Each side is also checked by
 // itself: revisions in order, none split over responses unless fragmented, nothing after a cancel, progress never ahead
-// of events.
+// of events. How much a watcher was told before its client cancelled it is chance; that much is compared with the history.
+// Not everything is waited for (a progress request that was repeated has one reply or two), so a stream is looked at once
+// more when it has ended.
 //
 // Questions about members go to a cluster of three of each kind (TestClusterAgreement), and name members by their place.
 //

@@ -215,13 +215,8 @@ func TestFalsehoodIsNoticed(t *testing.T) {
 		if err := recording.extend(run, options, NewGenerator(options, run)); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
+		// Unless they disagree, the streams have ended, so whatever was changed has been looked at.
 		change := lie.disarm()
-		if recording.Disagreement == nil {
-			// A second reply to a repeated request may have come after the last look.
-			if recording.Disagreement, err = run.Step(Op{Kind: KindSync}); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-		}
 		switch {
 		case change != "" && recording.Disagreement == nil:
 			for i, op := range recording.Ops {

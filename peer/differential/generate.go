@@ -100,7 +100,7 @@ func (g *Generator) Next() Op {
 	panic(fmt.Sprintf("differential: weight %d of %d", at, g.total))
 }
 
-// Last returns the operations that take back what must not outlive the run.
+// Last returns the operations that take back what must not outlive the run, and hear the streams out.
 func (g *Generator) Last() (ops []Op) {
 	for _, a := range g.alarms {
 		ops = append(ops, Op{Kind: KindAlarm, Request: &pb.AlarmRequest{
@@ -108,7 +108,7 @@ func (g *Generator) Last() (ops []Op) {
 		}})
 	}
 	g.alarms = nil
-	return append(ops, Op{Kind: KindSync})
+	return append(ops, Op{Kind: KindWatchEnd})
 }
 
 func (g *Generator) chance(p float64) bool { return g.rng.Float64() < p }

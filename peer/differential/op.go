@@ -33,6 +33,7 @@ const (
 	KindWatch          Kind = "watch"            // one request on stream Op.Stream: create, cancel, progress or nothing
 	KindWatchHalfClose Kind = "watch-half-close" // the stream's requests end, its events go on
 	KindWatchClose     Kind = "watch-close"      // the stream ends, in the ordinary case after all events have come
+	KindWatchEnd       Kind = "watch-end"        // all streams end after all events have come, and the history begins a new one
 	KindSync           Kind = "sync"             // wait for all events, compare them
 
 	KindShortGrant Kind = "short-grant" // a grant below the minimum TTL, revoked at once

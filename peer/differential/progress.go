@@ -103,7 +103,7 @@ func (r *Run) checkProgress(p *pair) string {
 				if !known || e.rejected || e.compacted {
 					continue
 				}
-				if want := r.count(e, revision); had < want {
+				if want := len(r.selected(e, revision)); had < want {
 					return fmt.Sprintf("%s: progress %d came to watcher %d after %d of %d events", r.sides[i].name, revision, e.id, had, want)
 				}
 			}

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -83,11 +84,12 @@ func NewRun(reference, candidate *Side) (*Run, *Disagreement, error) {
 	return r, nil, err
 }
 
-// Close ends the watch streams.
-func (r *Run) Close() {
+// Close ends the watch streams and returns what was wrong with what they said since they were last looked at, or "".
+func (r *Run) Close() (fault string) {
 	for _, index := range r.indexes() {
-		r.closePair(index)
+		fault = cmp.Or(fault, r.closePair(index))
 	}
+	return fault
 }
 
 // Step executes one operation on both sides and compares.
@@ -111,7 +113,11 @@ func (r *Run) Step(op Op) (*Disagreement, error) {
 			difference, err = r.sync()
 		}
 		if op.Stream != historyStream {
-			r.closePair(op.Stream)
+			difference = cmp.Or(difference, r.closePair(op.Stream))
+		}
+	case KindWatchEnd:
+		if difference, err = r.end(); difference == "" && err == nil {
+			difference, err = r.resume()
 		}
 	case KindSync:
 		difference, err = r.sync()
@@ -247,10 +253,9 @@ func (r *Run) halfClose(op Op) error {
 
 // restart ends all streams, restarts, and records the history on from where it was.
 func (r *Run) restart(op Op) (string, error) {
-	if fault, err := r.sync(); fault != "" || err != nil {
+	if fault, err := r.end(); fault != "" || err != nil {
 		return fault, err
 	}
-	r.Close()
 	r.Tally[fmt.Sprintf("restart kill=%v", op.Kill)]++
 	if op.Both {
 		if err := r.sides[0].restart(op.Kill); err != nil {
@@ -266,7 +271,13 @@ func (r *Run) restart(op Op) (string, error) {
 	return r.resume()
 }
 
-// resume ends all streams and records the history on from where it was.
+// end waits until all streams have told everything, and ends them.
+func (r *Run) end() (string, error) {
+	fault, err := r.sync()
+	return cmp.Or(fault, r.Close()), err
+}
+
+// resume ends all streams, whatever they said last, and records the history on from where it was.
 func (r *Run) resume() (string, error) {
 	r.Close()
 	return r.watchHistory()

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // settle makes sure that no watcher is still catching up, because a compaction would race with it: the server may have
@@ -23,7 +25,9 @@ func (r *Run) settle() (string, error) {
 			continue
 		}
 		if index != historyStream && (p.halfClosed || !r.answerable(p)) {
-			r.closePair(index)
+			if fault := r.closePair(index); fault != "" {
+				return fault, nil
+			}
 			continue
 		}
 		fault, err := r.watch(Op{Kind: KindWatch, Stream: index, Request: progressRequest()})
@@ -40,20 +44,20 @@ func (r *Run) sync() (string, error) {
 		return fault, err
 	}
 	for _, index := range r.indexes() {
-		if index == historyStream {
-			continue
-		}
 		p := r.pairs[index]
-		for side, st := range p.sides {
-			if created, _, _ := st.counts(0); created != len(p.expected) {
-				return fmt.Sprintf("stream %d: %s created %d watchers for %d requests", index, r.sides[side].name, created, len(p.expected)), nil
-			}
+		if fault := r.checkCreated(p); fault != "" {
+			return fmt.Sprintf("stream %d: %s", index, fault), nil
 		}
 		for i, e := range p.expected {
-			if e.rejected || e.cancelled {
-				continue
+			fault := ""
+			switch {
+			case e.rejected:
+			case e.cancelled:
+				fault = r.conclude(p, i, e)
+			default:
+				fault = r.syncWatcher(p, i, e)
 			}
-			if fault := r.syncWatcher(p, i, e); fault != "" {
+			if fault != "" {
 				return fmt.Sprintf("stream %d: %s", index, fault), nil
 			}
 		}
@@ -97,6 +101,47 @@ func (r *Run) syncWatcher(p *pair, i int, e *expectation) string {
 		}
 	}
 	return fault
+}
+
+// conclude verifies what a watcher was told before the client cancelled it. How far that came is chance, on each side its
+// own, so it is the history that it is compared with: it must be a beginning of what is there for the watcher, in whole
+// revisions.
+func (r *Run) conclude(p *pair, i int, e *expectation) string {
+	if e.concluded || e.compacted {
+		return ""
+	}
+	want := r.selected(e, r.revision)
+	for side, st := range p.sides {
+		got := st.seen(i).events
+		fault := ""
+		for k, event := range got[:min(len(got), len(want))] {
+			if !r.tells(e, want[k], event) {
+				fault = fmt.Sprintf("event %d: got {%s}, in the history {%s}", k, printed(event), printed(want[k]))
+				break
+			}
+		}
+		switch n := len(got); {
+		case fault != "":
+		case n > len(want):
+			fault = fmt.Sprintf("%d events, there are %d", n, len(want))
+		case n > 0 && n < len(want) && want[n].Kv.ModRevision == want[n-1].Kv.ModRevision:
+			fault = fmt.Sprintf("revision %d only in part", want[n].Kv.ModRevision)
+		}
+		if fault != "" {
+			return fmt.Sprintf("watcher %d {%s}: %s, before the cancel: %s", e.id, printed(e.request), r.sides[side].name, fault)
+		}
+	}
+	e.concluded = true
+	return ""
+}
+
+// tells reports whether a watcher's event is the one in the history. Only a previous pair below the floor may be missing.
+func (r *Run) tells(e *expectation, want, got *mvccpb.Event) bool {
+	gone := got.PrevKv == nil && want.Kv.ModRevision-1 < r.compacted
+	if want.PrevKv != nil && (gone || !e.request.PrevKv) {
+		want = &mvccpb.Event{Type: want.Type, Kv: want.Kv}
+	}
+	return proto.Equal(want, got)
 }
 
 // historyStream is the index of the stream whose one watcher sees everything.

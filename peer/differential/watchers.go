@@ -35,6 +35,7 @@ type expectation struct {
 	events    int   // that must have come
 	historyAt int   // how much of the history is counted in events
 	compared  int   // events found equal so far
+	concluded bool  // it was cancelled, and what it was told until then is right
 }
 
 // future reports whether the watcher asked for a revision that is not there yet. As long as it is so, even for the very
@@ -61,14 +62,25 @@ func (r *Run) open(index int, meta []string) (*pair, error) {
 	return p, nil
 }
 
-// closePair ends the stream on both sides.
-func (r *Run) closePair(index int) {
-	if p := r.pairs[index]; p != nil {
-		for _, st := range p.sides {
-			st.close()
-		}
-		delete(r.pairs, index)
+// closePair ends the stream on both sides and looks at it a last time: not everything a stream says is waited for, such as
+// a second reply to a progress request that was repeated.
+func (r *Run) closePair(index int) string {
+	p := r.pairs[index]
+	if p == nil {
+		return ""
 	}
+	delete(r.pairs, index)
+	fault := ""
+	for i, st := range p.sides {
+		st.close()
+		if len(st.faults) > 0 {
+			fault = cmp.Or(fault, fmt.Sprintf("%s: %s", r.sides[i].name, st.faults[0]))
+		}
+	}
+	if fault = cmp.Or(fault, r.checkCreated(p), r.checkProgress(p)); fault != "" {
+		fault = fmt.Sprintf("stream %d, at its end: %s", index, fault)
+	}
+	return fault
 }
 
 // indexes returns the open streams in order.
@@ -191,6 +203,16 @@ func (r *Run) create(op Op, p *pair, request *pb.WatchCreateRequest, send func()
 	return "", nil
 }
 
+// checkCreated verifies that each create request has had one reply.
+func (r *Run) checkCreated(p *pair) string {
+	for i, st := range p.sides {
+		if created, _, _ := st.counts(0); created != len(p.expected) {
+			return fmt.Sprintf("%s created %d watchers for %d requests", r.sides[i].name, created, len(p.expected))
+		}
+	}
+	return ""
+}
+
 // holder returns the index of the watcher that has the id, or -1.
 func (p *pair) holder(id int64) int {
 	for i, e := range p.expected {
@@ -239,8 +261,8 @@ func (st *stream) watcherAt(i int) *watcher {
 	return nil
 }
 
-// count returns how many events up to a revision the history holds for a watcher.
-func (r *Run) count(e *expectation, upTo int64) (n int) {
+// selected returns the events up to a revision that the history holds for a watcher.
+func (r *Run) selected(e *expectation, upTo int64) (events []*mvccpb.Event) {
 	from, _ := slices.BinarySearchFunc(r.history, e.start, func(event *mvccpb.Event, start int64) int {
 		return cmp.Compare(event.Kv.ModRevision, start)
 	})
@@ -249,10 +271,10 @@ func (r *Run) count(e *expectation, upTo int64) (n int) {
 			break
 		}
 		if selects(e.request, event) {
-			n++
+			events = append(events, event)
 		}
 	}
-	return n
+	return events
 }
 
 // compareWatcher compares what both sides told one watcher so far, as far as both have told it.

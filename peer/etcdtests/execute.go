@@ -95,7 +95,8 @@ func runOne(ctx context.Context, s settings, room room, b binary, name string) (
 	// The test's own time limit says where it stands; the other one is for a test that doesn't come to that.
 	limited, cancel := context.WithTimeout(ctx, s.limit+time.Minute)
 	defer cancel()
-	command := room.command(limited, b.path, "-test.v", "-test.run", "^"+name+"$", "-test.timeout", s.limit.String(), "-bin-dir", s.binDir)
+	command := room.command(limited, b.path, "-test.v", "-test.run", "^"+name+"$", "-test.timeout", s.limit.String(),
+		"-test.artifacts", "-test.outputdir", s.logDir, "-bin-dir", s.binDir)
 	command.Dir, command.Stdout, command.Stderr = b.dir, file, file
 	command.WaitDelay = 10 * time.Second
 	start := time.Now()

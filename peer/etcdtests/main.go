@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,9 +18,9 @@ import (
 
 // settings is the command line.
 type settings struct {
-	binDir   string   // absolute; holds etcd, etcdctl and etcdutl
+	binDir   string   // absolute; holds etcd, etcdctl and etcdutl, and keelson for the robustness suite
 	versions []string // of the test module, without the v
-	suites   []string // packages of the test module
+	suites   []string // packages of the test module, or robustness
 	match    *regexp.Regexp
 	quick    bool          // without those that are to be run alone
 	jobs     int           // tests at a time
@@ -30,7 +31,7 @@ type settings struct {
 // quickTests are a part of each kind, which takes two or three minutes.
 const quickTests = `^Test(CtlV3(Get|Put|Del|Txn|Watch|Lease|Lock|Elect|MakeMirror|Snapshot|Member|Role|MoveLeader|Migrate)|CurlV3|V3Curl|V3Metrics|` +
 	`NoMetricsMissing|ServerJsonLogging|ConnectionReject|ConnectionMultiplexing|HTTP|Gateway|EtcdExample|EtcdMultiPeer|EtcdPeerCN|Alarm|AuthAlarm|` +
-	`Reproduce20340|VerifyHashKVAfterCompactAndDefrag|KVPut|KVDelete|LeaseGrant|Member|Role|User|Txn|Status)`
+	`Reproduce20340|VerifyHashKVAfterCompactAndDefrag|KVPut|KVDelete|LeaseGrant|Member|Role|User|Txn|Status|OneOfEach)`
 
 //go:embed known.txt
 var knownText string
@@ -71,6 +72,9 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		for _, suite := range s.suites {
+			if suite == robustness && version != robustnessVersion {
+				continue
+			}
 			n, err := runSuite(ctx, s, room, module, suite, known)
 			if err != nil {
 				return err
@@ -94,6 +98,9 @@ func runSuite(ctx context.Context, s settings, room room, module module, suite s
 	all, err := binary.list(ctx)
 	if err != nil {
 		return 0, err
+	}
+	if suite == robustness {
+		s.jobs = 1 // it asks for a rate of calls
 	}
 	exceptions := only(known, module.version, suite)
 	names := s.chosen(all, exceptions)
@@ -124,7 +131,7 @@ func parse(args []string) (settings, error) {
 	flags := flag.NewFlagSet("etcdtests", flag.ContinueOnError)
 	binDir := flags.String("bin", "../bin", "`directory` that holds etcd, etcdctl and etcdutl")
 	versions := flags.String("version", "3.7.1,3.6.16", "versions of etcd's tests")
-	suites := flags.String("suite", "e2e,common", "which of their suites")
+	suites := flags.String("suite", "e2e,common", "which suites: theirs, or robustness")
 	match := flags.String("run", "", "`regexp` of the tests to run")
 	flags.BoolVar(&s.quick, "quick", false, "only a part of the tests of the newest version, for two or three minutes")
 	flags.IntVar(&s.jobs, "jobs", 4, "how many tests run at a time, where the system can keep them apart")
@@ -156,7 +163,14 @@ func parse(args []string) (settings, error) {
 	if s.logDir, err = filepath.Abs(*logDir); err != nil {
 		return s, err
 	}
-	for _, name := range []string{"etcd", "etcdctl", "etcdutl"} {
+	names := []string{"etcd", "etcdctl", "etcdutl"}
+	if slices.Contains(s.suites, robustness) {
+		names = append(names, "keelson")
+		if !slices.Contains(s.versions, robustnessVersion) {
+			return s, fmt.Errorf("-version: the robustness suite is made of the parts of %s", robustnessVersion)
+		}
+	}
+	for _, name := range names {
 		if _, err := os.Stat(filepath.Join(s.binDir, name)); err != nil {
 			return s, fmt.Errorf("-bin: %w (make build makes them)", err)
 		}

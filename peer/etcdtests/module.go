@@ -70,7 +70,14 @@ func (m module) build(ctx context.Context, suite string) (binary, error) {
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return b, err
 	}
-	_, err := m.goCommand(ctx, "test", "-c", "-tags=e2e", "-o", b.path, modulePath+"/"+suite)
+	from := modulePath + "/" + suite
+	if suite == robustness {
+		if err := m.addRobustness(); err != nil {
+			return b, err
+		}
+		from = "./" + robustness
+	}
+	_, err := m.goCommand(ctx, "test", "-c", "-tags=e2e", "-o", b.path, from)
 	return b, err
 }
 

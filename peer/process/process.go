@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -74,7 +75,7 @@ type Server struct {
 //
 // Errors: no two free loopback ports.
 func New(kind Kind, binary, dataDir string, extraArgs ...string) (*Server, error) {
-	ports, err := freePorts(2)
+	ports, err := FreeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func newServer(kind Kind, binary, dataDir string, ports, extraArgs []string) *Se
 //
 // Errors: as of New.
 func NewCluster(kind Kind, binary, dir string, members int, extraArgs ...string) ([]*Server, error) {
-	ports, err := freePorts(2 * members)
+	ports, err := FreeAddresses(2 * members)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func NewCluster(kind Kind, binary, dir string, members int, extraArgs ...string)
 //
 // Errors: as of New.
 func NewMember(cluster []*Server, dir string) (*Server, error) {
-	ports, err := freePorts(2)
+	ports, err := FreeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
@@ -302,10 +303,32 @@ func scan(r io.Reader, each func(string), log io.Writer) {
 	}
 }
 
-// freePorts finds n distinct loopback addresses, host:port, that nobody listens on.
-func freePorts(n int) (addresses []string, err error) {
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+// The system hands out ports from 32768 on to whoever asks for any. A server that is started again wants its own: they lie below.
+const portMin, portMax = 10_000, 30_000
+
+// handed are the ports that FreeAddresses has found: who is to listen there may not have begun to.
+var handed struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// FreeAddresses finds n distinct loopback addresses, host:port, that nobody listens on, and that it has not found before.
+func FreeAddresses(n int) (addresses []string, err error) {
+	handed.Lock()
+	defer handed.Unlock()
+	if handed.ports == nil {
+		handed.ports = map[int]bool{}
+	}
+	for tries := 0; len(addresses) < n; tries++ {
+		port := portMin + rand.IntN(portMax-portMin)
+		if handed.ports[port] && tries < 100*n {
+			continue
+		}
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil && tries < 100*n {
+			continue
+		}
+		handed.ports[port] = true
 		if err != nil {
 			return nil, fmt.Errorf("process: free port: %w", err)
 		}
