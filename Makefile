@@ -16,6 +16,7 @@ DURATION ?= 1h
 BENCHFLAGS ?=
 E2EFLAGS ?=
 KUBEFLAGS ?=
+PROGRAMFLAGS ?=
 DATA_DIR ?= default.etcd
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -23,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: list
 list: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/keelson, static
@@ -51,14 +52,23 @@ test: build ## Run all tests, those that compare with etcd itself included
 	go test $(TESTFLAGS) ./...
 	cd peer && go test $(TESTFLAGS) ./...
 	cd peer/dashboards && go test $(TESTFLAGS) ./...
+	cd peer/clients && go test $(TESTFLAGS) ./...
 
 .PHONY: test-etcd-e2e
 test-etcd-e2e: build ## Run etcd's own end-to-end tests against bin/ (E2EFLAGS='-quick', '-run TestCtlV3Get', ...)
 	cd peer && go run ./etcdtests -bin ../bin $(E2EFLAGS)
 
+.PHONY: test-etcd-robustness
+test-etcd-robustness: build ## Judge clusters of bin/ under faults by the model of etcd's robustness tests (E2EFLAGS='-quick', '-run Kubernetes', ...)
+	cd peer && go run ./etcdtests -bin ../bin -suite robustness $(E2EFLAGS)
+
 .PHONY: test-kubernetes
 test-kubernetes: build ## Run the tests of Kubernetes' storage against bin/etcd (KUBEFLAGS='-packages etcd3 -run TestWatch', ...)
 	cd peer && go run ./kubetests -bin ../bin $(KUBEFLAGS)
+
+.PHONY: test-programs
+test-programs: build ## Run what programs that use etcd publish as tests against bin/etcd (PROGRAMFLAGS='-run vault', ...)
+	cd peer && go run ./programs -etcd ../bin/etcd $(PROGRAMFLAGS)
 
 .PHONY: race
 race: ## Run the tests of concurrent packages under the race detector

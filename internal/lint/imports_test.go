@@ -47,10 +47,10 @@ var few = map[string][]string{
 	"state/alarm":       {"storage", "command"},
 	"api/ops":           nil,                                           // an interface each
 	"api/gateway":       {"api/v3lockpb", "api/v3electionpb", "http1"}, // it speaks the wire
-	"bench":             nil,                                           // it speaks the wire
+	"bench":             {"internal/socket"},                           // it speaks the wire
 	"ctl":               {"internal/cli"},                              // it speaks the wire
 	"rpc":               nil,
-	"http1":             nil,
+	"http1":             {"internal/socket"},
 	"server/certs":      {"config"},
 	"server/mux":        {"internal/socket"},
 	"server/tracing":    nil,
