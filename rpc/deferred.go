@@ -35,6 +35,11 @@ func Defer(ctx context.Context) *Deferred {
 	return d
 }
 
+// Undeferred returns a context for a call whose answer is deferred, to carry it out on a goroutine that may wait.
+func Undeferred(ctx context.Context) context.Context {
+	return context.WithValue(ctx, deferKey{}, (*Deferred)(nil))
+}
+
 // OnEnd sets what a call completes with that is given up by its client (context.Canceled) or out of time
 // (context.DeadlineExceeded). It comes before the handler returns.
 func (d *Deferred) OnEnd(f func(cause error) error) {

@@ -88,6 +88,21 @@ func (i *Identifier) Caller(ctx context.Context) (auth.Caller, error) {
 	return who, nil
 }
 
+// CallerAtOnce is Caller for whoever must not wait. ok is false if it would take long, or fail.
+func (i *Identifier) CallerAtOnce(ctx context.Context) (who auth.Caller, ok bool) {
+	token, shown := tokenOf(ctx)
+	switch {
+	case !shown:
+		who, err := i.Caller(ctx)
+		return who, err == nil
+	case i.simple == nil: // whose signature has to be verified
+		return auth.Caller{}, false
+	}
+	who.Revision = i.o.Users().Revision()
+	who.User, ok = i.simple.userKnown(token)
+	return who, ok
+}
+
 // ShowsToken reports whether a token came with a call, good or not.
 func ShowsToken(ctx context.Context) bool {
 	_, ok := tokenOf(ctx)

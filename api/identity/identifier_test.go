@@ -144,10 +144,20 @@ func with(ctx context.Context, pairs ...string) context.Context {
 	return metadata.NewIncomingContext(ctx, metadata.Pairs(pairs...))
 }
 
-// wantCaller holds what a token tells against a name; empty: it is no good.
+// wantCaller holds what a token tells against a name; empty: it is no good. Who must not wait is told the same, of a simple token that
+// is known.
 func (b *bed) wantCaller(what, token, want string) {
 	b.t.Helper()
-	who, err := b.id.Caller(with(b.t.Context(), "token", token))
+	ctx := with(b.t.Context(), "token", token)
+	before := b.catchUps
+	known, ok := b.id.CallerAtOnce(ctx)
+	if b.catchUps != before {
+		b.t.Errorf("%s: waited to tell at once", what)
+	}
+	who, err := b.id.Caller(ctx)
+	if wantOK := err == nil && b.catchUps == before && b.id.simple != nil; ok != wantOK || ok && known != who {
+		b.t.Errorf("%s: at once %+v, %v; otherwise %+v, %v", what, known, ok, who, err)
+	}
 	switch {
 	case want == "" && err != ErrInvalidToken:
 		b.t.Errorf("%s: %+v, %v, want none", what, who, err)

@@ -69,14 +69,32 @@ func (s *simpleTokens) letters() string {
 	return string(b)
 }
 
-// user is whose token it is. A token that is not known may only not have come here yet.
-func (s *simpleTokens) user(ctx context.Context, token string) (string, error) {
+// parseToken takes a token apart.
+func parseToken(token string) (sum digest, index uint64, ok bool) {
 	letters, text, _ := strings.Cut(token, ".")
 	index, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || len(letters) != tokenLetters {
+		return digest{}, 0, false
+	}
+	return sha256.Sum256([]byte(letters)), index, true
+}
+
+// userKnown is whose token it is, if it is known here by now.
+func (s *simpleTokens) userKnown(token string) (user string, ok bool) {
+	sum, index, ok := parseToken(token)
+	if !ok {
+		return "", false
+	}
+	user, ok, _ = s.look(sum, index)
+	return user, ok
+}
+
+// user is whose token it is. A token that is not known may only not have come here yet.
+func (s *simpleTokens) user(ctx context.Context, token string) (string, error) {
+	sum, index, ok := parseToken(token)
+	if !ok {
 		return "", ErrInvalidToken
 	}
-	sum := digest(sha256.Sum256([]byte(letters)))
 	user, ok, ahead := s.look(sum, index)
 	if !ok && ahead {
 		if err := s.o.CatchUp(ctx); err != nil {

@@ -2,6 +2,7 @@ package v3
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -184,6 +185,43 @@ func (s *Services) authorize(ctx context.Context, method string, message any) (c
 	return ctx, wireError(err)
 }
 
+// authorizeAtOnce is authorize for a goroutine that must not wait. ok is false if it would have to, or would refuse.
+func (s *Services) authorizeAtOnce(ctx context.Context, method string, message any) (_ context.Context, ok bool) {
+	if !s.o.Member.Users().Enabled() {
+		return ctx, true
+	}
+	r, ok := rules[method]
+	if !ok || r.anonymous || r.before != nil && r.before(ctx, s, message) != nil {
+		return nil, false
+	}
+	who, ok := s.o.Identity.CallerAtOnce(ctx)
+	if !ok {
+		return nil, false
+	}
+	users, request := s.o.Member.Users(), r.request(message) // these after who: he is held against what is no older
+	if users.Authorize(who, request, storedLeases{}) != nil {
+		return nil, false
+	}
+	return admittedBy(ctx, who, users, request), true
+}
+
+// storedLeases are those that only the store knows, for whose disk one may have to wait.
+type storedLeases struct{}
+
+var errStored = errors.New("v3: the store has to be looked into")
+
+// KeyFrom implements auth.Leases.
+func (storedLeases) KeyFrom(int64, []byte) ([]byte, bool, error) { return nil, false, errStored }
+
+// AllKeys implements auth.Leases.
+func (storedLeases) AllKeys(func([]byte) bool) error { return errStored }
+
+// admittedBy is the context for what is done about a request that was let in.
+func admittedBy(ctx context.Context, who auth.Caller, users *auth.Set, request auth.Request) context.Context {
+	ctx = context.WithValue(ctx, admissionKey{}, &admission{who: who, users: users, request: request})
+	return auth.WithCaller(ctx, who)
+}
+
 // admitCaller finds out who is asking, and whether he may have what he asks for. Nobody is refused for want of news: a right
 // that another member has acknowledged may not have come here yet.
 func (s *Services) admitCaller(ctx context.Context, request auth.Request) (context.Context, error) {
@@ -213,29 +251,35 @@ func (s *Services) admitBy(ctx context.Context, v *state.View, request auth.Requ
 	if err := v.Authorize(who, request); err != nil {
 		return nil, err
 	}
-	ctx = context.WithValue(ctx, admissionKey{}, &admission{who: who, users: v.Users(), request: request})
-	return auth.WithCaller(ctx, who), nil
+	return admittedBy(ctx, who, v.Users(), request), nil
 }
 
 // confirm decides once more, if users and roles are others by now than the ones that a call was let in by: the view that it
 // is answered from may be the first to show that a right was taken away.
 func (s *Services) confirm(ctx context.Context, v *state.View) error {
-	users := v.Users()
-	if !users.Enabled() {
+	if isConfirmed(ctx, v) {
 		return nil
 	}
 	a, ok := ctx.Value(admissionKey{}).(*admission)
-	switch {
-	case !ok: // let in while nobody had to say who he is
+	if !ok { // let in while nobody had to say who he is
 		return auth.ErrUserEmpty
-	case a.users == users:
-		return nil
-	}
-	if _, ok := a.request.(auth.Public); ok {
-		return nil
 	}
 	_, err := s.admitCaller(ctx, a.request)
 	return err
+}
+
+// isConfirmed reports whether confirm has nothing to decide.
+func isConfirmed(ctx context.Context, v *state.View) bool {
+	users := v.Users()
+	if !users.Enabled() {
+		return true
+	}
+	a, ok := ctx.Value(admissionKey{}).(*admission)
+	if !ok {
+		return false
+	}
+	_, public := a.request.(auth.Public)
+	return public || a.users == users
 }
 
 // readmit lets a call in anew whose command came too late for the users and roles it was let in by, if it can be.

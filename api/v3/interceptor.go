@@ -23,14 +23,28 @@ func (s *Services) Unary() grpc.UnaryServerInterceptor {
 		if err == nil {
 			err = s.admitState(ctx, info.FullMethod)
 		}
-		if err == nil {
-			ctx, err = s.authorize(ctx, info.FullMethod, req)
-		}
 		if err != nil {
 			return nil, err
 		}
-		return next(ctx, req)
+		if d := rpc.Defer(ctx); d != nil {
+			admitted, ok := s.authorizeAtOnce(ctx, info.FullMethod, req)
+			if !ok {
+				d.Go(func() { d.Complete(s.authorized(rpc.Undeferred(ctx), req, info, next)) })
+				return d, nil
+			}
+			return next(admitted, req)
+		}
+		return s.authorized(ctx, req, info, next)
 	}
+}
+
+// authorized carries out a call if it may have what it asks for.
+func (s *Services) authorized(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, err := s.authorize(ctx, info.FullMethod, req)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
 }
 
 // Stream is the interceptor of streams. It goes inside the one that counts.

@@ -57,8 +57,8 @@ func Deferrable() []string {
 	return []string{pb.KV_Range_FullMethodName, pb.KV_Put_FullMethodName, pb.KV_DeleteRange_FullMethodName, pb.KV_Txn_FullMethodName}
 }
 
-// MayDefer reports that calls of these methods do not wait before they hand their answer on. With users they may, to find out
-// who is asking; when there is little room, to raise an alarm; and after a start, for the state to catch up.
+// MayDefer reports that calls of these methods do not wait before they hand their answer on. When there is little room they may, to
+// raise an alarm; and after a start, for the state to catch up.
 func (s *Services) MayDefer() bool {
-	return !s.o.Member.Users().Enabled() && s.caughtUp() && (s.o.Quota == nil || s.o.Quota.Ample())
+	return s.caughtUp() && (s.o.Quota == nil || s.o.Quota.Ample())
 }

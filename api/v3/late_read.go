@@ -41,8 +41,8 @@ func (k *kv) readLater(ctx context.Context, d *rpc.Deferred, r *pb.RangeRequest)
 		d.OnEnd(wireError)
 		return d, nil
 	}
-	e, known, err := l.recall(k.s.o.Member.ReadLocal())
-	if !known {
+	e, found, err := l.recall(k.s.o.Member.ReadLocal())
+	if found != answered {
 		d.Go(l.local)
 		return d, nil
 	}
@@ -58,18 +58,30 @@ func (l *lateRead) Ready(err error) {
 		l.d.Complete(nil, wireError(err))
 		return
 	}
-	if e, known, err := l.recall(l.k.s.o.Member.ReadLocal()); known {
+	switch e, found, err := l.recall(l.k.s.o.Member.ReadLocal()); found {
+	case answered:
 		l.complete(e, err)
-	} else {
+	case notInMemory:
 		l.local()
+	case notConfirmed: // which may take a quorum: others share this goroutine
+		l.d.Go(l.local)
 	}
 }
 
-// recall answers from memory, if the pair is there, and closes the view.
-func (l *lateRead) recall(v *state.View) (e *encoded, known bool, err error) {
+// recalled is what came of looking for a pair in memory.
+type recalled uint8
+
+const (
+	answered recalled = iota
+	notInMemory
+	notConfirmed // users and roles are others by now than the ones that the call was let in by
+)
+
+// recall answers from memory, if it can, and closes the view. An error is an answer.
+func (l *lateRead) recall(v *state.View) (e *encoded, found recalled, err error) {
 	defer v.Close()
-	if err := l.k.s.confirm(l.ctx, v); err != nil {
-		return nil, true, wireError(err)
+	if !isConfirmed(l.ctx, v) {
+		return nil, notConfirmed, nil
 	}
 	h := l.k.s.header(v.Revision())
 	reply := l.k.s.reads.begin(l.ctx, &h, true)
@@ -81,13 +93,13 @@ func (l *lateRead) recall(v *state.View) (e *encoded, known bool, err error) {
 		return reply.add(kv)
 	})
 	if !known || large {
-		return nil, false, nil
+		return nil, notInMemory, nil
 	}
 	if err != nil {
-		return nil, true, wireError(err)
+		return nil, answered, wireError(err)
 	}
 	e, err = reply.finish(&h, sum.More, sum.Count)
-	return e, true, wireError(err)
+	return e, answered, wireError(err)
 }
 
 // whole answers with all that it takes, on a goroutine that may wait.

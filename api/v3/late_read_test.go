@@ -2,7 +2,9 @@ package v3
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"keelson/node"
+	"keelson/state"
 )
 
 // Reads give the same answers whether their pairs are in memory or not, whether a quorum has to be asked or not, and whether
@@ -67,4 +70,99 @@ func TestLateReadsEnd(t *testing.T) {
 	s.readErr.Store(&failed)
 	_, err := s.kv.Range(ctx(t), get)
 	wantError(t, "no quorum", err, rpctypes.ErrGRPCTimeout)
+}
+
+// heldMember reads nothing of a quorum until it is let go.
+type heldMember struct {
+	Member
+	held atomic.Pointer[chan struct{}]
+}
+
+func (m *heldMember) Read(ctx context.Context) (*state.View, error) {
+	if held := m.held.Load(); held != nil {
+		select {
+		case <-*held:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return m.Member.Read(ctx)
+}
+
+// Who is refused is refused by what a quorum knows. Calls of the same connection, of whoever may have what he asks for, do not wait
+// for that.
+func TestRefusalsHoldNobodyUp(t *testing.T) {
+	held := &heldMember{}
+	s := serve(t, func(o *Options) { held.Member, o.Member = o.Member, held })
+	rootToken, otherToken := s.secure(t)
+	letGo := make(chan struct{})
+	held.held.Store(&letGo)
+
+	refused := make(chan error, 2)
+	go func() {
+		_, err := s.kv.Put(as(t, otherToken), &pb.PutRequest{Key: []byte("k")})
+		refused <- err
+	}()
+	go func() {
+		_, err := s.kv.Range(as(t, "abcdefghijklmnop.99999999"), &pb.RangeRequest{Key: []byte("k"), Serializable: true})
+		refused <- err
+	}()
+	s.must(t, rootToken,
+		"/etcdserverpb.KV/Put", `{"key":"aw=="}`,
+		"/etcdserverpb.KV/Range", `{"key":"aw==","serializable":true}`,
+		"/etcdserverpb.KV/Txn", `{"success":[{"request_put":{"key":"aw=="}}]}`,
+		"/etcdserverpb.KV/DeleteRange", `{"key":"ay8x"}`)
+	select {
+	case err := <-refused:
+		t.Fatalf("refused by one member alone: %v", err)
+	default:
+	}
+	close(letGo)
+	var texts []string
+	for range cap(refused) {
+		texts = append(texts, text(<-refused))
+	}
+	slices.Sort(texts)
+	if want := []string{text(rpctypes.ErrGRPCInvalidAuthToken), text(rpctypes.ErrGRPCPermissionDenied)}; !slices.Equal(texts, want) {
+		t.Errorf("refused with %q, want %q", texts, want)
+	}
+}
+
+// A right that goes while a quorum is asked is gone when the answer is given, of a pair in memory or not; one that stays does not go
+// with another user's.
+func TestRightsThatGoMeanwhile(t *testing.T) {
+	if transportName != "keelson" {
+		return // nobody answers later there
+	}
+	for _, c := range []struct{ name, change, want string }{
+		{"his own", `{"role":"reader","key":"Yw==","range_end":"ZQ=="}`, text(rpctypes.ErrGRPCPermissionDenied)},
+		{"others'", `{"role":"reader","key":"eA=="}`, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, nil)
+			rootToken, otherToken := s.limited(t)
+			s.must(t, rootToken, "/etcdserverpb.KV/Put", `{"key":"Yw=="}`,
+				"/etcdserverpb.Auth/RoleGrantPermission", `{"name":"reader","perm":{"key":"eA=="}}`)
+			hold := make(chan struct{})
+			s.holdReads.Store(&hold)
+			answers := make(chan error, 2)
+			for _, key := range []string{"c", "cc"} {
+				s.laterReads.Store(0)
+				go func() {
+					_, err := s.kv.Range(as(t, otherToken), &pb.RangeRequest{Key: []byte(key)})
+					answers <- err
+				}()
+				for s.laterReads.Load() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			s.must(t, rootToken, "/etcdserverpb.Auth/RoleRevokePermission", c.change)
+			close(hold)
+			for range cap(answers) {
+				if err := <-answers; text(err) != c.want {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+			}
+		})
+	}
 }

@@ -48,6 +48,8 @@ type Identity interface {
 	//
 	// Errors: identity.ErrInvalidToken, those of Member.Read.
 	Caller(ctx context.Context) (auth.Caller, error)
+	// CallerAtOnce is Caller without waiting; ok is false if that can't be.
+	CallerAtOnce(ctx context.Context) (who auth.Caller, ok bool)
 	// Login checks a password and returns a token.
 	//
 	// Errors: identity.ErrWrongPassword, ErrNoPassword, ErrVerifyOnly, ErrBusy; auth.ErrOldRevision if users have changed
