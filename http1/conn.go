@@ -49,6 +49,11 @@ type conn struct {
 	first     [1]byte
 	reading   func(fd uintptr) bool // readRaw
 	failed    error                 // what came of it
+	mayAnswer bool                  // what reading yields may be answered within it
+	within    bool                  // reading has something, and answers it
+	fd        uintptr               // within: the socket
+	answered  bool                  // a request has been
+	ended     bool                  // within reading: the connection has to end
 	writing   func(fd uintptr) bool // writeRaw; its goroutine is the one that answers
 	output    []byte                // that it is to write
 }
@@ -185,12 +190,16 @@ type outcome uint8
 const (
 	wantsInput outcome = iota
 	wantsEnd
-	isOdd    // the rest of the input is net/http's
-	isParked // somebody else goes on
+	isOdd     // the rest of the input is net/http's
+	isParked  // somebody else goes on
+	wantsTime // within reading: the handler may wait
 )
 
 // answer answers the requests that are complete. Unless it says wantsEnd, the output is sent.
 func (c *conn) answer() outcome {
+	if c.ended {
+		return wantsEnd
+	}
 	for c.w != nil && !c.w.isEmpty() {
 		w := c.w
 		if c.afterPost && w.in[w.at] == '\r' { // RFC 9112, 2.2
@@ -214,6 +223,9 @@ func (c *conn) answer() outcome {
 			return c.flushed(wantsInput)
 		}
 		r.Body = w.in[w.at+r.headLength : end]
+		if c.within && !c.s.o.Handler.AnswersAtOnce(r) {
+			return c.flushed(wantsTime)
+		}
 		if c.s.isStopping() {
 			r.close = true
 		}
@@ -221,6 +233,7 @@ func (c *conn) answer() outcome {
 			return c.flushed(isOdd)
 		}
 		w.at = end
+		c.answered = true
 		c.afterPost = r.Method == http.MethodPost
 		if p := w.x.poll; p != nil {
 			w.x.poll = nil
@@ -264,8 +277,10 @@ func (c *conn) wait() bool {
 	if !begun {
 		c.release()
 		c.idle.Store(c.s.beat.Load())
+		c.mayAnswer = c.answered && c.s.resting.takes(c)
 	}
 	err := c.read()
+	c.mayAnswer = false
 	if !begun {
 		c.idle.Store(0)
 	}
@@ -337,8 +352,28 @@ func (c *conn) readRaw(fd uintptr) bool {
 		}
 		return false
 	}
+	whole := n < len(w.in[len(w.in):cap(w.in)])
 	w.in = w.in[:len(w.in)+n]
 	c.failed = err
+	return err != nil || !whole || !c.mayAnswer || !c.answerWithin(fd)
+}
+
+// answerWithin answers what reading has yielded before it goes on. Nothing more was there, and whoever waits for more is told by
+// the next thing that comes: so it is not read again in vain. It reports false if something is left to do.
+//
+// The end of what the client sends, if that came at once with a request, is only seen when the beat has the connection rest. The first
+// request of a connection, which may be its only one, is therefore not answered here.
+func (c *conn) answerWithin(fd uintptr) bool {
+	c.idle.Store(0)
+	c.within, c.fd = true, fd
+	o := c.answer()
+	c.within = false
+	c.ended = o == wantsEnd
+	if o != wantsInput || !c.w.isEmpty() {
+		return false
+	}
+	c.release()
+	c.idle.Store(c.s.beat.Load())
 	return true
 }
 
@@ -354,7 +389,13 @@ func (c *conn) flush() error {
 
 // write sends bytes, and waits for a client that does not take them no longer than WriteTimeout.
 func (c *conn) write(b []byte) error {
-	if c.raw != nil {
+	switch {
+	case c.within:
+		n, _ := socket.WriteNow(c.fd, b) // what is wrong is found by whoever sends the rest
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+	case c.raw != nil:
 		c.output = b
 		err := c.raw.Write(c.writing)
 		b, c.output = c.output, nil

@@ -13,6 +13,8 @@ type Handler interface {
 	// ServeHTTP1 answers a request, in one of the ways that an Exchange has, before it returns. False: it has done nothing,
 	// and the request is net/http's.
 	ServeHTTP1(x *Exchange) bool
+	// AnswersAtOnce reports that ServeHTTP1 waits for nothing but its client with a request. It is called often, and knows less.
+	AnswersAtOnce(r *Request) bool
 }
 
 // Exchange is a request and the way to answer it: with Answer, with Begin, Piece and End, or with Wait.

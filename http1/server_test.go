@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -97,6 +98,9 @@ func certificate(t *testing.T) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
+
+// AnswersAtOnce implements Handler.
+func (s *service) AnswersAtOnce(r *Request) bool { return !bytes.HasPrefix(r.Path, []byte("/poll/")) }
 
 // ServeHTTP1 echoes, and does what some paths say.
 func (s *service) ServeHTTP1(x *Exchange) bool {
@@ -428,6 +432,62 @@ func TestIdleConnectionsRest(t *testing.T) {
 				})
 				return n
 			})
+		}
+	})
+}
+
+// A client that sends no more, and says so at once with a request, is answered, and then the connection ends, whether it is the first
+// request or a later one.
+func TestEndThatComesWithARequest(t *testing.T) {
+	s := newService(t, Options{IdleBeat: 2 * time.Millisecond}, false)
+	for range 50 {
+		for _, before := range []int{0, 1, 2} {
+			c := s.dial()
+			for range before {
+				c.send(get)
+				c.want("GET", "200 http1: GET /a b ")
+			}
+			c.send(get)
+			if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			c.want("GET", "200 http1: GET /a b ")
+			if !c.ended() {
+				t.Fatalf("after %d requests the connection goes on", before)
+			}
+		}
+	}
+}
+
+// Requests that come while a connection waits for the next one.
+func TestLaterRequests(t *testing.T) {
+	bothWays(t, Options{}, func(s *service) {
+		for _, later := range []struct {
+			requests string
+			answers  []string // the last one of a connection that ends: "end"
+		}{
+			{get + get, []string{"200 http1: GET /a b ", "200 http1: GET /a b "}},
+			{"GET /poll/now HTTP/1.1\r\nHost: h\r\n\r\n" + get, []string{"200 : x", "200 http1: GET /a b "}},
+			{get + "GET /declined HTTP/1.1\r\nHost: h\r\n\r\n", []string{"200 http1: GET /a b ", "200 net/http: GET /declined  "}},
+			{"GET /e HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" + get, []string{"200 http1: GET /e   (close)", "end"}},
+			{get + "GET /panic HTTP/1.1\r\nHost: h\r\n\r\n" + get, []string{"end"}},
+		} {
+			c := s.dial()
+			for range 2 {
+				c.send(get)
+				c.want("GET", "200 http1: GET /a b ")
+			}
+			c.send(later.requests)
+			if strings.Contains(later.requests, "/poll/now") {
+				s.poll("/poll/now").Finish([]byte("x"))
+			}
+			for _, answer := range later.answers {
+				if answer != "end" {
+					c.want("GET", answer)
+				} else if !c.ended() {
+					t.Errorf("%q: the connection goes on", later.requests)
+				}
+			}
 		}
 	})
 }

@@ -61,3 +61,6 @@ func (d simpleDoor) ServeHTTP1(x *http1.Exchange) bool {
 		return false
 	}
 }
+
+// AnswersAtOnce implements http1.Handler.
+func (d simpleDoor) AnswersAtOnce(r *http1.Request) bool { return d.next.AnswersAtOnce(r) }

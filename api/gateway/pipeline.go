@@ -164,3 +164,6 @@ func (s *simple) ServeHTTP1(x *http1.Exchange) bool {
 	}
 	return s.next.ServeHTTP1(x)
 }
+
+// AnswersAtOnce implements http1.Handler.
+func (s *simple) AnswersAtOnce(r *http1.Request) bool { return s.next.AnswersAtOnce(r) }

@@ -36,6 +36,13 @@ func (h *Handler) ServeHTTP1(x *http1.Exchange) bool {
 	return true
 }
 
+// AnswersAtOnce implements http1.Handler: for what this member knows.
+func (h *Handler) AnswersAtOnce(r *http1.Request) bool {
+	return r.Method == http.MethodGet && !bytes.Contains(r.Query, quorumText) && !bytes.Contains(r.Query, waitText) && bytes.IndexByte(r.Query, '%') < 0
+}
+
+var quorumText, waitText = []byte(parameterNames[pQuorum]), []byte(parameterNames[pWait])
+
 var formType = []byte("application/x-www-form-urlencoded")
 
 // keysPathOf is the decoded path of a request for keys.
