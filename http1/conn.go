@@ -390,6 +390,8 @@ func (c *conn) flush() error {
 // write sends bytes, and waits for a client that does not take them no longer than WriteTimeout.
 func (c *conn) write(b []byte) error {
 	switch {
+	case c.within && c.closed.Load(): // by somebody who waits until the socket is let go of
+		return net.ErrClosed
 	case c.within:
 		n, _ := socket.WriteNow(c.fd, b) // what is wrong is found by whoever sends the rest
 		if b = b[n:]; len(b) == 0 {

@@ -14,6 +14,9 @@ type Poll struct {
 // Wait begins an answer whose only piece comes later, with Finish. Its head is sent at once. gone is called, once, if the
 // client goes before that, or the connection has to end.
 func (x *Exchange) Wait(status int, fields []byte, gone func()) *Poll {
+	if x.c.within {
+		panic("http1: a handler waits who was to answer at once")
+	}
 	x.Begin(status, fields)
 	p := &Poll{c: x.c, gone: gone}
 	x.c.mu.Lock()

@@ -80,16 +80,13 @@ func splitRun(queued []*replica.Apply) (run, rest []*replica.Apply) {
 // batches were among the entries, and whether the machine refused the conf change that they end in.
 func (n *Node) applyRun(entries []state.Entry) (settled []uint64, refused bool, err error) {
 	start := n.o.Clock.Monotonic()
-	out, err := n.o.Machine.Apply(entries)
+	out, err := n.o.Machine.ApplyTelling(entries, n.o.Observe.Tokens)
 	if err != nil {
 		return nil, false, err
 	}
 	now := n.o.Clock.Monotonic()
 	n.leases.observe(out.Leases, now)
 	n.integrity.applied(&out, n.o.Machine.Applied().Index)
-	if len(out.Tokens) > 0 && n.o.Observe.Tokens != nil {
-		n.o.Observe.Tokens(out.Tokens)
-	}
 	if out.Users {
 		n.o.Hub.Review()
 	}

@@ -127,8 +127,8 @@ type Observer struct {
 	Corrupt func(leader.Corruption)
 	// Disputed is told what has come of a dispute between members about their state.
 	Disputed func(leader.Verdict)
-	// Tokens is told what has happened to tokens, before anybody hears of the result of a command that did it, and
-	// TokensLost that more may have happened than this member knows of: it was given a state.
+	// Tokens is told what has happened to tokens, before the users and roles that come with it can be seen and before anybody hears of the
+	// result of a command that did it, and TokensLost that more may have happened than this member knows of: it is about to be given a state.
 	Tokens     func([]auth.TokenChange)
 	TokensLost func()
 	// Expired is told how many revokes were proposed for leases that ran out.

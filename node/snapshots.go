@@ -106,6 +106,9 @@ func (a *appender) install(in *replica.Install) error {
 	if n.o.Snapshots == nil {
 		return fmt.Errorf("node: a snapshot, and no way to install it")
 	}
+	if n.o.Observe.TokensLost != nil { // before users can be seen by whom they may have ended
+		n.o.Observe.TokensLost()
+	}
 	var err error
 	// Everything handed out before is applied, and nothing more is until this is reported done: the turn is free.
 	n.applier.turn.take(func() { err = n.o.Snapshots.Install(in.Snapshot, in.HardState) })
@@ -115,9 +118,6 @@ func (a *appender) install(in *replica.Install) error {
 	n.integrity.installed(n.o.Machine.Applied().Index)
 	n.o.Hub.Review()
 	n.o.Hub.Reset(n.o.Machine.Revision())
-	if n.o.Observe.TokensLost != nil {
-		n.o.Observe.TokensLost()
-	}
 	n.membersChanged()
 	if n.o.Observe.Installed != nil {
 		n.o.Observe.Installed(in.Snapshot)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -30,7 +31,11 @@ func (h *heldStates) Install(s *raftpb.Snapshot, hs *raftpb.HardState) error {
 func TestReceivedStatesAreAwaitedOrNot(t *testing.T) {
 	h := &heldStates{begun: make(chan struct{}), free: make(chan struct{})}
 	voters := []uint64{1, 2, 3}
-	r := newMemberRig(t, 2, voters, vfs.NewMem(), "/", 1<<20, func(o *Options) { o.Snapshots = h })
+	var tokensLost atomic.Bool
+	r := newMemberRig(t, 2, voters, vfs.NewMem(), "/", 1<<20, func(o *Options) {
+		o.Snapshots = h
+		o.Observe.TokensLost = func() { tokensLost.Store(true) }
+	})
 	h.r = r
 	message := func(typ raftpb.MessageType, term uint64) *raftpb.Message {
 		return &raftpb.Message{Type: typ.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Term: proto.Uint64(term)}
@@ -51,7 +56,12 @@ func TestReceivedStatesAreAwaitedOrNot(t *testing.T) {
 		after       func()
 	}{
 		{"of a leader that is none any more", term - 1, 50, false, nil},
-		{"of the leader", term, 60, true, func() { <-h.begun }},
+		{"of the leader", term, 60, true, func() {
+			<-h.begun
+			if !tokensLost.Load() {
+				t.Error("the state may be seen while tokens are known that may have ended in it")
+			}
+		}},
 		{"the same once more", term, 60, true, nil},
 		{"an older one", term, 55, false, func() { close(h.free); until(func() bool { return r.node.Status().Applied == 60 }) }},
 		{"the same when it is installed", term, 60, false, nil},

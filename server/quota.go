@@ -46,10 +46,7 @@ func (s *Server) newQuota(l config.Limits) v3.Quota {
 
 // Admit implements v3.Quota. What the size was a moment ago may let a request in, but only a new look refuses one.
 func (q *quota) Admit(ctx context.Context, costBytes int64) bool {
-	due, now := q.lookAt.Load(), int64(q.now())
-	if now >= due && q.lookAt.CompareAndSwap(due, now+int64(sizeLookInterval)) {
-		q.look()
-	}
+	q.lookIfDue()
 	if q.fits(costBytes) {
 		return true
 	}
@@ -73,6 +70,13 @@ func (q *quota) Exceeded() bool {
 // Raise implements v3.Quota.
 func (q *quota) Raise(ctx context.Context) { q.over(ctx) }
 
+func (q *quota) lookIfDue() {
+	due, now := q.lookAt.Load(), int64(q.now())
+	if now >= due && q.lookAt.CompareAndSwap(due, now+int64(sizeLookInterval)) {
+		q.look()
+	}
+}
+
 func (q *quota) look() {
 	q.since.Store(0)
 	q.known.Store(q.size())
@@ -81,8 +85,11 @@ func (q *quota) look() {
 // ampleBytes of a quota that are left are ample.
 const ampleBytes = 16 << 20
 
-// Ample implements v3.Quota.
-func (q *quota) Ample() bool { return q.known.Load()+q.since.Load()+ampleBytes < q.limitBytes }
+// Ample implements v3.Quota. The store may have grown by what others have admitted.
+func (q *quota) Ample() bool {
+	q.lookIfDue()
+	return q.known.Load()+q.since.Load()+ampleBytes < q.limitBytes
+}
 
 func (q *quota) fits(costBytes int64) bool {
 	if q.known.Load()+q.since.Load()+costBytes >= q.limitBytes {

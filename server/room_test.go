@@ -109,12 +109,19 @@ func TestAmpleRoom(t *testing.T) {
 	if r.Ample() {
 		t.Error("just the reserve is called ample")
 	}
-	q := &quota{limitBytes: 1 << 30}
+	now, size := time.Duration(0), int64(0)
+	q := &quota{limitBytes: 1 << 30, now: func() time.Duration { return now }, size: func() int64 { return size }}
 	if !q.Ample() {
 		t.Error("an empty store has no room")
 	}
 	q.since.Store(1<<30 - ampleBytes)
 	if q.Ample() {
 		t.Error("room where nearly all is taken")
+	}
+	if now = time.Hour; !q.Ample() {
+		t.Error("what was taken before the last look counts")
+	}
+	if size, now = 1<<30, now+time.Hour; q.Ample() {
+		t.Error("room in a store that has grown by what others have let in")
 	}
 }

@@ -41,12 +41,16 @@ type run struct {
 // nothing any more.
 //
 // A change of raft's configuration must be the last entry: what follows it depends on Outcome.ConfRefused.
-func (m *Machine) Apply(entries []Entry) (Outcome, error) {
+func (m *Machine) Apply(entries []Entry) (Outcome, error) { return m.ApplyTelling(entries, nil) }
+
+// ApplyTelling is Apply. tokens, if there is one, is told what has happened to tokens, if anything has: when that is in the store, and before
+// the users and roles that come with it can be seen. So nobody takes a token that has ended for one of theirs.
+func (m *Machine) ApplyTelling(entries []Entry, tokens func([]auth.TokenChange)) (Outcome, error) {
 	if m.failed != nil {
 		return Outcome{}, m.failed
 	}
 	r := m.begin()
-	if err := r.apply(entries); err != nil {
+	if err := r.apply(entries, tokens); err != nil {
 		m.failed = fmt.Errorf("state: apply: %w", err)
 		return Outcome{}, m.failed
 	}
@@ -70,7 +74,7 @@ func (m *Machine) begin() *run {
 	}
 }
 
-func (r *run) apply(entries []Entry) error {
+func (r *run) apply(entries []Entry, tokens func([]auth.TokenChange)) error {
 	for i := range entries {
 		if entries[i].ConfChange && i < len(entries)-1 {
 			panic(fmt.Sprintf("state: entry %d of a run up to %d changes the configuration", entries[i].Index, entries[len(entries)-1].Index))
@@ -85,6 +89,9 @@ func (r *run) apply(entries []Entry) error {
 	r.b.Set(storage.Meta, metaApplied, appendApplied(nil, r.at, r.hash))
 	if err := r.b.Commit(); err != nil {
 		return err
+	}
+	if changes := r.users.Tokens(); len(changes) > 0 && tokens != nil {
+		tokens(changes)
 	}
 	r.publish()
 	return nil

@@ -36,12 +36,19 @@ func (h *Handler) ServeHTTP1(x *http1.Exchange) bool {
 	return true
 }
 
-// AnswersAtOnce implements http1.Handler: for what this member knows.
+// AnswersAtOnce implements http1.Handler: for a key, or a directory without what is below it, of what this member knows, to whom has no
+// password to be compared.
 func (h *Handler) AnswersAtOnce(r *http1.Request) bool {
-	return r.Method == http.MethodGet && !bytes.Contains(r.Query, quorumText) && !bytes.Contains(r.Query, waitText) && bytes.IndexByte(r.Query, '%') < 0
+	if r.Method != http.MethodGet || r.Authorization != nil {
+		return false
+	}
+	for _, name := range [...]parameter{pQuorum, pWait, pRecursive} {
+		if bytes.Contains(r.Query, []byte(parameterNames[name])) {
+			return false
+		}
+	}
+	return true
 }
-
-var quorumText, waitText = []byte(parameterNames[pQuorum]), []byte(parameterNames[pWait])
 
 var formType = []byte("application/x-www-form-urlencoded")
 

@@ -65,7 +65,13 @@ func (s *Services) changeLater(ctx context.Context, d *rpc.Deferred, op command.
 				d.Complete(r, nil)
 			}
 		case auth.ErrOldRevision: // users have changed since the call was let in
-			d.Go(func() { d.Complete(s.changeNow(ctx, op, costBytes, reply)) })
+			d.Go(func() {
+				again, ok := s.readmit(ctx)
+				if !ok {
+					again = ctx
+				}
+				d.Complete(s.changeNow(again, op, costBytes, reply))
+			})
 		default:
 			d.Complete(nil, wireError(err))
 		}

@@ -141,13 +141,14 @@ func (m *soloMember) applyCommand(c command.Command, e state.Entry) (state.Resul
 	c.Time = int64(m.index)
 	data := command.AppendTo(command.BeginBatch(nil, command.BatchID{Origin: 1, Sequence: m.index}), c.Append(nil))
 	e.Index, e.Term, e.Data = m.index, 2, data
-	out, err := m.machine.Apply([]state.Entry{e})
+	var observe func([]auth.TokenChange)
+	if m.identity != nil {
+		observe = m.identity.Observe
+	}
+	out, err := m.machine.ApplyTelling([]state.Entry{e}, observe)
 	if err != nil {
 		m.t.Errorf("apply: %v", err)
 		return state.Result{}, err
-	}
-	if m.identity != nil {
-		m.identity.Observe(out.Tokens)
 	}
 	if out.Users {
 		m.hub.Review()

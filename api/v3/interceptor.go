@@ -29,7 +29,7 @@ func (s *Services) Unary() grpc.UnaryServerInterceptor {
 		if d := rpc.Defer(ctx); d != nil {
 			admitted, ok := s.authorizeAtOnce(ctx, info.FullMethod, req)
 			if !ok {
-				d.Go(func() { d.Complete(s.authorized(rpc.Undeferred(ctx), req, info, next)) })
+				d.Go(func() { d.CompleteAndWrite(s.authorized(rpc.Undeferred(ctx), req, info, next)) })
 				return d, nil
 			}
 			return next(admitted, req)

@@ -62,7 +62,7 @@ func (l *lateRead) Ready(err error) {
 	case answered:
 		l.complete(e, err)
 	case notInMemory:
-		l.local()
+		l.stored()
 	case notConfirmed: // which may take a quorum: others share this goroutine
 		l.d.Go(l.local)
 	}
@@ -100,6 +100,17 @@ func (l *lateRead) recall(v *state.View) (e *encoded, found recalled, err error)
 	}
 	e, err = reply.finish(&h, sum.More, sum.Count)
 	return e, answered, wireError(err)
+}
+
+// stored answers with a look into the store, if it is confirmed still that the caller may have it.
+func (l *lateRead) stored() {
+	v := l.k.s.o.Member.ReadLocal()
+	if !isConfirmed(l.ctx, v) {
+		v.Close()
+		l.d.Go(l.local)
+		return
+	}
+	l.complete(l.k.read(l.ctx, v, l.r))
 }
 
 // whole answers with all that it takes, on a goroutine that may wait.
