@@ -36,8 +36,8 @@ func (h *Handler) ServeHTTP1(x *http1.Exchange) bool {
 	return true
 }
 
-// AnswersAtOnce implements http1.Handler: for a key, or a directory without what is below it, of what this member knows, to whom has no
-// password to be compared.
+// AnswersAtOnce implements http1.Handler: for a key, or a directory with what is directly in it, of what this member knows, to whom
+// has no password to be compared.
 func (h *Handler) AnswersAtOnce(r *http1.Request) bool {
 	if r.Method != http.MethodGet || r.Authorization != nil {
 		return false

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	keelsonPath = flag.String("keelson", envOr("KEELSON", "../../bin/keelson"), "`path` of the binary under test; also from $KEELSON")
+	keelsonPath = process.BinaryFlag()
 	etcdPath    = flag.String("etcd", os.Getenv("ETCD_PEER"), "`path` of etcd-peer; empty: build it; also from $ETCD_PEER")
 	against     = flag.String("against", "keelson", "the candidate: keelson, or etcd for the harness against itself")
 	seeds       = flag.Int("seeds", 6, "how many seeds to run")
@@ -40,13 +40,6 @@ func memoryDir() string {
 		return ""
 	}
 	return dir
-}
-
-func envOr(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
 }
 
 // etcdBinary is the path of etcd-peer, set by TestMain.

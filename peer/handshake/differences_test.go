@@ -5,8 +5,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
+
+	"keelson/peer/process"
 )
 
 // rule recognises a difference that is meant, and makes what was seen at ours what was seen at etcd.
@@ -135,28 +136,20 @@ func (o *observation) as(a *observation) bool {
 }
 
 // used are the rows whose rules have applied.
-var used struct {
-	sync.Mutex
-	rows map[string]bool
-}
+var used process.Book
 
 // accept applies every rule that fits.
 func accept(a, b *observation) {
 	for _, rule := range rules {
 		if a.text() != b.text() && rule.applies(a, b) {
-			used.Lock()
-			if used.rows == nil {
-				used.rows = map[string]bool{}
-			}
-			used.rows[rule.row] = true
-			used.Unlock()
+			used.Use(rule.row)
 		}
 	}
 }
 
 func unusedRules() (rows []string) {
 	for _, rule := range rules {
-		if !used.rows[rule.row] {
+		if !used.IsUsed(rule.row) {
 			rows = append(rows, rule.row)
 		}
 	}

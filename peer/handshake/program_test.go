@@ -16,14 +16,7 @@ import (
 	"keelson/peer/process"
 )
 
-var keelsonPath = flag.String("keelson", envOr("KEELSON", "../../bin/keelson"), "`path` of the binary under test; also from $KEELSON")
-
-func envOr(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
-}
+var keelsonPath = process.BinaryFlag()
 
 // Set by TestMain: the programs, who takes part, and the directory of the files that servers are started with.
 var (

@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"keelson/peer/process"
 )
 
 // rule is a difference that is meant: what both have to say for it to be this one, and nothing wider.
@@ -233,28 +234,20 @@ func sameElements(x, y string) bool {
 }
 
 // used are the rows whose rules have applied.
-var used struct {
-	sync.Mutex
-	rows map[string]bool
-}
+var used process.Book
 
 // accept applies every rule that fits.
 func accept(r trial, a, b *outcome) {
 	for _, rule := range rules {
 		if rule.applies(r, a, b) {
-			used.Lock()
-			if used.rows == nil {
-				used.rows = map[string]bool{}
-			}
-			used.rows[rule.row] = true
-			used.Unlock()
+			used.Use(rule.row)
 		}
 	}
 }
 
 func unusedRules() (rows []string) {
 	for _, rule := range rules {
-		if !used.rows[rule.row] {
+		if !used.IsUsed(rule.row) {
 			rows = append(rows, rule.row)
 		}
 	}

@@ -11,14 +11,7 @@ import (
 	"keelson/peer/process"
 )
 
-var keelsonPath = flag.String("keelson", envOr("KEELSON", "../../bin/keelson"), "`path` of the binary under test; also from $KEELSON")
-
-func envOr(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
-}
+var keelsonPath = process.BinaryFlag()
 
 // The programs, set by TestMain: both are called etcd. files is a directory for what trials read.
 var (

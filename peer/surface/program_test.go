@@ -10,14 +10,7 @@ import (
 	"keelson/peer/process"
 )
 
-var keelsonPath = flag.String("keelson", envOr("KEELSON", "../../bin/keelson"), "`path` of the binary under test; also from $KEELSON")
-
-func envOr(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
-}
+var keelsonPath = process.BinaryFlag()
 
 // The two that are compared, set by TestMain. Both are called etcd.
 var theirs, ours process.Program
