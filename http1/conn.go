@@ -6,12 +6,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"keelson/internal/sched"
 	"keelson/internal/socket"
 )
 
@@ -399,7 +401,7 @@ func (c *conn) write(b []byte) error {
 		}
 	case c.raw != nil:
 		c.output = b
-		err := c.raw.Write(c.writing)
+		err := c.writeOutput()
 		b, c.output = c.output, nil
 		if err != nil || len(b) == 0 {
 			return err
@@ -410,6 +412,19 @@ func (c *conn) write(b []byte) error {
 	}
 	_, err := c.net.Write(b)
 	c.net.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// writeOutput sends of the output what can be sent at once. If it is a piece of something large, others go first meanwhile, and
+// afterwards those who write to other connections are heard: while nothing else happens, Go's scheduler looks for them each 10 ms only.
+func (c *conn) writeOutput() error {
+	if len(c.output) < outHigh {
+		return c.raw.Write(c.writing)
+	}
+	batch := sched.Begin()
+	err := c.raw.Write(c.writing)
+	batch.End()
+	runtime.Gosched()
 	return err
 }
 

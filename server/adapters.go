@@ -13,6 +13,7 @@ import (
 	"keelson/api/ops"
 	"keelson/api/peer"
 	"keelson/config"
+	"keelson/internal/sched"
 	"keelson/leader"
 	"keelson/state"
 	"keelson/state/alarm"
@@ -44,12 +45,16 @@ type timedHashes struct {
 // Hash implements v3.Store.
 func (h timedHashes) Hash() (uint32, mvcc.Revision, error) {
 	defer since(h.metrics.Hash, time.Now())
+	batch := sched.Begin()
+	defer batch.End()
 	return h.Machine.Hash()
 }
 
 // HashKV implements v3.Store.
 func (h timedHashes) HashKV(rev mvcc.Revision) (mvcc.Hash, error) {
 	defer since(h.metrics.HashRevision, time.Now())
+	batch := sched.Begin()
+	defer batch.End()
 	return h.Machine.HashKV(rev)
 }
 

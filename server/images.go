@@ -12,6 +12,7 @@ import (
 
 	"keelson/api/v3"
 	"keelson/env"
+	"keelson/internal/sched"
 	"keelson/snapshot/etcdfile"
 	"keelson/state"
 	"keelson/storage"
@@ -112,7 +113,9 @@ func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func
 	if err != nil {
 		return nil, err
 	}
+	batch := sched.Begin()
 	err = state.Export(ctx, db, scratch, w)
+	batch.End()
 	if cause := context.Cause(ctx); cause != nil { // Export may have come to an end by then, or speaks of what went nowhere
 		err = fmt.Errorf("snapshot: %w", cause)
 	}

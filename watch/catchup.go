@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"keelson/internal/sched"
 	"keelson/state/mvcc"
 )
 
@@ -217,6 +218,8 @@ func encodeChunks(chunks []*chunk, w *watcher, from, floor, header mvcc.Revision
 
 // readHistory reads what w wants next from the history, at most about limit bytes, and moves w behind it.
 func (h *Hub) readHistory(w *watcher, limit int) ([]Response, error) {
+	batch := sched.Begin()
+	defer batch.End()
 	current := h.history.Revision()
 	lower, upper := w.span.bounds()
 	var buf []byte

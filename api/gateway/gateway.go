@@ -48,7 +48,7 @@ func New(p Parts) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: marshaler}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: stretched{marshaler}}),
 		// Metadata of our services carries no trust, so clients may set any, as they could over gRPC.
 		runtime.WithLegacyHeaderMatching(),
 	)

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"keelson/command"
+	"keelson/internal/sched"
 	"keelson/state"
 	"keelson/state/tree"
 )
@@ -163,6 +164,7 @@ func (h *Handler) get(ctx context.Context, q *request, now time.Time, to outlet)
 	}
 	out := &reply{to: to, head: h.head(t.Position().Index), bodiless: q.method == http.MethodHead, buf: to.buffer()}
 	out.buf = append(out.buf, `{"action":"get","node":`...)
+	defer out.batch.End()
 	if err := writeListing(out, t, n, q.recursive, now.UnixNano()); err != nil {
 		panic(http.ErrAbortHandler) // the client is gone or too slow, or the disk has failed: half an answer must not look whole
 	}
@@ -247,7 +249,8 @@ type reply struct {
 	buf      []byte
 
 	inPieces bool
-	counted  int // of what was not wanted
+	counted  int         // of what was not wanted
+	batch    sched.Batch // of the work between two pieces
 }
 
 // push sends what has been gathered if it is enough.
@@ -264,8 +267,10 @@ func (p *reply) push() error {
 		p.inPieces = true
 		p.to.begin(p.head)
 	}
+	p.batch.End()
 	err := p.to.piece(p.buf)
 	p.buf = p.buf[:0]
+	p.batch = sched.Begin()
 	return err
 }
 
@@ -275,6 +280,7 @@ func (p *reply) end() {
 		p.to.whole(p.head, p.buf, p.counted+len(p.buf))
 		return
 	}
+	p.batch.End()
 	if p.to.piece(p.buf) != nil {
 		panic(http.ErrAbortHandler)
 	}

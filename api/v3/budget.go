@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"keelson/internal/sched"
 	"keelson/node"
 )
 
@@ -51,6 +52,8 @@ type turn struct {
 	b    *budget
 	flow any
 
+	batch sched.Batch // of the work between two pieces
+
 	// Guarded by b.mu.
 	at    *list.Element
 	works bool          // it counts among the working
@@ -78,8 +81,18 @@ func (b *budget) begin(ctx context.Context) *turn {
 	return t
 }
 
-// take takes n bytes and may wait for them, and for others to let it work, until ctx ends.
+// take takes n bytes and may wait for them, and for others to let it work, until ctx ends. What the reader does after it is long.
 func (t *turn) take(ctx context.Context, n int64) error {
+	t.batch.End()
+	err := t.wait(ctx, n)
+	if err == nil {
+		t.batch = sched.Begin()
+	}
+	return err
+}
+
+// wait is take without saying what comes then.
+func (t *turn) wait(ctx context.Context, n int64) error {
 	b := t.b
 	b.mu.Lock()
 	if t.works && (t.share < shareBytes || len(b.waiting) == 0) && b.fits(t, n) {
@@ -191,6 +204,7 @@ func (b *budget) remove(flow, at int) *turn {
 
 // end gives up the place in line, not the bytes.
 func (t *turn) end() {
+	t.batch.End()
 	t.b.mu.Lock()
 	defer t.b.mu.Unlock()
 	t.b.turns.Remove(t.at)

@@ -9,6 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+
+	"keelson/internal/sched"
 )
 
 // Images makes files of the whole state.
@@ -40,10 +42,12 @@ func (m *maintenance) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamin
 		return wireError(err)
 	}
 	b := &blobs{stream: stream, left: image.Size(), sum: sha256.New()}
+	b.batch = sched.Begin()
 	_, err = image.WriteTo(b)
 	if err == nil {
 		err = b.end()
 	}
+	b.batch.End()
 	if e := image.Close(); err == nil {
 		err = e
 	}
@@ -56,6 +60,7 @@ type blobs struct {
 	left    int64 // not sent
 	pending []byte
 	sum     hash.Hash
+	batch   sched.Batch // of what comes between two messages
 }
 
 // Write implements io.Writer.
@@ -80,7 +85,10 @@ func (b *blobs) send() error {
 	b.left -= int64(len(b.pending))
 	r := &pb.SnapshotResponse{RemainingBytes: uint64(b.left), Blob: b.pending, Version: storageVersion}
 	b.pending = nil // the message may be kept
-	return b.stream.Send(r)
+	b.batch.End()
+	err := b.stream.Send(r)
+	b.batch = sched.Begin()
+	return err
 }
 
 // end sends the rest and the sum.

@@ -45,14 +45,14 @@ var few = map[string][]string{
 	"state/tree":        {"storage", "command"},
 	"state/members":     {"storage", "command"},
 	"state/alarm":       {"storage", "command"},
-	"api/ops":           nil,                                           // an interface each
-	"api/gateway":       {"api/v3lockpb", "api/v3electionpb", "http1"}, // it speaks the wire
-	"bench":             {"internal/socket"},                           // it speaks the wire
-	"ctl":               {"internal/cli"},                              // it speaks the wire
+	"api/ops":           nil,                                                             // an interface each
+	"api/gateway":       {"api/v3lockpb", "api/v3electionpb", "http1", "internal/sched"}, // it speaks the wire
+	"bench":             {"internal/socket"},                                             // it speaks the wire
+	"ctl":               {"internal/cli"},                                                // it speaks the wire
 	"rpc":               nil,
-	"http1":             {"internal/socket"},
+	"http1":             {"internal/sched", "internal/socket"},
 	"server/certs":      {"config"},
-	"server/mux":        {"internal/socket"},
+	"server/mux":        {"internal/sched", "internal/socket"},
 	"server/tracing":    nil,
 	"snapshot/etcdfile": nil,
 }

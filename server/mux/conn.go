@@ -3,10 +3,12 @@ package mux
 import (
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"keelson/internal/sched"
 	"keelson/internal/socket"
 )
 
@@ -61,11 +63,53 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 func (c *conn) Write(p []byte) (int, error) {
+	if len(p) >= largeBytes {
+		return c.writeLarge(p)
+	}
+	return c.writeSmall(p)
+}
+
+func (c *conn) writeSmall(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if c.traffic != nil {
 		c.traffic.Sent.Add(uint64(n))
 	}
 	return n, err
+}
+
+const (
+	// largeBytes is an output that is long to write, or one of many.
+	largeBytes = 32 << 10
+	// turnBytes is how much of it is written until others have their turn.
+	turnBytes = 64 << 10
+)
+
+// writeLarge writes in turns. Others go first meanwhile, and after each turn those who write to other connections are heard: while
+// nothing else happens, Go's scheduler looks for them each 10 ms only.
+func (c *conn) writeLarge(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		var n int
+		n, err = c.writeTurn(p[:min(turnBytes, len(p))])
+		p, written = p[n:], written+n
+		runtime.Gosched()
+	}
+	return written, err
+}
+
+// writeTurn writes all of p, if there is no error.
+func (c *conn) writeTurn(p []byte) (int, error) {
+	batch := sched.Begin()
+	defer batch.End()
+	n, err := c.WriteNow(p)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported): // the stretch may have to wait
+	case err != nil || n == len(p):
+		return n, err
+	default: // the client lets us wait
+		batch.End()
+	}
+	rest, err := c.writeSmall(p[n:])
+	return n + rest, err
 }
 
 // WriteNow writes what the socket takes at once, perhaps nothing. Nobody may write in another way meanwhile.
