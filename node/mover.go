@@ -181,6 +181,7 @@ func (m *mover) step() {
 		m.events = n.proposals.take(m.events, n.o.Clock.Monotonic())
 	}
 	effects := m.replica.Step(m.events...)
+	n.commits.await(m.incoming, m.replica.Status().LastIndex)
 	clear(m.events)
 	m.events = m.events[:0]
 	status := n.publishStatus(m.replica)
@@ -229,6 +230,9 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 	case *replica.Install:
 		n.appends.put(e)
 	case *replica.Apply:
+		if e.ConfState != nil {
+			n.commits.flush() // a member that it removes should hear of it
+		}
 		n.applies.put(e)
 	case *replica.ReadReady:
 		n.reads.ready(e.Through, e.Index, status.Applied)
@@ -242,6 +246,7 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 	case *replica.LeaderChanged:
 		m.leading = e.Leading
 		n.lonely.Store(0)
+		n.commits.reset()
 		n.leases.lead(e.Term, e.Leading)
 		n.leader.set(e.Leader, n.o.Clock.Monotonic())
 		n.events.signal() // for those who waited for a leader

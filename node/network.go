@@ -93,6 +93,6 @@ func (n *Node) send(ms []*raftpb.Message) {
 		break
 	}
 	if len(kept) > 0 && n.o.Network != nil {
-		n.o.Network.Send(kept)
+		n.commits.send(kept)
 	}
 }

@@ -33,6 +33,7 @@ type Node struct {
 	snapshots *snapshots
 	integrity *integrity
 	leader    *leadership
+	commits   *commits
 	received  received
 	removed   sync.Once
 	parting   sync.Once
@@ -76,6 +77,7 @@ func Start(o Options) (*Node, error) {
 		sweeps:    newSweeps(o.Machine.Compacted()),
 		logged:    make(chan struct{}, 1),
 		leader:    newLeadership(),
+		commits:   newCommits(o.Network, o.Clock),
 	}
 	n.snapshots = newSnapshots(n)
 	last, err := o.Log.LastIndex()
@@ -109,7 +111,7 @@ func Start(o Options) (*Node, error) {
 	n.publishStatus(r)
 	n.integrity.inherited = true // if there is an alarm at all
 	n.checkIntegrity()
-	for _, loop := range []func(){n.mover.loop, n.appender.loop, n.applier.loop, n.keep, n.sweepUp, n.tend} {
+	for _, loop := range []func(){n.mover.loop, n.appender.loop, n.applier.loop, n.keep, n.sweepUp, n.tend, n.tellCommits} {
 		n.done.Add(1)
 		go func() {
 			defer n.done.Done()

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/env"
+	"keelson/replica"
+)
+
+// commitBeat is how often held messages are looked at. One is held for two beats at most.
+const commitBeat = time.Millisecond
+
+// commits holds a leader's messages back that tell a follower nothing but that more is committed. What is appended next tells
+// it, too, and in a steady stream of writes that comes soon: then each write costs two messages to a follower and an
+// answer to each, of which nobody has anything. Only a follower that waits for the application of what it has asked for is told at once.
+//
+// A message that is held may as well have been delayed by the network, and one that is dropped for a newer one lost.
+type commits struct {
+	network Network // nil: there is nobody to tell
+	clock   env.Clock
+	begun   chan struct{} // capacity 1: something is held
+
+	mu    sync.Mutex
+	beats bool // somebody looks at what is held
+	peers map[uint64]*follower
+}
+
+// follower is what is known of one.
+type follower struct {
+	asked uint64          // it waits for the application of entries up to here; 0: it does not
+	told  uint64          // of commits
+	held  *raftpb.Message // nil: nothing
+	old   bool            // held has been looked at once
+}
+
+func newCommits(network Network, clock env.Clock) *commits {
+	return &commits{network: network, clock: clock, begun: make(chan struct{}, 1), peers: make(map[uint64]*follower)}
+}
+
+// reset forgets everything: there is another leader, or another term.
+func (c *commits) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.peers)
+}
+
+// await notes who waits for the application of entries up to last: those whose proposals are among the events.
+func (c *commits) await(events []replica.Event, last uint64) {
+	for _, ev := range events {
+		if m, ok := ev.(replica.Message); ok && m.GetType() == raftpb.MsgProp {
+			c.mu.Lock()
+			c.of(m.GetFrom()).asked = last
+			c.mu.Unlock()
+		}
+	}
+}
+
+// of is what is known of a member. The caller holds mu.
+func (c *commits) of(id uint64) *follower {
+	f := c.peers[id]
+	if f == nil {
+		f = new(follower)
+		c.peers[id] = f
+	}
+	return f
+}
+
+// send sends what is not held.
+func (c *commits) send(ms []*raftpb.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock() // also so that what is held goes before what comes later
+	now := make([]*raftpb.Message, 0, len(ms))
+	for _, m := range ms {
+		now = c.add(now, m)
+	}
+	if len(now) > 0 {
+		c.network.Send(now)
+	}
+}
+
+// add adds to now what is to be sent of m and of what is held for the same member.
+func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Message {
+	switch m.GetType() {
+	case raftpb.MsgApp:
+	case raftpb.MsgHeartbeat:
+		f := c.of(m.GetTo())
+		f.told = max(f.told, m.GetCommit())
+		return append(now, m)
+	default:
+		if f := c.peers[m.GetTo()]; f != nil && f.held != nil { // the answer to a read is of use once that is applied
+			now = append(now, f.held)
+			f.held = nil
+		}
+		return append(now, m)
+	}
+	f := c.of(m.GetTo())
+	if len(m.GetEntries()) == 0 && f.told >= f.asked && f.told > 0 {
+		f.held, f.old = m, false
+		if !c.beats {
+			c.beats = true
+			select {
+			case c.begun <- struct{}{}:
+			default: // from before a flush
+			}
+		}
+		return now
+	}
+	f.told, f.held = max(f.told, m.GetCommit()), nil
+	return append(now, m)
+}
+
+// flush sends what is held.
+func (c *commits) flush() { c.tell(func(*follower) bool { return true }) }
+
+// tell sends what is held for some followers, and reports whether anything is left.
+func (c *commits) tell(which func(*follower) bool) (left bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var now []*raftpb.Message
+	for _, f := range c.peers {
+		switch {
+		case f.held == nil:
+		case which(f):
+			now = append(now, f.held)
+			f.told, f.held = max(f.told, f.held.GetCommit()), nil
+		default:
+			f.old, left = true, true
+		}
+	}
+	c.beats = c.beats && left
+	if len(now) > 0 {
+		c.network.Send(now)
+	}
+	return left
+}
+
+// tellCommits is the loop that sends what has been held for long.
+func (n *Node) tellCommits() {
+	c, stopped := n.commits, n.stopped.Done()
+	for {
+		select {
+		case <-c.begun:
+		case <-stopped:
+			return
+		}
+		timer := c.clock.NewTimer(commitBeat)
+		for left := true; left; {
+			select {
+			case <-timer.C():
+			case <-stopped:
+				timer.Stop()
+				return
+			}
+			if left = c.tell(func(f *follower) bool { return f.old }); left {
+				timer.Reset(commitBeat)
+			}
+		}
+	}
+}
