@@ -97,8 +97,10 @@ func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Messag
 		return append(now, m)
 	}
 	f := c.of(m.GetTo())
-	if len(m.GetEntries()) == 0 && f.told >= f.asked && f.told > 0 {
-		f.held, f.old = m, false
+	// One that tells nothing new asks how far the follower is, because something may be lost.
+	if len(m.GetEntries()) == 0 && f.told >= f.asked && f.told > 0 && m.GetCommit() > max(f.told, f.held.GetCommit()) {
+		f.old = f.old && f.held != nil // the older one's age
+		f.held = m
 		if !c.beats {
 			c.beats = true
 			select {
@@ -108,7 +110,10 @@ func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Messag
 		}
 		return now
 	}
-	f.told, f.held = max(f.told, m.GetCommit()), nil
+	f.told = max(f.told, m.GetCommit())
+	if f.held.GetCommit() <= f.told {
+		f.held = nil
+	}
 	return append(now, m)
 }
 

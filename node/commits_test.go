@@ -95,6 +95,24 @@ func TestCommitsAreHeld(t *testing.T) {
 			},
 			[]word{{app, 2, 8, 0}},
 		},
+		"a question after what may be lost is not held": {
+			func(c *commits) {
+				c.send([]*raftpb.Message{word{app, 2, 6, 0}.message()}) // nothing new
+				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()})
+				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()}) // once more
+				c.flush()
+			},
+			[]word{{app, 2, 6, 0}, {app, 2, 7, 0}},
+		},
+		"what comes late takes nothing newer along": {
+			func(c *commits) {
+				c.send([]*raftpb.Message{word{app, 2, 9, 0}.message()})
+				c.send([]*raftpb.Message{word{app, 2, 8, 0}.message()})
+				c.send([]*raftpb.Message{word{app, 2, 7, 1}.message()})
+				c.flush()
+			},
+			[]word{{app, 2, 8, 0}, {app, 2, 7, 1}, {app, 2, 9, 0}},
+		},
 		"who waits is told at once, the others are not": {
 			func(c *commits) {
 				c.await(proposal(2), 8)
@@ -115,11 +133,11 @@ func TestCommitsAreHeld(t *testing.T) {
 			func(c *commits) {
 				c.await(proposal(2), 7)
 				c.send([]*raftpb.Message{word{heartbeat, 2, 7, 0}.message()})
-				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()})
+				c.send([]*raftpb.Message{word{app, 2, 8, 0}.message()})
 				c.send([]*raftpb.Message{word{heartbeat, 2, 7, 0}.message()})
 				c.flush()
 			},
-			[]word{{heartbeat, 2, 7, 0}, {heartbeat, 2, 7, 0}, {app, 2, 7, 0}},
+			[]word{{heartbeat, 2, 7, 0}, {heartbeat, 2, 7, 0}, {app, 2, 8, 0}},
 		},
 		"before an answer to a read": {
 			func(c *commits) {
@@ -180,20 +198,21 @@ func TestHeldCommitsAreTold(t *testing.T) {
 		c.send([]*raftpb.Message{word{app, 2, at, 1}.message()})
 		said()
 		c.send([]*raftpb.Message{word{app, 2, at + 1, 0}.message()})
-		beat() // held for less than a beat
+		beat()                                                       // held for less than a beat
+		c.send([]*raftpb.Message{word{app, 2, at + 2, 0}.message()}) // news do not make it wait longer
 		beat()
 		for !idle() {
 			time.Sleep(time.Millisecond)
 		}
-		if got := said(); !slices.Equal(got, []word{{app, 2, at + 1, 0}}) {
+		if got := said(); !slices.Equal(got, []word{{app, 2, at + 2, 0}}) {
 			t.Fatalf("round %d: sent %v", round, got)
 		}
 		// What was flushed meanwhile is not told again.
-		c.send([]*raftpb.Message{word{app, 2, at + 2, 0}.message()})
-		c.flush()
 		c.send([]*raftpb.Message{word{app, 2, at + 3, 0}.message()})
 		c.flush()
-		if got := said(); !slices.Equal(got, []word{{app, 2, at + 2, 0}, {app, 2, at + 3, 0}}) {
+		c.send([]*raftpb.Message{word{app, 2, at + 4, 0}.message()})
+		c.flush()
+		if got := said(); !slices.Equal(got, []word{{app, 2, at + 3, 0}, {app, 2, at + 4, 0}}) {
 			t.Fatalf("round %d: flushed %v", round, got)
 		}
 	drain:

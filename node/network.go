@@ -11,7 +11,8 @@ import (
 
 // Network carries messages to other members.
 type Network interface {
-	// Send sends each message to its receiver, or loses it. It does not wait. The messages are not changed afterwards.
+	// Send sends each message to its receiver, or loses it. It does not wait, and does not call the node back before it returns. The
+	// messages are not changed afterwards.
 	Send(messages []*raftpb.Message)
 	// ConnectedSince tells since when (monotonic) a connection to a member stands; ok is false if there is none.
 	ConnectedSince(id uint64) (since time.Duration, ok bool)

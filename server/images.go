@@ -113,9 +113,7 @@ func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func
 	if err != nil {
 		return nil, err
 	}
-	batch := sched.Begin()
-	err = state.Export(ctx, db, scratch, w)
-	batch.End()
+	err = export(ctx, db, scratch, w)
 	if cause := context.Cause(ctx); cause != nil { // Export may have come to an end by then, or speaks of what went nowhere
 		err = fmt.Errorf("snapshot: %w", cause)
 	}
@@ -124,6 +122,13 @@ func writeImage(ctx context.Context, fs env.FS, fatal func(string), damaged func
 		return nil, err
 	}
 	return w.Finish()
+}
+
+// export is a long stretch of work.
+func export(ctx context.Context, db, scratch *storage.DB, w *etcdfile.Writer) error {
+	batch := sched.Begin()
+	defer batch.End()
+	return state.Export(ctx, db, scratch, w)
 }
 
 // Close implements v3.Image.

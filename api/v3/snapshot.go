@@ -43,11 +43,11 @@ func (m *maintenance) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamin
 	}
 	b := &blobs{stream: stream, left: image.Size(), sum: sha256.New()}
 	b.batch = sched.Begin()
+	defer func() { b.batch.End() }()
 	_, err = image.WriteTo(b)
 	if err == nil {
 		err = b.end()
 	}
-	b.batch.End()
 	if e := image.Close(); err == nil {
 		err = e
 	}
@@ -98,6 +98,7 @@ func (b *blobs) end() error {
 			return err
 		}
 	}
+	b.batch.End()
 	if b.left != 0 {
 		return io.ErrUnexpectedEOF
 	}

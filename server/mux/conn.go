@@ -78,14 +78,14 @@ func (c *conn) writeSmall(p []byte) (int, error) {
 }
 
 const (
-	// largeBytes is an output that is long to write, or one of many.
-	largeBytes = 32 << 10
+	// largeBytes is an output that is long to write, or one of many, such as a full record of TLS.
+	largeBytes = 16 << 10
 	// turnBytes is how much of it is written until others have their turn.
 	turnBytes = 64 << 10
 )
 
-// writeLarge writes in turns. Others go first meanwhile, and after each turn those who write to other connections are heard: while
-// nothing else happens, Go's scheduler looks for them each 10 ms only.
+// writeLarge writes in turns, for one writer at a time. Others go first meanwhile, and after each turn those who write to other
+// connections are heard: while nothing else happens, Go's scheduler looks for them each 10 ms only.
 func (c *conn) writeLarge(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		var n int
@@ -101,13 +101,10 @@ func (c *conn) writeTurn(p []byte) (int, error) {
 	batch := sched.Begin()
 	defer batch.End()
 	n, err := c.WriteNow(p)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported): // the stretch may have to wait
-	case err != nil || n == len(p):
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) || n == len(p) {
 		return n, err
-	default: // the client lets us wait
-		batch.End()
 	}
+	batch.End() // the client may let us wait
 	rest, err := c.writeSmall(p[n:])
 	return n + rest, err
 }
