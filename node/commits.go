@@ -36,6 +36,13 @@ type follower struct {
 	old   bool            // held has been looked at once
 }
 
+// take is what is held, to be sent now.
+func (f *follower) take() *raftpb.Message {
+	m := f.held
+	f.told, f.held = max(f.told, m.GetCommit()), nil
+	return m
+}
+
 func newCommits(network Network, clock env.Clock) *commits {
 	return &commits{network: network, clock: clock, begun: make(chan struct{}, 1), peers: make(map[uint64]*follower)}
 }
@@ -91,8 +98,7 @@ func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Messag
 		return append(now, m)
 	default:
 		if f := c.peers[m.GetTo()]; f != nil && f.held != nil { // the answer to a read is of use once that is applied
-			now = append(now, f.held)
-			f.held = nil
+			now = append(now, f.take())
 		}
 		return append(now, m)
 	}
@@ -129,8 +135,7 @@ func (c *commits) tell(which func(*follower) bool) (left bool) {
 		switch {
 		case f.held == nil:
 		case which(f):
-			now = append(now, f.held)
-			f.told, f.held = max(f.told, f.held.GetCommit()), nil
+			now = append(now, f.take())
 		default:
 			f.old, left = true, true
 		}

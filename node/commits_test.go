@@ -147,6 +147,14 @@ func TestCommitsAreHeld(t *testing.T) {
 			},
 			[]word{{app, 2, 7, 0}, {read, 2, 0, 0}, {timeout, 4, 0, 0}, {timeout, 2, 0, 0}},
 		},
+		"what went before an answer is told": {
+			func(c *commits) {
+				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()})
+				c.send([]*raftpb.Message{word{read, 2, 0, 0}.message()})
+				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()}) // so this is a question
+			},
+			[]word{{app, 2, 7, 0}, {read, 2, 0, 0}, {app, 2, 7, 0}},
+		},
 		"another leader knows nothing of it": {
 			func(c *commits) {
 				c.send([]*raftpb.Message{word{app, 2, 7, 0}.message()})
