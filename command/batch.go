@@ -68,6 +68,47 @@ func (b *Batch) Count() int {
 	return n
 }
 
+// IsBrief reports whether the machine is done with a batch after a look at each of its keys: it holds nothing but puts, reads,
+// comparisons and deletions of single keys, leases that are granted, and noops. What is malformed is not brief.
+func IsBrief(b []byte) bool {
+	batch, err := OpenBatch(b)
+	if err != nil {
+		return false
+	}
+	for {
+		c, ok, err := batch.Next()
+		if err != nil {
+			return false
+		}
+		if !ok {
+			return true
+		}
+		if !isBrief(c.Op) {
+			return false
+		}
+	}
+}
+
+func isBrief(op Op) bool {
+	switch o := op.(type) {
+	case *Put, *LeaseGrant, *Noop:
+		return true
+	case *Range:
+		return len(o.End) == 0
+	case *DeleteRange:
+		return len(o.End) == 0
+	case *Txn:
+		for i := range o.Compares {
+			if len(o.Compares[i].End) > 0 {
+				return false
+			}
+		}
+		isLong := func(op Op) bool { return !isBrief(op) }
+		return !anyOp(o.Success, isLong) && !anyOp(o.Failure, isLong)
+	}
+	return false
+}
+
 // Next reads the next command; ok is false after the last one.
 func (b *Batch) Next() (c Command, ok bool, err error) {
 	if len(b.rest) == 0 {

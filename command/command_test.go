@@ -401,6 +401,38 @@ func TestBatchRefuses(t *testing.T) {
 	}
 }
 
+// What is brief looks at single keys, whatever it does with them.
+func TestIsBrief(t *testing.T) {
+	one, many := []byte("k"), []byte("z")
+	put := &command.Put{Key: one, Value: []byte("v"), Lease: 1}
+	brief := []command.Op{
+		put, &command.DeleteRange{Key: one}, &command.LeaseGrant{ID: 1}, &command.Noop{},
+		&command.Txn{Compares: []command.Compare{{Key: one}}, Success: []command.Op{put, &command.Txn{Failure: []command.Op{put}}}, Failure: []command.Op{&command.Range{Key: one}}},
+	}
+	long := []command.Op{
+		&command.DeleteRange{Key: one, End: many}, &command.Compact{Revision: 1}, &command.LeaseRevoke{ID: 1}, &command.MemberRemove{ID: 1}, &command.TreeDelete{},
+		&command.Txn{Compares: []command.Compare{{Key: one, End: many}}},
+		&command.Txn{Failure: []command.Op{put, &command.Range{Key: one, End: many}}},
+		&command.Txn{Success: []command.Op{&command.Txn{Success: []command.Op{&command.DeleteRange{Key: one, End: many}}}}},
+	}
+	batch := func(ops ...command.Op) []byte {
+		b := command.BeginBatch(nil, command.BatchID{})
+		for _, op := range ops {
+			c := command.Command{Op: op}
+			b = command.AppendTo(b, c.Append(nil))
+		}
+		return b
+	}
+	if b := batch(brief...); !command.IsBrief(b) || !command.IsBrief(batch()) || command.IsBrief(b[:len(b)-1]) || command.IsBrief(nil) {
+		t.Error("what is brief and whole is brief, and nothing else")
+	}
+	for _, op := range long {
+		if command.IsBrief(batch(put, op)) {
+			t.Errorf("%T %+v is brief", op, op)
+		}
+	}
+}
+
 func TestEmptyBatch(t *testing.T) {
 	id := command.BatchID{Origin: math.MaxUint64, Sequence: 7}
 	b, err := command.OpenBatch(command.BeginBatch(nil, id))

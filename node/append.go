@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"keelson/env"
@@ -11,21 +13,23 @@ import (
 // appender makes the append move: everything that queued up while the last sync ran is written under one sync. Its fields
 // belong to the one whose turn it is.
 type appender struct {
-	turn turn
-	move func() // round
-	n    *Node
+	turn  turn
+	move  func() // round
+	brief func() // briefRound
+	n     *Node
 
 	effects []replica.Effect
 	batches []raftlog.Batch
 	done    []replica.Event
 	busy    busy
-	grown   int // bytes of entries since the tender was told
+	quick   atomic.Bool // the last round was: see quickAppend
+	grown   int         // bytes of entries since the tender was told
 	idle    *idleTimer
 }
 
 func newAppender(n *Node) *appender {
 	a := &appender{n: n, idle: newIdleTimer(n.o.Clock)}
-	a.move = a.round
+	a.move, a.brief = a.round, a.briefRound
 	return a
 }
 
@@ -45,14 +49,29 @@ func (a *appender) loop() {
 	}
 }
 
+// quickAppend is how long a round may take at most if goroutines from which others expect more are to wait for the next one: with a disk
+// that takes longer, to wake another goroutine costs next to nothing in comparison.
+const quickAppend = 2 * time.Millisecond
+
 // round makes one move. Who is to be told of it is the caller's business.
 func (a *appender) round() {
+	a.effects = a.n.appends.take(a.effects)
+	a.carryOut()
+}
+
+// briefRound makes a move that takes no longer than the disk, or none.
+func (a *appender) briefRound() {
+	a.effects = a.n.appends.takeUnless(isLongAppend, a.effects)
+	a.carryOut()
+}
+
+func (a *appender) carryOut() {
 	n := a.n
-	a.effects = n.appends.take(a.effects)
 	if len(a.effects) == 0 {
 		return
 	}
-	a.busy.begin(n.o.Clock.Monotonic())
+	begun := n.o.Clock.Monotonic()
+	a.busy.begin(begun)
 	for rest := a.effects; len(rest) > 0; {
 		var err error
 		if rest, err = a.write(rest); err != nil {
@@ -61,6 +80,9 @@ func (a *appender) round() {
 		}
 	}
 	a.busy.end()
+	if slices.ContainsFunc(a.effects, isSynced) {
+		a.quick.Store(n.o.Clock.Monotonic()-begun < quickAppend)
+	}
 	a.idle.worked()
 	if a.grown >= spareLookBytes {
 		a.grown = 0

@@ -11,9 +11,10 @@ const applyBytesMax = 4 << 20
 // applier makes the apply move: committed entries go to the machine, as many as have come, and then everybody is told.
 // Its fields belong to the one whose turn it is.
 type applier struct {
-	turn turn
-	move func() // round
-	n    *Node
+	turn  turn
+	move  func() // round
+	brief func() // briefRound
+	n     *Node
 
 	queued  []*replica.Apply
 	entries []state.Entry
@@ -21,7 +22,7 @@ type applier struct {
 
 func newApplier(n *Node) *applier {
 	a := &applier{n: n}
-	a.move = a.round
+	a.move, a.brief = a.round, a.briefRound
 	return a
 }
 
@@ -40,8 +41,18 @@ func (a *applier) loop() {
 
 // round makes one move.
 func (a *applier) round() {
+	a.queued = a.n.applies.take(a.queued)
+	a.carryOut()
+}
+
+// briefRound makes a move that takes no longer than a moment, or none.
+func (a *applier) briefRound() {
+	a.queued = a.n.applies.takeUnless(isLongApply, a.queued)
+	a.carryOut()
+}
+
+func (a *applier) carryOut() {
 	n := a.n
-	a.queued = n.applies.take(a.queued)
 	for rest := a.queued; len(rest) > 0; {
 		var run []*replica.Apply
 		run, rest = splitRun(rest)

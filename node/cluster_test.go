@@ -38,28 +38,35 @@ type wires struct {
 // end is one member's end of the wires.
 type end struct {
 	*wires
-	id    uint64
-	queue chan []*raftpb.Message
-	stop  chan struct{}
+	id      uint64
+	control chan *raftpb.Message
+	entries map[uint64]chan *raftpb.Message // by receiver: it may wait for its disk
+	stop    chan struct{}
 }
 
+// wiredMax is the highest id of a member on wires.
+const wiredMax = 5
+
 func (w *wires) connect(id uint64) *end {
-	e := &end{wires: w, id: id, queue: make(chan []*raftpb.Message, 1000), stop: make(chan struct{})}
-	w.running.Add(1)
-	go func() {
-		defer w.running.Done()
-		for {
-			select {
-			case ms := <-e.queue:
-				for _, m := range ms {
-					w.deliver(m)
-				}
-			case <-e.stop:
-				return
-			}
-		}
-	}()
+	e := &end{wires: w, id: id, control: make(chan *raftpb.Message, 1000), entries: map[uint64]chan *raftpb.Message{}, stop: make(chan struct{})}
+	w.running.Go(func() { e.carry(e.control) })
+	for to := range uint64(wiredMax + 1) {
+		c := make(chan *raftpb.Message, 1000)
+		e.entries[to] = c
+		w.running.Go(func() { e.carry(c) })
+	}
 	return e
+}
+
+func (e *end) carry(queue <-chan *raftpb.Message) {
+	for {
+		select {
+		case m := <-queue:
+			e.deliver(m)
+		case <-e.stop:
+			return
+		}
+	}
 }
 
 func (w *wires) deliver(m *raftpb.Message) {
@@ -71,15 +78,31 @@ func (w *wires) deliver(m *raftpb.Message) {
 	}
 	w.mu.Unlock()
 	if to != nil && !lost {
-		to.Receive(proto.Clone(m).(*raftpb.Message))
+		m := proto.Clone(m).(*raftpb.Message)
+		if hasEntries(m) {
+			to.ReceiveEntries(m)
+		} else {
+			to.Receive(m)
+		}
 	}
+}
+
+// hasEntries reports whether a message goes with the stream of entries.
+func hasEntries(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgProp
 }
 
 // Send implements Network.
 func (e *end) Send(ms []*raftpb.Message) {
-	select {
-	case e.queue <- ms:
-	default:
+	for _, m := range ms {
+		queue := e.control
+		if hasEntries(m) {
+			queue = e.entries[m.GetTo()]
+		}
+		select {
+		case queue <- m:
+		default:
+		}
 	}
 }
 

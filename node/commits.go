@@ -20,11 +20,10 @@ const commitBeat = time.Millisecond
 // A message that is held may as well have been delayed by the network, and one that is dropped for a newer one lost.
 type commits struct {
 	network Network // nil: there is nobody to tell
-	clock   env.Clock
-	begun   chan struct{} // capacity 1: something is held
+	timer   env.Timer
 
 	mu    sync.Mutex
-	beats bool // somebody looks at what is held
+	beats bool // the timer runs: somebody is going to look at what is held
 	peers map[uint64]*follower
 }
 
@@ -44,7 +43,9 @@ func (f *follower) take() *raftpb.Message {
 }
 
 func newCommits(network Network, clock env.Clock) *commits {
-	return &commits{network: network, clock: clock, begun: make(chan struct{}, 1), peers: make(map[uint64]*follower)}
+	t := clock.NewTimer(time.Hour)
+	t.Stop()
+	return &commits{network: network, timer: t, peers: make(map[uint64]*follower)}
 }
 
 // reset forgets everything: there is another leader, or another term.
@@ -109,10 +110,7 @@ func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Messag
 		f.held = m
 		if !c.beats {
 			c.beats = true
-			select {
-			case c.begun <- struct{}{}:
-			default: // from before a flush
-			}
+			c.timer.Reset(commitBeat)
 		}
 		return now
 	}
@@ -126,11 +124,12 @@ func (c *commits) add(now []*raftpb.Message, m *raftpb.Message) []*raftpb.Messag
 // flush sends what is held.
 func (c *commits) flush() { c.tell(func(*follower) bool { return true }) }
 
-// tell sends what is held for some followers, and reports whether anything is left.
-func (c *commits) tell(which func(*follower) bool) (left bool) {
+// tell sends what is held for some followers, and sees to it that somebody looks at what is left.
+func (c *commits) tell(which func(*follower) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var now []*raftpb.Message
+	left := false
 	for _, f := range c.peers {
 		switch {
 		case f.held == nil:
@@ -140,33 +139,24 @@ func (c *commits) tell(which func(*follower) bool) (left bool) {
 			f.old, left = true, true
 		}
 	}
-	c.beats = c.beats && left
+	if c.beats = left; left {
+		c.timer.Reset(commitBeat)
+	}
 	if len(now) > 0 {
 		c.network.Send(now)
 	}
-	return left
 }
 
 // tellCommits is the loop that sends what has been held for long.
 func (n *Node) tellCommits() {
-	c, stopped := n.commits, n.stopped.Done()
+	c := n.commits
+	defer c.timer.Stop()
 	for {
 		select {
-		case <-c.begun:
-		case <-stopped:
+		case <-c.timer.C():
+			c.tell(func(f *follower) bool { return f.old })
+		case <-n.stopped.Done():
 			return
-		}
-		timer := c.clock.NewTimer(commitBeat)
-		for left := true; left; {
-			select {
-			case <-timer.C():
-			case <-stopped:
-				timer.Stop()
-				return
-			}
-			if left = c.tell(func(f *follower) bool { return f.old }); left {
-				timer.Reset(commitBeat)
-			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,19 +40,39 @@ func (w word) message() *raftpb.Message {
 	return &raftpb.Message{Type: w.kind.Enum(), To: new(w.to), Commit: new(w.commit), Entries: make([]*raftpb.Entry, w.entries)}
 }
 
-// beatClock gives timers that end when the test says so.
+// beatClock is a clock with one timer, which fires when the test says so.
 type beatClock struct {
 	env.Clock
 	beats chan time.Time
+	runs  atomic.Bool
+	waits atomic.Int64 // how often the loop has begun to wait for the timer
+	fired int64
 }
 
-type beatTimer struct{ c chan time.Time }
+func newBeatClock() *beatClock { return &beatClock{beats: make(chan time.Time)} }
 
-func (c beatClock) NewTimer(time.Duration) env.Timer { return beatTimer{c.beats} }
+func (c *beatClock) NewTimer(d time.Duration) env.Timer {
+	c.Reset(d)
+	return c
+}
 
-func (t beatTimer) C() <-chan time.Time      { return t.c }
-func (t beatTimer) Stop() bool               { return true }
-func (t beatTimer) Reset(time.Duration) bool { return false }
+func (c *beatClock) C() <-chan time.Time {
+	c.waits.Add(1)
+	return c.beats
+}
+
+func (c *beatClock) Stop() bool               { return c.runs.Swap(false) }
+func (c *beatClock) Reset(time.Duration) bool { return c.runs.Swap(true) }
+
+// beat has the timer fire, if it runs, and returns when the loop waits again.
+func (c *beatClock) beat() (ran bool) {
+	if ran = c.runs.Swap(false); ran {
+		c.beats <- time.Time{}
+		c.fired++
+		until(func() bool { return c.waits.Load() > c.fired })
+	}
+	return ran
+}
 
 const (
 	app       = raftpb.MsgApp
@@ -181,7 +202,7 @@ func TestCommitsAreHeld(t *testing.T) {
 // What nothing follows on is told after two beats, and then nobody looks any more.
 func TestHeldCommitsAreTold(t *testing.T) {
 	net := new(heard)
-	clock := beatClock{beats: make(chan time.Time)}
+	clock := newBeatClock()
 	n := &Node{commits: newCommits(net, clock)}
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -195,12 +216,12 @@ func TestHeldCommitsAreTold(t *testing.T) {
 		defer c.mu.Unlock()
 		return net.take()
 	}
-	idle := func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return !c.beats
+	beat := func() {
+		t.Helper()
+		if !clock.beat() {
+			t.Fatal("nobody is going to look")
+		}
 	}
-	beat := func() { clock.beats <- time.Time{} }
 	for round := range uint64(3) {
 		at := 10 * (round + 1)
 		c.send([]*raftpb.Message{word{app, 2, at, 1}.message()})
@@ -209,8 +230,8 @@ func TestHeldCommitsAreTold(t *testing.T) {
 		beat()                                                       // held for less than a beat
 		c.send([]*raftpb.Message{word{app, 2, at + 2, 0}.message()}) // news do not make it wait longer
 		beat()
-		for !idle() {
-			time.Sleep(time.Millisecond)
+		if clock.beat() {
+			t.Fatalf("round %d: somebody looks for ever", round)
 		}
 		if got := said(); !slices.Equal(got, []word{{app, 2, at + 2, 0}}) {
 			t.Fatalf("round %d: sent %v", round, got)
@@ -223,13 +244,9 @@ func TestHeldCommitsAreTold(t *testing.T) {
 		if got := said(); !slices.Equal(got, []word{{app, 2, at + 3, 0}, {app, 2, at + 4, 0}}) {
 			t.Fatalf("round %d: flushed %v", round, got)
 		}
-	drain:
-		for {
-			select {
-			case clock.beats <- time.Time{}:
-			case <-time.After(20 * time.Millisecond):
-				break drain
-			}
+		clock.beat() // it may run for what was flushed
+		if clock.beat() {
+			t.Fatalf("round %d: somebody looks for ever", round)
 		}
 		if got := said(); got != nil {
 			t.Fatalf("round %d: sent again %v", round, got)

@@ -11,7 +11,8 @@
 //	tender    keeps a spare segment for the log, and reads old segments again to find damage
 //
 // The first three make replica's three moves, each of which one goroutine makes at a time: see turn. A request that finds
-// nobody at a move makes it itself, so that a write that comes alone waits for the disk and for no other goroutine.
+// nobody at a move makes it itself, so that a write that comes alone waits for the disk and for no other goroutine. So does the goroutine
+// that brings a few entries of another member.
 //
 // The mover never waits for a disk. Every queue between them is bounded: by what raft lets be in flight, by the bytes
 // of proposals, by one wake-up at most.

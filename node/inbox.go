@@ -1,6 +1,9 @@
 package node
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // inbox is a queue that many fill and one at a time empties, all at once. It is unbounded by itself: each user says in
 // its own comment what bounds it.
@@ -37,6 +40,13 @@ func (q *inbox[T]) signal() {
 	}
 }
 
+// any reports whether there is something that a condition holds for.
+func (q *inbox[T]) any(is func(T) bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.items, is)
+}
+
 func (q *inbox[T]) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -44,10 +54,18 @@ func (q *inbox[T]) len() int {
 }
 
 // take returns everything in the queue; spare, cleared, is used for what comes next.
-func (q *inbox[T]) take(spare []T) []T {
+func (q *inbox[T]) take(spare []T) []T { return q.takeUnless(never[T], spare) }
+
+func never[T any](T) bool { return false }
+
+// takeUnless is take unless there is something that a condition holds for: then it takes nothing.
+func (q *inbox[T]) takeUnless(is func(T) bool, spare []T) []T {
 	clear(spare[:cap(spare)])
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if slices.ContainsFunc(q.items, is) {
+		return spare[:0]
+	}
 	items := q.items
 	q.items = spare[:0]
 	return items

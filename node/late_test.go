@@ -10,6 +10,7 @@ import (
 type lateReader chan error
 
 func (l lateReader) Ready(err error) { l <- err }
+func (l lateReader) Soon(f func())   { f() }
 func (l lateReader) Go(f func())     { go f() }
 
 // Who does not wait is told as soon as everything acknowledged before is applied here, on every member, and is told of the end.

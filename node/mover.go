@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/command"
 	"keelson/replica"
@@ -64,6 +65,24 @@ func (n *Node) help() {
 		return
 	}
 	n.applies.nudge()
+	n.finish()
+}
+
+// begin is help for a goroutine that must not wait: it makes the first move, and has another goroutine make the others if there is
+// something for the log.
+func (n *Node) begin(r Runner) {
+	if !n.mover.turn.try(n.mover.move) {
+		n.events.signal()
+		return
+	}
+	n.applies.nudge()
+	if n.appends.len() > 0 {
+		r.Go(n.finish)
+	}
+}
+
+// finish makes the moves after the first one.
+func (n *Node) finish() {
 	if !n.appender.turn.try(n.appender.move) {
 		n.appends.signal()
 		return
@@ -83,6 +102,66 @@ func (n *Node) help() {
 	}
 	n.appends.nudge()
 	n.applies.nudge()
+}
+
+// briefBytesMax is how much is brief, of messages or of a run of entries.
+const briefBytesMax = 16 << 10
+
+// helpBriefly makes the moves that something from another member needs, as far as nobody else is at them and none of them takes
+// long: the next message waits meanwhile.
+func (n *Node) helpBriefly() {
+	if !n.mover.turn.try(n.mover.move) {
+		n.events.signal()
+		return
+	}
+	if n.appends.len() > 0 {
+		syncs := n.appends.any(isSynced)
+		if syncs && (n.proposals.pending() > 0 || n.applies.any(isLongApply)) {
+			n.applies.nudge() // somebody waits for it, or it takes long
+		}
+		if syncs && !n.appender.quick.Load() || !n.appender.turn.try(n.appender.brief) || !n.mover.turn.try(n.mover.move) {
+			n.events.nudge()
+			n.appends.nudge()
+			n.applies.nudge()
+			return
+		}
+	}
+	n.applier.turn.try(n.applier.brief)
+	n.passOn(true)
+	n.appends.nudge()
+	n.applies.nudge()
+}
+
+// isSynced reports whether what is to be written has to wait for the disk.
+func isSynced(e replica.Effect) bool {
+	a, ok := e.(*replica.Append)
+	return !ok || a.Sync
+}
+
+// isLongAppend reports whether what is to be written takes more than a moment of the disk's.
+func isLongAppend(e replica.Effect) bool {
+	a, ok := e.(*replica.Append)
+	return !ok || sizeOf(a.Entries) > briefBytesMax
+}
+
+// isLongApply reports whether the application of entries may take longer than a moment.
+func isLongApply(a *replica.Apply) bool {
+	if a.ConfState != nil || sizeOf(a.Entries) > briefBytesMax {
+		return true
+	}
+	for _, e := range a.Entries {
+		if len(e.GetData()) > 0 && !command.IsBrief(e.GetData()) {
+			return true
+		}
+	}
+	return false
+}
+
+func sizeOf(entries []*raftpb.Entry) (bytes int) {
+	for _, e := range entries {
+		bytes += len(e.GetData())
+	}
+	return bytes
 }
 
 // passOn sees to it that the replica is told of a move that was made: by the goroutine that made it, if it is idle, because

@@ -40,12 +40,30 @@ func (r *received) admit(size int64) bool {
 
 // Receive takes messages from another member, and owns them from here on, but not the slice. It does not wait.
 func (n *Node) Receive(ms ...*raftpb.Message) {
+	n.take(ms)
+	n.move()
+}
+
+// ReceiveEntries is Receive for a goroutine that brings nothing but entries and proposals of one member, and may wait for the log: a
+// few small ones are written and applied when it returns.
+func (n *Node) ReceiveEntries(ms ...*raftpb.Message) {
+	if n.take(ms) > briefBytesMax {
+		n.move()
+	} else {
+		n.helpBriefly()
+	}
+}
+
+// take puts messages into the inbox, and returns their size.
+func (n *Node) take(ms []*raftpb.Message) (bytes int64) {
 	for _, m := range ms {
-		if n.received.admit(messageBytes(m)) {
+		size := messageBytes(m)
+		bytes += size
+		if n.received.admit(size) {
 			n.events.put(replica.Message{Message: m})
 		}
 	}
-	n.move()
+	return bytes
 }
 
 // messageBytes is about what a message takes in memory.

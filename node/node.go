@@ -165,14 +165,21 @@ func (n *Node) proposeAndWait(ctx context.Context, op command.Op, system bool) (
 }
 
 // ProposeLater is Propose for a caller that does not wait: done is called with the outcome, perhaps before ProposeLater
-// returns. elsewhere has a function run on another goroutine than the
-// caller's. If there is an error, done is not called.
-func (n *Node) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done LateOutcome) error {
+// returns. If there is an error, done is not called.
+func (n *Node) ProposeLater(ctx context.Context, op command.Op, r Runner, done LateOutcome) error {
 	_, first, err := n.join(n.caller(ctx), sender{ctx: ctx, op: op, call: done})
 	if first {
-		elsewhere(n.help) // which may wait for the disk
+		r.Soon(func() { n.begin(r) })
 	}
 	return err
+}
+
+// Runner is a caller that does not wait, and runs functions all the same.
+type Runner interface {
+	// Soon runs f on the caller's goroutine, once that has done with what came together. f does not wait.
+	Soon(f func())
+	// Go runs f on another goroutine.
+	Go(f func())
 }
 
 // Abandon counts a command whose caller does not wait for it any more, and returns the error that goes with the cause.
@@ -282,7 +289,7 @@ func (n *Node) ReadLater(late LateReader) (now bool, err error) {
 	}
 	first, err := n.reads.joinLate(late, n.o.Clock.Monotonic())
 	if first {
-		n.events.signal()
+		late.Soon(n.move)
 	}
 	return false, err
 }

@@ -244,6 +244,12 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
+// runner is a Runner with nothing else to do.
+type runner struct{}
+
+func (runner) Soon(f func()) { f() }
+func (runner) Go(f func())   { go f() }
+
 // Callers that do not wait are told all the same: results, refusals before the log, and the end.
 func TestProposeLater(t *testing.T) {
 	r := newRig(t, nil)
@@ -253,7 +259,7 @@ func TestProposeLater(t *testing.T) {
 	}
 	outcomes := make(chan outcome, 1)
 	later := func(op command.Op) error {
-		return r.node.ProposeLater(context.Background(), op, func(f func()) { go f() }, func(res *state.Result, alone bool, err error) {
+		return r.node.ProposeLater(context.Background(), op, runner{}, func(res *state.Result, alone bool, err error) {
 			if !alone && err == nil {
 				t.Error("one command is not alone")
 			}

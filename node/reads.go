@@ -28,8 +28,7 @@ type LateReader interface {
 	// Ready is called once: everything acknowledged before the call of ReadLater is applied here, or err says why that is not
 	// known. It may wait for no more than a look into the store.
 	Ready(err error)
-	// Go runs a function on another goroutine.
-	Go(f func())
+	Runner
 }
 
 type readGroup struct {

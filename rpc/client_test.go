@@ -63,6 +63,18 @@ func (r *rawClient) write(b []byte) {
 	r.check(err)
 }
 
+// together sends what say says in one piece.
+func (r *rawClient) together(say func()) {
+	r.t.Helper()
+	var b bytes.Buffer
+	direct := r.framer
+	r.framer = http2.NewFramer(&b, nil)
+	r.framer.AllowIllegalWrites = true
+	say()
+	r.framer = direct
+	r.write(b.Bytes())
+}
+
 // raw sends one frame as it is given.
 func (r *rawClient) raw(kind http2.FrameType, flags http2.Flags, stream uint32, payload string) {
 	r.t.Helper()

@@ -50,6 +50,7 @@ type conn struct {
 	blockID   uint32 // its stream; 0: none is coming in
 	blockEnds bool   // with END_STREAM
 	fragments int
+	soon      []func() // see Deferred.Soon
 
 	keepalive keepalive
 
@@ -178,8 +179,10 @@ func (c *conn) handshake() error {
 // read takes frames until the connection ends. Between two reads it holds the writer back: the answers to everything
 // that came together leave together.
 func (c *conn) read() error {
+	defer c.runSoon() // also of a connection that ends: others may wait for it
 	for {
 		if !c.in.hasFrame() {
+			c.runSoon()
 			c.letWrite()
 			if err := c.waitForCalm(); err != nil {
 				return err
@@ -210,6 +213,15 @@ func (c *conn) read() error {
 			return err
 		}
 	}
+}
+
+// runSoon runs what was put off until everything that has come is looked at.
+func (c *conn) runSoon() {
+	for _, f := range c.soon {
+		f()
+	}
+	clear(c.soon)
+	c.soon = c.soon[:0]
 }
 
 // handle does what a frame asks for.

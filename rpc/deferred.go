@@ -71,6 +71,10 @@ func (d *Deferred) Then(f func(error)) {
 	d.hooks = append(d.hooks, f)
 }
 
+// Soon runs f on the goroutine that reads the connection, before it waits for more and before what it holds back is sent. f must not
+// wait. Only the handler may use it, before it returns.
+func (d *Deferred) Soon(f func()) { d.s.conn.soon = append(d.s.conn.soon, f) }
+
 // Go runs f on another goroutine, a worker.
 func (d *Deferred) Go(f func()) { d.s.conn.server.workers.run(task{f: f}) }
 

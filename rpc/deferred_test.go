@@ -112,6 +112,42 @@ func TestDeferred(t *testing.T) {
 	}
 }
 
+// What is put off until everything is looked at that came is done then, and before more is waited for; also if that is the end.
+func TestSoon(t *testing.T) {
+	k, l, outcomes := newLaterKit(t, Options{})
+	var handled, soon int
+	seen := make(chan [2]int, 100)
+	l.before = func(d *Deferred) {
+		handled++
+		d.Soon(func() {
+			soon++
+			seen <- [2]int{handled, soon}
+			d.Complete(new(pb.SimpleResponse), nil)
+		})
+	}
+	r := k.rawClient().hello()
+	r.together(func() {
+		for id := uint32(1); id < 20; id += 2 {
+			r.later(id)
+		}
+	})
+	for i := range 10 {
+		if got, want := <-seen, [2]int{10, i + 1}; got != want {
+			t.Errorf("handled and done %v, want %v", got, want)
+		}
+		if err := <-outcomes; err != nil {
+			t.Error(err)
+		}
+	}
+	r.together(func() { // the last thing that it says
+		r.later(21)
+		r.framer.WriteData(0, false, []byte("of no stream"))
+	})
+	if got, want := <-seen, [2]int{11, 11}; got != want {
+		t.Errorf("handled and done %v at the end, want %v", got, want)
+	}
+}
+
 // Whatever ends a call that waits for its answer is its outcome, once.
 func TestDeferredEnds(t *testing.T) {
 	for name, c := range map[string]struct {

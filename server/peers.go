@@ -218,6 +218,13 @@ type inbound struct{ *peers }
 
 // Receive implements transport.Handler.
 func (in inbound) Receive(ms []*raftpb.Message) {
+	if n := in.s.running.Load(); n != nil {
+		n.Receive(ms...)
+	}
+}
+
+// ReceiveEntries implements transport.Handler.
+func (in inbound) ReceiveEntries(ms []*raftpb.Message) {
 	n := in.s.running.Load()
 	if n == nil {
 		return
@@ -227,7 +234,7 @@ func (in inbound) Receive(ms []*raftpb.Message) {
 			return // a snapshot comes with its state, through Bulk
 		}
 	}
-	n.Receive(ms...)
+	n.ReceiveEntries(ms...)
 }
 
 // Unreachable implements transport.Handler.

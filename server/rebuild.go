@@ -190,7 +190,8 @@ func (s *Server) fetchFrom(
 type outsider struct{ s *Server }
 
 // Receive implements transport.Handler.
-func (outsider) Receive([]*raftpb.Message) {}
+func (outsider) Receive([]*raftpb.Message)        {}
+func (outsider) ReceiveEntries([]*raftpb.Message) {}
 
 // Unreachable implements transport.Handler.
 func (outsider) Unreachable(uint64) {}

@@ -24,6 +24,7 @@ func (c *counting) Receive(ms []*raftpb.Message) {
 		}
 	}
 }
+func (c *counting) ReceiveEntries(ms []*raftpb.Message)          { c.Receive(ms) }
 func (c *counting) Unreachable(uint64)                           {}
 func (c *counting) Removed(uint64)                               {}
 func (c *counting) Bulk(context.Context, uint64, io.ReadWriter)  {}

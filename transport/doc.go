@@ -7,7 +7,7 @@
 //
 // # What flows
 //
-//	Send ──► per peer: queue "messages" ──► writer ──TCP──► reader ──► Handler.Receive   (of the other member)
+//	Send ──► per peer: queue "messages" ──► writer ──TCP──► reader ──► Handler.ReceiveEntries   (of the other member)
 //	                └► queue "control"  ──► writer ──TCP──► reader ──► Handler.Receive
 //	OpenBulk ─────────────────────────────────────TCP──────────────► Handler.Bulk
 //	OpenFetch ────────────────────────────────────TCP──────────────► Handler.Fetch
@@ -43,8 +43,9 @@
 //
 // # Invariants
 //
-//   - Send never waits for the network or for a handler.
-//   - Handler.Receive gets messages of one stream in the order they were sent, each once, none invented: from a sender
+//   - Send never waits for the network or for a handler. ReceiveEntries may wait for a disk: nothing waits with it but later messages of
+//     its stream, and the answers to its pings.
+//   - Handler.Receive and ReceiveEntries get messages of one stream in the order they were sent, each once, none invented: from a sender
 //     whose handshake named this cluster, this member and itself, addressed to this member, with sound checksums.
 //   - At most one stream of a kind is accepted from a member; a newer one replaces the older, which has delivered its last
 //     message before the newer one delivers its first.
@@ -53,7 +54,7 @@
 //     follows.
 //
 // Everything of Transport may be called from anywhere at any time. The handler's Unreachable and Removed are called by
-// one goroutine of the transport, never from within a call to it; Receive and Bulk by a goroutine per stream. The messages
+// one goroutine of the transport, never from within a call to it; Receive, ReceiveEntries and Bulk by a goroutine per stream. The messages
 // and entries given to Send are read later, by several goroutines: nobody may change them any more.
 //
 // Goroutines: two per outgoing stream (writer, and reader of answers), one per accepted stream (the HTTP server's), one

@@ -175,11 +175,15 @@ func (t *Transport) receive(in *incoming, l *line) error {
 	frames := frameReader{
 		r: bufio.NewReaderSize(l, in.kind.bufferBytes()), headBytesMax: headBytesMax, tailBytesMax: in.kind.tailBytesMax(),
 	}
+	handle := t.o.Handler.Receive
+	if in.kind == kindMessages {
+		handle = t.o.Handler.ReceiveEntries
+	}
 	var batch []*raftpb.Message
 	deliver := func() {
 		if len(batch) > 0 {
 			in.counters.receivedMessages.Add(uint64(len(batch)))
-			t.o.Handler.Receive(batch)
+			handle(batch)
 			clear(batch)
 			batch = batch[:0]
 		}

@@ -40,7 +40,7 @@ type member struct {
 	received    []*raftpb.Message
 	unreachable map[uint64]int
 	removed     int
-	intercept   func(ms []*raftpb.Message) // if set, called by Receive
+	intercept   func(ms []*raftpb.Message) // if set, called with what comes
 	stopped     bool
 	bulk        func(ctx context.Context, from uint64, conn io.ReadWriter) // if set, called by Bulk
 }
@@ -78,14 +78,14 @@ func newMemberAt(t testing.TB, id uint64, address string, change ...func(*Option
 func (m *member) url() string { return "http://" + m.listener.Addr().String() }
 func (m *member) peer() Peer  { return Peer{ID: m.id, URLs: []string{m.url()}} }
 
-// intercepts has Receive call f first.
+// intercepts has f called first with what comes.
 func (m *member) intercepts(f func(ms []*raftpb.Message)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.intercept = f
 }
 
-// holdEntries has Receive wait with entries. entered tells that it does.
+// holdEntries has what brings entries wait. entered tells that it does.
 func (m *member) holdEntries() (entered <-chan struct{}, release func()) {
 	in, free := make(chan struct{}, 1), make(chan struct{})
 	m.intercepts(func(ms []*raftpb.Message) {
@@ -132,7 +132,15 @@ func (m *member) note(f func()) {
 	m.changed = make(chan struct{})
 }
 
-func (m *member) Receive(ms []*raftpb.Message) {
+func (m *member) Receive(ms []*raftpb.Message)        { m.take(kindControl, ms) }
+func (m *member) ReceiveEntries(ms []*raftpb.Message) { m.take(kindMessages, ms) }
+
+func (m *member) take(from kind, ms []*raftpb.Message) {
+	for _, msg := range ms {
+		if k, _ := route(msg.GetType()); k != from {
+			m.t.Errorf("a %v came with those of the stream %v", msg.GetType(), from)
+		}
+	}
 	m.mu.Lock()
 	f := m.intercept
 	if m.stopped {

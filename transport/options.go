@@ -20,11 +20,14 @@ type Peer struct {
 	URLs []string
 }
 
-// Handler is the member. Its methods, but for Bulk and Fetch, must not wait for anything long, and not for the transport.
+// Handler is the member. Its methods, unless they say so, must not wait for anything long, and not for the transport.
 type Handler interface {
-	// Receive is given messages in the order of their stream. The slice is only valid during the call; the messages and
+	// Receive is given messages of the control stream in their order. The slice is only valid during the call; the messages and
 	// all in them belong to the receiver.
 	Receive(messages []*raftpb.Message)
+	// ReceiveEntries is given those of the stream of messages, in the same way. It may wait for a disk: only what comes on that stream
+	// waits with it.
+	ReceiveEntries(messages []*raftpb.Message)
 	// Unreachable says that something sent to a peer may be lost: once for a lost connection, for an attempt to connect
 	// that failed after one that did not, and for a run of messages that found the queue full.
 	Unreachable(id uint64)

@@ -42,7 +42,7 @@ func (s *Services) changeLater(ctx context.Context, d *rpc.Deferred, op command.
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
 	d.OnEnd(func(cause error) error { return wireError(s.o.Member.Abandon(cause)) })
-	err := s.o.Member.ProposeLater(ctx, op, d.Go, func(res *state.Result, alone bool, err error) {
+	err := s.o.Member.ProposeLater(ctx, op, d, func(res *state.Result, alone bool, err error) {
 		if err == nil {
 			err = ended(res)
 		}

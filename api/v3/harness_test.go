@@ -77,9 +77,9 @@ func (m *soloMember) Propose(ctx context.Context, op command.Op) (state.Result, 
 }
 
 // ProposeLater is what a node does, with a goroutine for each.
-func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, elsewhere func(func()), done node.LateOutcome) error {
+func (m *soloMember) ProposeLater(ctx context.Context, op command.Op, r node.Runner, done node.LateOutcome) error {
 	m.later.Add(1)
-	elsewhere(func() {
+	r.Go(func() {
 		if err := m.refuseLater.Load(); err != nil {
 			done(&state.Result{Refusal: *err}, false, nil)
 			return

@@ -49,7 +49,10 @@ func (k *kv) readLater(ctx context.Context, d *rpc.Deferred, r *pb.RangeRequest)
 	return some(e, err)
 }
 
-// Go implements node.LateReader.
+// Soon implements node.Runner.
+func (l *lateRead) Soon(f func()) { l.d.Soon(f) }
+
+// Go implements node.Runner.
 func (l *lateRead) Go(f func()) { l.d.Go(f) }
 
 // Ready implements node.LateReader.
