@@ -68,8 +68,8 @@ func (b *Batch) Count() int {
 	return n
 }
 
-// IsBrief reports whether the machine is done with a batch after a look at each of its keys: it holds nothing but puts, reads,
-// comparisons and deletions of single keys, leases that are granted, and noops. What is malformed is not brief.
+// IsBrief reports whether a batch is about no more keys than it names: it holds nothing but puts, reads, comparisons and deletions of
+// single keys, leases that are granted, and noops. What is malformed is not brief.
 func IsBrief(b []byte) bool {
 	batch, err := OpenBatch(b)
 	if err != nil {

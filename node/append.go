@@ -1,7 +1,6 @@
 package node
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +21,7 @@ type appender struct {
 	batches []raftlog.Batch
 	done    []replica.Event
 	busy    busy
-	quick   atomic.Bool // the last round was: see quickAppend
+	quick   atomic.Bool // the last round that waited for the disk was: see quickMove
 	grown   int         // bytes of entries since the tender was told
 	idle    *idleTimer
 }
@@ -49,9 +48,9 @@ func (a *appender) loop() {
 	}
 }
 
-// quickAppend is how long a round may take at most if goroutines from which others expect more are to wait for the next one: with a disk
-// that takes longer, to wake another goroutine costs next to nothing in comparison.
-const quickAppend = 2 * time.Millisecond
+// quickMove is how long a move may have taken if a goroutine from which others expect more is to make the next one: where it takes longer,
+// to wake another goroutine costs next to nothing in comparison.
+const quickMove = 2 * time.Millisecond
 
 // round makes one move. Who is to be told of it is the caller's business.
 func (a *appender) round() {
@@ -61,7 +60,7 @@ func (a *appender) round() {
 
 // briefRound makes a move that takes no longer than the disk, or none.
 func (a *appender) briefRound() {
-	a.effects = a.n.appends.takeUnless(isLongAppend, a.effects)
+	a.effects = a.n.appends.takeIf(areBriefAppends, a.effects)
 	a.carryOut()
 }
 
@@ -80,8 +79,8 @@ func (a *appender) carryOut() {
 		}
 	}
 	a.busy.end()
-	if slices.ContainsFunc(a.effects, isSynced) {
-		a.quick.Store(n.o.Clock.Monotonic()-begun < quickAppend)
+	if synced(a.effects) {
+		a.quick.Store(n.o.Clock.Monotonic()-begun < quickMove)
 	}
 	a.idle.worked()
 	if a.grown >= spareLookBytes {

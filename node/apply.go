@@ -1,6 +1,8 @@
 package node
 
 import (
+	"sync/atomic"
+
 	"keelson/replica"
 	"keelson/state"
 )
@@ -16,6 +18,7 @@ type applier struct {
 	brief func() // briefRound
 	n     *Node
 
+	quick   atomic.Bool // the last round was: see quickMove
 	queued  []*replica.Apply
 	entries []state.Entry
 }
@@ -47,12 +50,16 @@ func (a *applier) round() {
 
 // briefRound makes a move that takes no longer than a moment, or none.
 func (a *applier) briefRound() {
-	a.queued = a.n.applies.takeUnless(isLongApply, a.queued)
+	a.queued = a.n.applies.takeIf(areBriefApplies, a.queued)
 	a.carryOut()
 }
 
 func (a *applier) carryOut() {
+	if len(a.queued) == 0 {
+		return
+	}
 	n := a.n
+	begun := n.o.Clock.Monotonic()
 	for rest := a.queued; len(rest) > 0; {
 		var run []*replica.Apply
 		run, rest = splitRun(rest)
@@ -71,6 +78,7 @@ func (a *applier) carryOut() {
 		}
 		clear(a.entries)
 	}
+	a.quick.Store(n.o.Clock.Monotonic()-begun < quickMove)
 }
 
 // splitRun cuts off what is applied together: at least one Apply, up to applyBytesMax.

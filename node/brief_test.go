@@ -39,13 +39,16 @@ type led struct {
 	last  *raftpb.Entry
 	apply sync.RWMutex // what is applied waits for it, once the machine has it
 	stall atomic.Bool  // the disk of the log does not answer
+	waits atomic.Int32 // who waits for it
 }
 
 func newLed(t *testing.T) *led {
 	l := &led{last: &raftpb.Entry{Index: proto.Uint64(1), Term: proto.Uint64(1)}} // what a cluster is founded with
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if strings.Contains(op.Path, "wal") && op.Kind == errorfs.OpFileSyncData {
+			l.waits.Add(1)
 			until(func() bool { return !l.stall.Load() })
+			l.waits.Add(-1)
 		}
 		return nil
 	}))
@@ -57,9 +60,15 @@ func newLed(t *testing.T) *led {
 			defer l.apply.RUnlock()
 		}
 	})
-	l.append() // that the disk is quick shows when it was used
-	until(func() bool { return l.node.appender.quick.Load() })
+	l.hurry()
 	return l
+}
+
+// hurry works until the log and the store count as quick, which shows when they were used; on a machine under load not at once.
+func (l *led) hurry() {
+	for !l.node.appender.quick.Load() || !l.node.applier.quick.Load() {
+		l.append()
+	}
 }
 
 // message appends ops, an entry for each.
@@ -104,9 +113,7 @@ func TestBriefEntriesAreDoneWhenTheyAreReceived(t *testing.T) {
 	written, applied := 0, 0 // at once
 	const rounds = 100
 	for i := range rounds {
-		for !l.node.appender.quick.Load() { // on a machine under load
-			l.append()
-		}
+		l.hurry()
 		key := []byte{byte(i)}
 		l.node.ReceiveEntries(l.message(&command.Put{Key: key, Value: []byte("v")}, &command.DeleteRange{Key: key}, &command.Noop{}))
 		if l.index.Load() == l.last.GetIndex() {
@@ -171,13 +178,12 @@ func TestSlowDiskHoldsUpNobodyWhoBringsEntries(t *testing.T) {
 
 	<-stalled(l.message(put(2 * briefBytesMax)))
 	settle()
-	for !l.node.appender.quick.Load() {
-		l.append()
-	}
+	l.hurry()
 
 	// It waits once: that is how it learns that the disk is slow.
 	first := stalled(l.message(put(10)))
-	time.Sleep(2 * quickAppend)
+	until(func() bool { return l.waits.Load() > 0 })
+	time.Sleep(2 * quickMove)
 	settle()
 	<-first
 	if l.node.appender.quick.Load() {
@@ -185,23 +191,22 @@ func TestSlowDiskHoldsUpNobodyWhoBringsEntries(t *testing.T) {
 	}
 	<-stalled(l.message(put(10)))
 	settle()
-	l.append()
-	until(func() bool { return l.node.appender.quick.Load() })
+	l.hurry()
 }
 
 // What takes long is left where it is, with all that is queued before and behind it.
 func TestBriefMovesLeaveWhatIsLong(t *testing.T) {
 	entries := func(bytes int) []*raftpb.Entry { return []*raftpb.Entry{{Data: make([]byte, bytes)}} }
-	brief := &replica.Append{Entries: entries(briefBytesMax)}
-	for _, long := range []replica.Effect{&replica.Append{Entries: entries(briefBytesMax + 1)}, &replica.Install{Append: &replica.Append{}}} {
+	brief := &replica.Append{Entries: entries(briefBytesMax / 3)}
+	for _, long := range []replica.Effect{&replica.Append{Entries: entries(briefBytesMax / 2)}, &replica.Install{Append: &replica.Append{}}} {
 		q := newInbox[replica.Effect]()
 		q.put(brief, long, brief)
-		if got := q.takeUnless(isLongAppend, make([]replica.Effect, 9)); len(got) > 0 || q.len() != 3 {
+		if got := q.takeIf(areBriefAppends, make([]replica.Effect, 9)); len(got) > 0 || q.len() != 3 {
 			t.Errorf("took %v, left %d", got, q.len())
 		}
 		q.take(nil)
 		q.put(brief, brief)
-		if got := q.takeUnless(isLongAppend, nil); len(got) != 2 || q.len() != 0 {
+		if got := q.takeIf(areBriefAppends, nil); len(got) != 2 || q.len() != 0 {
 			t.Errorf("took %v, left %d", got, q.len())
 		}
 	}
@@ -218,11 +223,19 @@ func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
 	c := newTrio(t)
 	leader := c.leader()
 	for i, r := range c.rigs {
-		// A tick may take the batch at any moment.
-		for ok := false; !ok; {
+		batches := func() uint64 {
+			r.node.proposals.mu.Lock()
+			defer r.node.proposals.mu.Unlock()
+			return r.node.proposals.sequence
+		}
+		ok := false
+		for tries := 0; !ok; tries++ { // a tick may take the batch at any moment
+			if tries == 100 {
+				t.Fatalf("member %d never made one batch of what came together, or had another goroutine make the move", i)
+			}
 			var s soon
 			var done sync.WaitGroup
-			before := r.node.proposals.sequence
+			before := batches()
 			for range 10 {
 				done.Add(1)
 				r.must(r.node.ProposeLater(context.Background(), &command.Put{Key: []byte("k")}, &s, func(res *state.Result, alone bool, err error) {
@@ -236,7 +249,7 @@ func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
 			for _, f := range s.soon {
 				f()
 			}
-			ok = ok && r.node.proposals.sequence == before+1
+			ok = ok && batches() == before+1
 			if i != leader {
 				ok = ok && len(s.other) == 0
 			}

@@ -1,9 +1,6 @@
 package node
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // inbox is a queue that many fill and one at a time empties, all at once. It is unbounded by itself: each user says in
 // its own comment what bounds it.
@@ -40,11 +37,11 @@ func (q *inbox[T]) signal() {
 	}
 }
 
-// any reports whether there is something that a condition holds for.
-func (q *inbox[T]) any(is func(T) bool) bool {
+// are reports whether a condition holds for what is in the queue.
+func (q *inbox[T]) are(condition func([]T) bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.ContainsFunc(q.items, is)
+	return condition(q.items)
 }
 
 func (q *inbox[T]) len() int {
@@ -54,16 +51,14 @@ func (q *inbox[T]) len() int {
 }
 
 // take returns everything in the queue; spare, cleared, is used for what comes next.
-func (q *inbox[T]) take(spare []T) []T { return q.takeUnless(never[T], spare) }
+func (q *inbox[T]) take(spare []T) []T { return q.takeIf(func([]T) bool { return true }, spare) }
 
-func never[T any](T) bool { return false }
-
-// takeUnless is take unless there is something that a condition holds for: then it takes nothing.
-func (q *inbox[T]) takeUnless(is func(T) bool, spare []T) []T {
+// takeIf is take if a condition holds for all of it, and takes nothing otherwise.
+func (q *inbox[T]) takeIf(condition func([]T) bool, spare []T) []T {
 	clear(spare[:cap(spare)])
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if slices.ContainsFunc(q.items, is) {
+	if !condition(q.items) {
 		return spare[:0]
 	}
 	items := q.items

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -104,19 +105,19 @@ func (n *Node) finish() {
 	n.applies.nudge()
 }
 
-// briefBytesMax is how much is brief, of messages or of a run of entries.
+// briefBytesMax is how much is brief, of messages, or of entries that are queued.
 const briefBytesMax = 16 << 10
 
 // helpBriefly makes the moves that something from another member needs, as far as nobody else is at them and none of them takes
-// long: the next message waits meanwhile.
+// long: the next message waits meanwhile. What was quick the last time is expected to be so again.
 func (n *Node) helpBriefly() {
 	if !n.mover.turn.try(n.mover.move) {
 		n.events.signal()
 		return
 	}
 	if n.appends.len() > 0 {
-		syncs := n.appends.any(isSynced)
-		if syncs && (n.proposals.pending() > 0 || n.applies.any(isLongApply)) {
+		syncs := n.appends.are(synced)
+		if syncs && (n.proposals.pending() > 0 || !n.applies.are(areBriefApplies)) {
 			n.applies.nudge() // somebody waits for it, or it takes long
 		}
 		if syncs && !n.appender.quick.Load() || !n.appender.turn.try(n.appender.brief) || !n.mover.turn.try(n.mover.move) {
@@ -126,40 +127,60 @@ func (n *Node) helpBriefly() {
 			return
 		}
 	}
-	n.applier.turn.try(n.applier.brief)
+	if n.applier.quick.Load() {
+		n.applier.turn.try(n.applier.brief)
+	}
 	n.passOn(true)
 	n.appends.nudge()
 	n.applies.nudge()
 }
 
-// isSynced reports whether what is to be written has to wait for the disk.
+// synced reports whether something that is to be written has to wait for the disk.
+func synced(effects []replica.Effect) bool { return slices.ContainsFunc(effects, isSynced) }
+
 func isSynced(e replica.Effect) bool {
 	a, ok := e.(*replica.Append)
 	return !ok || a.Sync
 }
 
-// isLongAppend reports whether what is to be written takes more than a moment of the disk's.
-func isLongAppend(e replica.Effect) bool {
-	a, ok := e.(*replica.Append)
-	return !ok || sizeOf(a.Entries) > briefBytesMax
-}
-
-// isLongApply reports whether the application of entries may take longer than a moment.
-func isLongApply(a *replica.Apply) bool {
-	if a.ConfState != nil || sizeOf(a.Entries) > briefBytesMax {
-		return true
-	}
-	for _, e := range a.Entries {
-		if len(e.GetData()) > 0 && !command.IsBrief(e.GetData()) {
-			return true
+// areBriefAppends reports whether what is to be written is so little that only the disk takes its time.
+func areBriefAppends(effects []replica.Effect) bool {
+	bytes := 0
+	for _, e := range effects {
+		a, ok := e.(*replica.Append)
+		if !ok {
+			return false
+		}
+		if bytes += sizeOf(a.Entries); bytes > briefBytesMax {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
+// areBriefApplies reports whether the application of what is queued takes no longer than its size says. It takes no longer itself.
+func areBriefApplies(queued []*replica.Apply) bool {
+	bytes := 0
+	for _, a := range queued {
+		if bytes += sizeOf(a.Entries); bytes > briefBytesMax || a.ConfState != nil {
+			return false
+		}
+	}
+	for _, a := range queued {
+		for _, e := range a.Entries {
+			if len(e.GetData()) > 0 && !command.IsBrief(e.GetData()) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sizeOf is about what entries take.
 func sizeOf(entries []*raftpb.Entry) (bytes int) {
+	const each = 32
 	for _, e := range entries {
-		bytes += len(e.GetData())
+		bytes += each + len(e.GetData())
 	}
 	return bytes
 }

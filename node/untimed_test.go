@@ -69,7 +69,7 @@ func TestWritesDoNotWaitForTicks(t *testing.T) {
 				for k := range 100 {
 					op := &command.Put{Key: fmt.Append(nil, i, w), Value: fmt.Append(nil, k)}
 					if _, err := r.node.Propose(WithFlow(ctx, w), op); err != nil {
-						t.Errorf("write %d through member %d: %v", k, i, err)
+						t.Errorf("write %d through member %d: %v; it is at %+v, with %+v", k, i, err, r.node.Status(), r.node.Queues())
 						return
 					}
 				}

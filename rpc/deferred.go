@@ -72,7 +72,7 @@ func (d *Deferred) Then(f func(error)) {
 }
 
 // Soon runs f on the goroutine that reads the connection, before it waits for more and before what it holds back is sent. f must not
-// wait. Only the handler may use it, before it returns.
+// wait for anything long. Only the handler may use it, before it returns.
 func (d *Deferred) Soon(f func()) { d.s.conn.soon = append(d.s.conn.soon, f) }
 
 // Go runs f on another goroutine, a worker.

@@ -43,8 +43,8 @@
 //
 // # Invariants
 //
-//   - Send never waits for the network or for a handler. ReceiveEntries may wait for a disk: nothing waits with it but later messages of
-//     its stream, and the answers to its pings.
+//   - Send never waits for the network or for a handler. ReceiveEntries may wait for a disk: what waits with it are later messages of its
+//     stream, a newer stream in its place, and Stop. The other side is told meanwhile that this one is there.
 //   - Handler.Receive and ReceiveEntries get messages of one stream in the order they were sent, each once, none invented: from a sender
 //     whose handshake named this cluster, this member and itself, addressed to this member, with sound checksums.
 //   - At most one stream of a kind is accepted from a member; a newer one replaces the older, which has delivered its last
@@ -57,6 +57,6 @@
 // one goroutine of the transport, never from within a call to it; Receive, ReceiveEntries and Bulk by a goroutine per stream. The messages
 // and entries given to Send are read later, by several goroutines: nobody may change them any more.
 //
-// Goroutines: two per outgoing stream (writer, and reader of answers), one per accepted stream (the HTTP server's), one
-// that reports. All have ended when Stop returns.
+// Goroutines: two per outgoing stream (writer, and reader of answers), one per accepted stream (the HTTP server's), another one if it is for
+// messages, one that reports. All have ended when Stop returns.
 package transport

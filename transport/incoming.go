@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -157,33 +158,27 @@ func (w *byteWriter) Write(p []byte) (int, error) {
 
 // receive reads frames and passes the messages in them on, as many at a time as have arrived together.
 func (t *Transport) receive(in *incoming, l *line) error {
-	said := l.clock.Monotonic()
-	var answer []byte
-	say := func(token uint64) error {
-		said = l.clock.Monotonic()
-		answer = appendPing(answer[:0], framePong, token)
-		_, err := l.Write(answer)
-		return err
-	}
-	alive := t.o.keepAlive()
-	l.arrived = func() error {
-		if l.clock.Monotonic()-said < alive {
-			return nil
-		}
-		return say(0)
-	}
+	alive := newAlive(l, t.o.keepAlive())
+	l.arrived = alive.remind
 	frames := frameReader{
 		r: bufio.NewReaderSize(l, in.kind.bufferBytes()), headBytesMax: headBytesMax, tailBytesMax: in.kind.tailBytesMax(),
 	}
 	handle := t.o.Handler.Receive
 	if in.kind == kindMessages {
-		handle = t.o.Handler.ReceiveEntries
+		handle = t.o.Handler.ReceiveEntries // which may wait
+		var watching sync.WaitGroup
+		ended := make(chan struct{})
+		watching.Go(func() { alive.watch(ended) })
+		defer watching.Wait()
+		defer close(ended)
 	}
 	var batch []*raftpb.Message
 	deliver := func() {
 		if len(batch) > 0 {
 			in.counters.receivedMessages.Add(uint64(len(batch)))
+			alive.busy.Store(true)
 			handle(batch)
+			alive.busy.Store(false)
 			clear(batch)
 			batch = batch[:0]
 		}
@@ -197,7 +192,7 @@ func (t *Transport) receive(in *incoming, l *line) error {
 		}
 		switch f.typ {
 		case framePing:
-			err = say(binary.LittleEndian.Uint64(f.head))
+			err = alive.answer(binary.LittleEndian.Uint64(f.head))
 		case framePong:
 			err = fmt.Errorf("%w: an answer to nothing", errMalformed)
 		case frameMessage:

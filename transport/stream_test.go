@@ -129,6 +129,25 @@ func TestControlOvertakes(t *testing.T) {
 	b.waitNumber(a, raftpb.MsgApp, 49)
 }
 
+// A handler that waits for its disk is not taken for silence, however long it takes.
+func TestHandlersMayTakeTheirTime(t *testing.T) {
+	a, b := newMember(t, 1, impatient), newMember(t, 2, impatient)
+	join(t, a, b)
+	entered, release := b.holdEntries()
+	defer release()
+	since, _ := a.transport.ConnectedSince(2)
+	a.send(a.append(b, 1, 10))
+	<-entered
+	time.Sleep(1500 * time.Millisecond) // more than three times what either side takes for silence
+	a.send(a.append(b, 2, 10), a.beat(b, 1))
+	b.waitNumber(a, raftpb.MsgHeartbeat, 1)
+	release()
+	b.waitNumber(a, raftpb.MsgApp, 2)
+	if now, ok := a.transport.ConnectedSince(2); !ok || now != since {
+		t.Errorf("connected since %v, %t; before since %v", now, ok, since)
+	}
+}
+
 // TestReconnect breaks connections: the loss is reported, and the streams come back by themselves.
 func TestReconnect(t *testing.T) {
 	network := &lines{}

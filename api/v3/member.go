@@ -21,7 +21,7 @@ type Member interface {
 	// caller in ctx: see auth.WithCaller.
 	Propose(ctx context.Context, op command.Op) (state.Result, error)
 	// ProposeLater is Propose for a caller that does not wait: done is called with the outcome, once, perhaps before
-	// ProposeLater returns, and must not wait for anything; unless it is alone, others wait for it. elsewhere has a function run on another goroutine. If there is an
+	// ProposeLater returns, and must not wait for anything; unless it is alone, others wait for it. r runs what the caller does not wait for. If there is an
 	// error, done is not called.
 	ProposeLater(ctx context.Context, op command.Op, r node.Runner, done node.LateOutcome) error
 	// Abandon is called for each proposal whose caller has gone before its outcome was there, and returns the error that goes
