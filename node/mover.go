@@ -117,8 +117,8 @@ func (n *Node) helpBriefly() {
 	}
 	if n.appends.len() > 0 {
 		syncs := n.appends.are(synced)
-		if syncs && (n.proposals.pending() > 0 || !n.applies.are(areBriefApplies)) {
-			n.applies.nudge() // somebody waits for it, or it takes long
+		if syncs && n.proposals.pending() > 0 {
+			n.applies.nudge() // somebody waits for it
 		}
 		if syncs && !n.appender.quick.Load() || !n.appender.turn.try(n.appender.brief) || !n.mover.turn.try(n.mover.move) {
 			n.events.nudge()
