@@ -508,6 +508,7 @@ func (d *disk) Remove(name string) error {
 		d.postponed = append(d.postponed, name)
 		return nil
 	}
+	d.loseTrace(name)
 	return d.do(opChange, name, dir, 1, func(int) { dir.change(change{remove: base}) })
 }
 

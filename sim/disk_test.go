@@ -145,6 +145,26 @@ func TestDiskFailedSyncLosesThePages(t *testing.T) {
 	}
 }
 
+// A write that went astray is not there. Once the file that it went into is removed it is: nobody could notice otherwise.
+func TestDiskWriteAstrayIsNeverWithoutTrace(t *testing.T) {
+	d := testDisk(0)
+	create(t, d, "/1.raftlog", "old")
+	f := create(t, d, "/2.raftlog", "..")
+	must(t, f.Sync())
+	syncDir(t, d, "/")
+	d.arm(strike{dir: "/", astray: true})
+	_, err := f.WriteAt([]byte("new"), 2)
+	must(t, err)
+	must(t, f.Sync())
+	if one, two := content(t, d, "/1.raftlog"), content(t, d, "/2.raftlog"); one != "new" || two != "..\x00\x00\x00" {
+		t.Fatalf("after a write astray: %q and %q", one, two)
+	}
+	must(t, d.Remove("/1.raftlog"))
+	if got := content(t, d.crash(), "/2.raftlog"); got != "..new" {
+		t.Errorf("without what tells of the write: %q", got)
+	}
+}
+
 func TestDiskStrikeWaits(t *testing.T) {
 	d := testDisk(100)
 	f := create(t, d, "/f", "")

@@ -15,6 +15,7 @@ type flaw struct {
 	name    string // of the file
 	offset  int
 	was, is []byte // what should be there, and what is
+	went    string // the file that has what should be there; empty: it was not a write that went elsewhere
 }
 
 func (f flaw) String() string { return fmt.Sprintf("%s from byte %d on", f.name, f.offset) }
@@ -89,18 +90,32 @@ func (d *disk) mend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, f := range slices.Backward(d.flaws) {
-		d.files(path.Dir(f.name), func(name string, n *node) {
-			if name != f.name || f.offset+len(f.is) > len(n.data) {
-				return
-			}
-			for i := range f.is {
-				if at := f.offset + i; n.data[at] == f.is[i] {
-					n.put(at, f.was[i:i+1])
-				}
-			}
-		})
+		d.undo(f)
 	}
 	d.flaws = nil
+}
+
+// undo puts what should be there where a flaw is, if it is still as it came about.
+func (d *disk) undo(f flaw) {
+	n := d.find(f.name)
+	if n == nil || f.offset+len(f.is) > len(n.data) {
+		return
+	}
+	for i := range f.is {
+		if at := f.offset + i; n.data[at] == f.is[i] {
+			n.put(at, f.was[i:i+1])
+		}
+	}
+}
+
+// loseTrace is for a file that is about to be removed: a write that went into it is put where it should be. If it is the
+// last one of the log, what stands in that file is all that tells of it.
+func (d *disk) loseTrace(name string) {
+	for _, f := range d.flaws {
+		if f.went == name {
+			d.undo(f)
+		}
+	}
 }
 
 // renamed notes that flaws may have another name now. After a crash they may still have the old one.
@@ -150,8 +165,8 @@ func (d *disk) misdirects(name string, n *node, off int64, p []byte) bool {
 		n.write(int64(len(n.data)), make([]byte, end-len(n.data)))
 	}
 	d.flaws = append(d.flaws,
-		flaw{name, int(off), slices.Clone(p), slices.Clone(n.data[off : int(off)+len(p)])},
-		flaw{places[i], at, slices.Clone(nodes[i].data[at : at+len(p)]), slices.Clone(p)},
+		flaw{name: name, offset: int(off), was: slices.Clone(p), is: slices.Clone(n.data[off : int(off)+len(p)]), went: places[i]},
+		flaw{name: places[i], offset: at, was: slices.Clone(nodes[i].data[at : at+len(p)]), is: slices.Clone(p)},
 	)
 	nodes[i].write(int64(at), p)
 	nodes[i].put(at, p) // it is on the disk: no crash takes it away, though nobody syncs that file
