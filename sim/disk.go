@@ -145,7 +145,7 @@ func (d *disk) crashLocked() {
 	}
 	d.image = newDisk(d.rng, d.style)
 	d.image.bug, d.image.reads = d.bug, d.reads
-	d.image.flaws = d.flaws
+	d.image.flaws = slices.Clone(d.flaws) // the ghost goes on writing
 	d.image.root = d.survivor(d.root)
 	d.ghost, d.armed = true, nil
 }
@@ -447,6 +447,7 @@ func (d *disk) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.created(name, dir)
 	n := &node{}
 	if err := d.do(opChange, name, dir, 1, func(int) { dir.change(change{add: base, node: n}) }); err != nil {
 		return nil, err

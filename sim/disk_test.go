@@ -165,6 +165,25 @@ func TestDiskWriteAstrayIsNeverWithoutTrace(t *testing.T) {
 	}
 }
 
+// A file of a name that was given before is another file: giving a disk its data back must not mix them.
+func TestDiskFlawsStayWithTheirFile(t *testing.T) {
+	d := testDisk(0)
+	create(t, d, "/1.raftlog", "...")
+	for _, segment := range []struct{ name, written string }{{"/2.raftlog", "old"}, {"/3.raftlog", "n\x00\x00"}} {
+		f := create(t, d, "/spare", "")
+		d.arm(strike{dir: "/", astray: true})
+		_, err := f.WriteAt([]byte(segment.written), 0)
+		must(t, err)
+		must(t, d.Rename("/spare", segment.name))
+		syncDir(t, d, "/")
+	}
+	must(t, d.Remove("/2.raftlog"))
+	d.mend()
+	if got := content(t, d, "/3.raftlog"); got != "n\x00\x00" {
+		t.Errorf("the newer file is given %q back", got)
+	}
+}
+
 func TestDiskStrikeWaits(t *testing.T) {
 	d := testDisk(100)
 	f := create(t, d, "/f", "")

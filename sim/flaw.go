@@ -118,6 +118,16 @@ func (d *disk) loseTrace(name string) {
 	}
 }
 
+// created forgets the flaws of another file of the same name, if no crash can bring that file back.
+func (d *disk) created(name string, dir *node) {
+	base := path.Base(name)
+	comesBack := func(c change) bool { return c.add == base }
+	if len(d.flaws) == 0 || dir.syncedChildren[base] != nil || slices.ContainsFunc(dir.pending, comesBack) {
+		return
+	}
+	d.flaws = slices.DeleteFunc(slices.Clone(d.flaws), func(f flaw) bool { return f.name == name })
+}
+
 // renamed notes that flaws may have another name now. After a crash they may still have the old one.
 func (d *disk) renamed(from, to string) {
 	for _, f := range slices.Clone(d.flaws) {
