@@ -34,6 +34,11 @@ var (
 func simulate(t *testing.T, o sim.Options) (r sim.Report) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, o.Seed) // raft draws its election timeouts there
+	defer func() {
+		if p := recover(); p != nil { // the bubble's: something was left open, which is worth less than why
+			panic(fmt.Sprintf("%v; the run: %v\n%s", p, r.Failure, replay(o)))
+		}
+	}()
 	synctest.Test(t, func(*testing.T) { r = sim.Run(o) })
 	r.Judge(30 * time.Second)
 	return r
