@@ -123,10 +123,10 @@ func (c *conn) serve() {
 	c.unlockAndWake()
 	err := c.read()
 	c.fail(err)
+	c.endStreams() // first of all: handlers, and those who count them, should not wait until the rest is written
 	c.linger(err)
 	c.net.Close()
 	c.stopTimers()
-	c.endStreams()
 }
 
 // settings are what the client is told first.

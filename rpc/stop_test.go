@@ -171,3 +171,50 @@ func TestPingEnforcement(t *testing.T) {
 		ping(r)
 	}
 }
+
+// closeListener makes connections that close only once something else has happened.
+type closeListener struct {
+	net.Listener
+	before func()
+}
+
+func (l *closeListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return closeConn{c, l.before}, nil
+}
+
+type closeConn struct {
+	net.Conn
+	before func()
+}
+
+func (c closeConn) Close() error {
+	c.before()
+	return c.Conn.Close()
+}
+
+// Handlers hear of the end of their connection at once, and not when everything that was ready is written and it is closed.
+func TestEndOfConnectionEndsCallsFirst(t *testing.T) {
+	k := newKit(t, Options{})
+	k.server.RegisterService(&holdDesc, k)
+	left := make(chan struct{})
+	k.listener = &closeListener{k.listener.(stingyListener).Listener, func() {
+		select {
+		case <-left:
+		case <-time.After(10 * time.Second):
+			t.Error("the connection is closed, and a call does not know")
+		}
+	}}
+	k.serve()
+	r := k.rawClient().hello()
+	r.headers(1, false, callFields(holdPath)...)
+	<-k.entered
+	r.check(r.conn.Close())
+	if err := <-k.left; err != context.Canceled {
+		t.Errorf("the call ended with %v", err)
+	}
+	close(left)
+}
