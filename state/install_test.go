@@ -280,6 +280,12 @@ func TestInstallBesideReaders(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var readers, closers sync.WaitGroup
+	finish := sync.OnceFunc(func() {
+		close(stop)
+		readers.Wait()
+		closers.Wait()
+	})
+	defer finish() // before the databases are closed, whatever the test ends with
 	start := func(f func() error) {
 		readers.Go(func() {
 			for {
@@ -325,7 +331,7 @@ func TestInstallBesideReaders(t *testing.T) {
 		x.m.Sizes()
 		return errors.Join(err, x.m.Flush())
 	})
-	for i, at := 0, uint64(1); at < 420; i++ {
+	for i, at := 0, uint64(1); at <= 500-60-29; i++ {
 		at += 1 + uint64(r.IntN(60))
 		from.applyTo(at)
 		dir := fmt.Sprintf("snapshot-%d", i)
@@ -346,9 +352,7 @@ func TestInstallBesideReaders(t *testing.T) {
 			t.Fatalf("state hash %x at %d, want %x", hash, index, hashes[index])
 		}
 	}
-	close(stop)
-	readers.Wait()
-	closers.Wait()
+	finish()
 	x.applyTo(500)
 	x.compactAll()
 	reference.compactAll()
