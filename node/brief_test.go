@@ -213,10 +213,18 @@ func TestBriefMovesLeaveWhatIsLong(t *testing.T) {
 }
 
 // soon is a Runner that tells what it was asked for and does nothing by itself.
-type soon struct{ soon, other []func() }
+type soon struct {
+	soon, other []func()
+	stay        []func(func())
+	callers     []int // for whom it is to stay
+}
 
 func (s *soon) Soon(f func()) { s.soon = append(s.soon, f) }
-func (s *soon) Go(f func())   { s.other = append(s.other, f) }
+func (s *soon) Stay(callers int, f func(func())) {
+	s.stay, s.callers = append(s.stay, f), append(s.callers, callers)
+}
+
+func (s *soon) Go(f func()) { s.other = append(s.other, f) }
 
 // The caller that does not wait makes the first move itself once it has looked at everything, and on a follower nothing is left then.
 func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
@@ -249,7 +257,7 @@ func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
 					done.Done()
 				}))
 			}
-			ok = len(s.soon) == 1 && len(s.other) == 0
+			ok = len(s.soon) == 1 && len(s.other) == 0 && len(s.stay) == 0
 			for _, f := range s.soon {
 				f()
 			}
@@ -263,5 +271,70 @@ func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
 			done.Wait()
 			ok = ok && !lone.Load()
 		}
+	}
+}
+
+// Who does not wait stays for a write where no other member has to hear of it and the disk was quick, and nowhere else. It is told when the disk
+// has it, before anybody is told of a result.
+func TestTheCallerStaysForTheDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		members int
+		slow    bool
+		stays   bool
+	}{
+		"alone":      {1, false, true},
+		"slow disk":  {1, true, false},
+		"three":      {3, false, false},
+		"three slow": {3, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r *rig
+			if c.members == 1 {
+				r = newRig(t, nil)
+				r.propose(&command.Put{Key: []byte("k")})
+			} else {
+				trio := newTrio(t)
+				r = trio.rigs[trio.leader()]
+			}
+			for tries := 0; ; tries++ { // a tick may take the batch at any moment
+				if tries == 100 {
+					t.Fatal("the caller has never had to see to anything")
+				}
+				r.node.appender.quick.Store(!c.slow)
+				var s soon
+				told := make(chan struct{}, 10)
+				for range 3 {
+					r.must(r.node.ProposeLater(context.Background(), &command.Put{Key: []byte("k")}, &s, func(*state.Result, bool, error) { told <- struct{}{} }))
+				}
+				before := r.syncs.Load()
+				for _, f := range s.soon {
+					f()
+				}
+				if len(s.stay) > 0 != c.stays && len(s.stay)+len(s.other) > 0 {
+					t.Errorf("stays for %d, leaves %d to others", len(s.stay), len(s.other))
+				}
+				for _, f := range s.other {
+					f()
+				}
+				waited := 0
+				for i, f := range s.stay {
+					if s.callers[i] < 3 {
+						t.Errorf("for %d callers", s.callers[i])
+					}
+					f(func() {
+						waited++
+						if len(told) > 0 || r.syncs.Load() == before {
+							t.Error("called too late, or before the disk has the write")
+						}
+					})
+				}
+				for range 3 {
+					<-told
+				}
+				if !c.stays && len(s.other) > 0 || c.stays && waited == 1 {
+					break
+				}
+			}
+		})
 	}
 }

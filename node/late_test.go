@@ -9,9 +9,10 @@ import (
 // lateReader tells what it is told.
 type lateReader chan error
 
-func (l lateReader) Ready(err error) { l <- err }
-func (l lateReader) Soon(f func())   { f() }
-func (l lateReader) Go(f func())     { go f() }
+func (l lateReader) Ready(err error)            { l <- err }
+func (l lateReader) Soon(f func())              { f() }
+func (l lateReader) Go(f func())                { go f() }
+func (l lateReader) Stay(_ int, f func(func())) { go f(func() {}) }
 
 // Who does not wait is told as soon as everything acknowledged before is applied here, on every member, and is told of the end.
 func TestReadLater(t *testing.T) {

@@ -70,24 +70,33 @@ func (n *Node) help() {
 }
 
 // begin is help for a goroutine that must not wait: it makes the first move, and has another goroutine make the others if there is
-// something for the log.
+// something for the log. Where no other member has to hear of it, all of a write is the log's time, and a caller with nothing better to do makes
+// them itself.
 func (n *Node) begin(r Runner) {
 	if !n.mover.turn.try(n.mover.move) {
 		n.events.signal()
 		return
 	}
 	n.applies.nudge()
-	if n.appends.len() > 0 {
+	switch {
+	case n.appends.len() == 0:
+	case n.alone.Load() && n.appender.quick.Load():
+		r.Stay(n.proposals.pending(), n.finishAfter)
+	default:
 		r.Go(n.finish)
 	}
 }
 
 // finish makes the moves after the first one.
-func (n *Node) finish() {
+func (n *Node) finish() { n.finishAfter(func() {}) }
+
+// finishAfter is finish; it calls written when what had to be written is.
+func (n *Node) finishAfter(written func()) {
 	if !n.appender.turn.try(n.appender.move) {
 		n.appends.signal()
 		return
 	}
+	written()
 	if !n.mover.turn.try(n.mover.move) {
 		n.events.signal()
 		return
@@ -285,7 +294,10 @@ func (m *mover) step() {
 	clear(m.events)
 	m.events = m.events[:0]
 	status := n.publishStatus(m.replica)
-	if !status.Alone || !m.leading {
+	if alone := status.Alone && m.leading; alone != n.alone.Load() {
+		n.alone.Store(alone)
+	}
+	if !n.alone.Load() {
 		n.lonely.Store(0)
 	}
 	if status.Transfer != 0 { // before anybody is told

@@ -45,6 +45,7 @@ type Node struct {
 	// lonely is the term in which this member leads alone and has committed: then every acknowledged write is applied
 	// here, and nobody else can acknowledge any. A learner could: it may apply an entry sooner than its leader. 0: not so.
 	lonely atomic.Uint64
+	alone  atomic.Bool // this member leads, and nobody else votes or learns, as far as the last step knew
 
 	stop    context.CancelFunc
 	stopped context.Context
@@ -178,6 +179,9 @@ func (n *Node) ProposeLater(ctx context.Context, op command.Op, r Runner, done L
 type Runner interface {
 	// Soon runs f on the caller's goroutine, once that has done with what came together. f does not wait.
 	Soon(f func())
+	// Stay runs f on the caller's goroutine, after that, if nobody misses it there, and otherwise on another one. f waits for the disk, then
+	// calls waited, then tells so many callers of their results. Only what Soon runs uses it.
+	Stay(callers int, f func(waited func()))
 	// Go runs f on another goroutine.
 	Go(f func())
 }

@@ -247,8 +247,9 @@ func TestGivingUp(t *testing.T) {
 // runner is a Runner with nothing else to do.
 type runner struct{}
 
-func (runner) Soon(f func()) { f() }
-func (runner) Go(f func())   { go f() }
+func (runner) Soon(f func())              { f() }
+func (runner) Stay(_ int, f func(func())) { go f(func() {}) }
+func (runner) Go(f func())                { go f() }
 
 // Callers that do not wait are told all the same: results, refusals before the log, and the end.
 func TestProposeLater(t *testing.T) {

@@ -51,6 +51,7 @@ type conn struct {
 	blockEnds bool   // with END_STREAM
 	fragments int
 	soon      []func() // see Deferred.Soon
+	stayer
 
 	keepalive keepalive
 
@@ -115,18 +116,28 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) serve() {
 	if err := c.handshake(); err != nil || !c.server.ready(c) {
 		c.net.Close()
+		c.server.forget(c)
 		return
 	}
 	c.startKeepalive()
 	c.mu.Lock()
 	c.asleep = true
 	c.unlockAndWake()
-	err := c.read()
+	if replaced, err := c.read(); !replaced {
+		c.end(err)
+		return
+	}
+	<-c.ended
+}
+
+// end does what there is to do when nothing more is read.
+func (c *conn) end(err error) {
 	c.fail(err)
 	c.endStreams() // first of all: handlers, and those who count them, should not wait until the rest is written
 	c.linger(err)
 	c.net.Close()
 	c.stopTimers()
+	c.server.forget(c)
 }
 
 // settings are what the client is told first.
@@ -176,43 +187,56 @@ func (c *conn) handshake() error {
 	return c.net.SetDeadline(time.Time{})
 }
 
-// read takes frames until the connection ends. Between two reads it holds the writer back: the answers to everything
-// that came together leave together.
-func (c *conn) read() error {
-	defer c.runSoon() // also of a connection that ends: others may wait for it
+// read takes frames until the connection ends, or until another goroutine does that in its place. Between two reads it holds the
+// writer back: the answers to everything that came together leave together.
+func (c *conn) read() (replaced bool, err error) {
 	for {
 		if !c.in.hasFrame() {
 			c.runSoon()
-			c.letWrite()
-			if err := c.waitForCalm(); err != nil {
-				return err
+			if c.staying() {
+				return true, nil
 			}
-			for !c.in.hasFrame() {
-				if err := c.in.tooLong(); err != nil {
-					return err
-				}
-				if err := c.in.read(); err != nil {
-					return err
-				}
-				c.keepalive.heard()
+			if err := c.hear(); err != nil {
+				return false, err
 			}
-			c.holdWriter()
 		}
-		f, err := c.in.next()
-		if err == nil {
-			err = c.handle(&f)
-		}
-		if err == nil {
-			continue
-		}
-		fault := asStreamError(err)
-		if fault == nil {
-			return err
-		}
-		if err := c.fault(fault); err != nil {
-			return err
+		if err := c.handleNext(); err != nil {
+			c.runSoon() // others may wait for it
+			c.leave()
+			return false, err
 		}
 	}
+}
+
+// hear waits for a frame.
+func (c *conn) hear() error {
+	c.letWrite()
+	if err := c.waitForCalm(); err != nil {
+		return err
+	}
+	for !c.in.hasFrame() {
+		if err := c.in.tooLong(); err != nil {
+			return err
+		}
+		if err := c.in.read(); err != nil {
+			return err
+		}
+		c.keepalive.heard()
+	}
+	c.holdWriter()
+	return nil
+}
+
+// handleNext does what the next frame asks for.
+func (c *conn) handleNext() error {
+	f, err := c.in.next()
+	if err == nil {
+		err = c.handle(&f)
+	}
+	if fault := asStreamError(err); fault != nil {
+		return c.fault(fault)
+	}
+	return err
 }
 
 // runSoon runs what was put off until everything that has come is looked at.

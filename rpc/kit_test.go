@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
+
+	"keelson/internal/socket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -112,6 +114,8 @@ func (c *stingyConn) WriteNow(b []byte) (int, error) {
 	}
 	return c.Write(b)
 }
+
+func (c *stingyConn) HasInput() bool { return socket.NewPeek(c.TCPConn).Any() }
 
 // Write is for one at a time.
 func (c *stingyConn) Write(b []byte) (int, error) {

@@ -20,6 +20,7 @@ type Server struct {
 	stream  grpc.StreamServerInterceptor // nil: none
 	keeper  Keeper                       // the codec; nil: it is none
 	workers *workers
+	stays   stays
 
 	handlers sync.WaitGroup // that run
 
@@ -39,6 +40,7 @@ func New(o Options) *Server {
 		workers: newWorkers(o.Workers), listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.keeper, _ = o.Codec.(Keeper)
+	s.stays.stop = make(chan struct{})
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -131,6 +133,10 @@ func (s *Server) serve(c *conn) {
 		return
 	}
 	c.serve()
+}
+
+// forget is called when a connection has ended.
+func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
@@ -221,5 +227,6 @@ func (s *Server) stop(gracefully bool) {
 	if gracefully {
 		s.handlers.Wait()
 	}
+	s.stays.close()
 	s.workers.close()
 }

@@ -52,6 +52,9 @@ func (k *kv) readLater(ctx context.Context, d *rpc.Deferred, r *pb.RangeRequest)
 // Soon implements node.Runner.
 func (l *lateRead) Soon(f func()) { l.d.Soon(f) }
 
+// Stay implements node.Runner.
+func (l *lateRead) Stay(callers int, f func(func())) { l.d.Stay(callers, f) }
+
 // Go implements node.Runner.
 func (l *lateRead) Go(f func()) { l.d.Go(f) }
 

@@ -32,3 +32,13 @@ func send(fd uintptr, b []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+func peek(fd uintptr) error {
+	var b [1]byte
+	const flags = syscall.MSG_PEEK | syscall.MSG_DONTWAIT
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, flags, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,4 +1,4 @@
-// Package socket writes to sockets without waiting, and reads from them without holding memory meanwhile.
+// Package socket writes to sockets without waiting, reads from them without holding memory meanwhile, and looks whether there is something to read.
 //
 // A goroutine that has something small to say on an idle connection says it itself, rather than wake the one that writes: a
 // wake-up costs more than the write. What the socket does not take at once is left to the writer. A connection at rest needs no

@@ -40,3 +40,16 @@ func WriteNow(fd uintptr, b []byte) (n int, err error) {
 		return max(n, 0), err
 	}
 }
+
+// HasInput reports whether a read of a socket that does not wait would find something: bytes, the end, or an error.
+func HasInput(fd uintptr) bool {
+	for {
+		switch err := peek(fd); {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return false
+		default:
+			return true
+		}
+	}
+}

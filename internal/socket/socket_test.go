@@ -73,7 +73,7 @@ func TestOthersHaveNone(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if NewPrompt(a) != nil || NewLate(a) != nil {
+	if NewPrompt(a) != nil || NewLate(a) != nil || NewPeek(a) != nil {
 		t.Error("a pipe is no socket")
 	}
 }
@@ -137,5 +137,43 @@ func TestLateRead(t *testing.T) {
 	a.Close()
 	if _, err := l.Read(lend, back); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestPeek(t *testing.T) {
+	a, b := pair(t)
+	p := NewPeek(a)
+	if p.Any() {
+		t.Error("something is there before anything is sent")
+	}
+	appears := func() bool {
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if p.Any() {
+				return true
+			}
+		}
+		return false
+	}
+	b.Write([]byte("ab"))
+	if !appears() || !p.Any() {
+		t.Fatal("what is there is not seen")
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Any() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	got := make([]byte, 2)
+	if _, err := io.ReadFull(a, got); err != nil || string(got) != "ab" {
+		t.Errorf("%q, %v: a look takes nothing away", got, err)
+	}
+	if p.Any() {
+		t.Error("something is there when all is read")
+	}
+	b.Close()
+	if !appears() {
+		t.Error("the end is not seen")
+	}
+	a.Close()
+	if !p.Any() {
+		t.Error("a read of a closed connection would not wait")
 	}
 }

@@ -43,6 +43,7 @@ type conn struct {
 	first   [len(preface)]byte
 	prompt  func([]byte) (int, error)                          // WriteNow's; nil: not known yet
 	late    func(lend func() []byte, back func()) (int, error) // ReadLate's; nil: not known yet
+	peek    func() bool                                        // HasInput's; nil: not known yet
 	length  int                                                // first[:length] was read
 	next    int                                                // first[next:length] is still to be yielded
 }
@@ -158,6 +159,27 @@ func lateOf(c net.Conn) func(func() []byte, func()) (int, error) {
 		return r.Read
 	}
 	return func(func() []byte, func()) (int, error) { return 0, errors.ErrUnsupported }
+}
+
+// HasInput reports whether a read would not wait: also where that is not known. The goroutine that reads asks.
+func (c *conn) HasInput() bool {
+	if c.next < c.length {
+		return true
+	}
+	if c.peek == nil {
+		c.peek = peekOf(c.Conn)
+	}
+	return c.peek()
+}
+
+func peekOf(c net.Conn) func() bool {
+	if under, ok := c.(*conn); ok {
+		return under.HasInput
+	}
+	if p := socket.NewPeek(c); p != nil {
+		return p.Any
+	}
+	return func() bool { return true }
 }
 
 // SyscallConn lets the options of the socket be set.
