@@ -40,7 +40,7 @@ func New(o Options) *Server {
 		workers: newWorkers(o.Workers), listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.keeper, _ = o.Codec.(Keeper)
-	s.stays.stop = make(chan struct{})
+	s.stays.init()
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }

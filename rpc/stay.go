@@ -130,11 +130,16 @@ type stays struct {
 	now     atomic.Pointer[conn]
 	count   atomic.Uint64
 	guarded atomic.Bool
+	every   time.Duration // between two looks
 
 	mu     sync.Mutex
 	closed bool
 	stop   chan struct{} // closed with it
 	guards sync.WaitGroup
+}
+
+func (s *stays) init() {
+	s.every, s.stop = stayCheck, make(chan struct{})
 }
 
 // begin lets a reader stay, if none does.
@@ -164,7 +169,7 @@ func (s *stays) startGuard() bool {
 
 // guard looks who stays, until nobody has for a while.
 func (s *stays) guard() {
-	t := time.NewTicker(stayCheck)
+	t := time.NewTicker(s.every)
 	defer t.Stop()
 	var (
 		last  *conn
