@@ -19,12 +19,8 @@ type Late struct {
 
 // NewLate returns nil if conn is no TCP connection, such as one that encrypts, or where it is not known how not to wait.
 func NewLate(conn net.Conn) *Late {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok || !CanReadNow {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	raw := rawOf(conn)
+	if raw == nil || !CanReadNow {
 		return nil
 	}
 	l := &Late{raw: raw}

@@ -14,12 +14,8 @@ type Peek struct {
 
 // NewPeek returns nil if conn is no TCP connection, such as one that encrypts, or where it can't be told.
 func NewPeek(conn net.Conn) *Peek {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok || !CanReadNow {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	raw := rawOf(conn)
+	if raw == nil || !CanReadNow {
 		return nil
 	}
 	p := &Peek{raw: raw}

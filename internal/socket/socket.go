@@ -18,12 +18,8 @@ type Prompt struct {
 
 // NewPrompt returns nil if conn is no TCP connection, such as one that encrypts.
 func NewPrompt(conn net.Conn) *Prompt {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
+	raw := rawOf(conn)
+	if raw == nil {
 		return nil
 	}
 	p := &Prompt{raw: raw}
@@ -43,4 +39,17 @@ func (p *Prompt) Write(b []byte) (n int, err error) {
 		err = p.err
 	}
 	return p.n, err
+}
+
+// rawOf gives access to the socket of a TCP connection; nil: it is none.
+func rawOf(conn net.Conn) syscall.RawConn {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
