@@ -247,6 +247,7 @@ func (c *registerClient) send(ctx context.Context, in registerInput) (registerOu
 type outages struct {
 	mu    sync.Mutex
 	count int64         // how many have begun
+	ended int64         // how many of them are over
 	over  chan struct{} // closed while the member serves
 }
 
@@ -266,6 +267,7 @@ func (o *outages) begin() {
 func (o *outages) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.ended++
 	close(o.over)
 }
 
@@ -284,4 +286,10 @@ func (o *outages) begun() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.count
+}
+
+func (o *outages) survived() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
 }
