@@ -6,4 +6,6 @@
 //
 // Linux knows turns of threads since 6.12 (the slice of its scheduler EEVDF): a thread that wakes goes before one whose turns
 // are longer. Elsewhere nothing changes.
+//
+// And it has Go's own monitor of threads look less often ([RelaxMonitor]).
 package sched

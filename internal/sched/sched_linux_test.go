@@ -33,6 +33,10 @@ func onThread(t *testing.T, test func()) {
 
 // TestMain tests nothing where the system lets nobody choose how threads are scheduled.
 func TestMain(m *testing.M) {
+	if os.Getenv(relaxing) != "" {
+		relax()
+		return
+	}
 	if before, err := unix.SchedGetAttr(0, 0); err != nil || unix.SchedSetAttr(0, before, 0) != nil {
 		os.Exit(0)
 	}
