@@ -450,9 +450,10 @@ func (e everything) tree() {
 		}
 	}()
 	e.seen(e.c.Members[0], "etcd_debugging_store_watchers")
-	ask("PUT", "?value=1&ttl=1", http.StatusCreated)
+	ask("PUT", "?value=1", http.StatusCreated)
 	<-waited
 	ask("GET", "", http.StatusOK)
+	ask("PUT", "?value=1&ttl=1", http.StatusOK)
 	e.seen(e.c.Members[0], "etcd_debugging_store_expires_total")
 }
 

@@ -254,8 +254,8 @@ func (s *session) progress(r *recording, c *chronicle, n *note) error {
 }
 
 // cameBack says that an outage may have lain between a start from now and n, which is the first thing told since: then the official
-// client has asked again, from the created reply's revision itself. An outage that had begun before the start counts, the member
-// goes on for a moment.
+// client has asked again, from the created reply's revision itself. An outage that had begun before the start counts too, because the
+// member goes on for a moment.
 func (s *session) cameBack(n *note) bool {
 	return s.start.fromNow && s.next == s.start.revision && n.outages != s.start.outages
 }

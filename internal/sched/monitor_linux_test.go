@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,47 +22,46 @@ import (
 // relaxing is set for a process that is to relax its monitor, and to say what came of it.
 const relaxing = "SCHED_TEST_RELAXING"
 
-// relaxed is what came of it.
-type relaxed struct {
+// outcome is what came of it.
+type outcome struct {
 	Possible bool                  // the program is not linked with C
+	Procs    [2]int                // GOMAXPROCS before and after
 	Before   []int                 // the threads there were before
 	Kept     map[int]bool          // those that were to stay as they were
-	Slack    map[int]time.Duration // of each thread, as far as the system tells
-	Own      map[int]time.Duration // of those that run goroutines, as they see it
+	Own      map[int]time.Duration // the slack of threads that run goroutines, new ones included, as they see it
+	InBatch  map[int]time.Duration // the same in a long stretch
+	Seen     map[int]time.Duration // the slack of each thread, as far as the system tells
 }
 
 // relax is the process itself.
 func relax() {
-	var r relaxed
+	var o outcome
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETUID, 0, 0, 0)
-	r.Possible = errno != syscall.ENOTSUP
-	r.Before = tasks()
-	r.Kept = relaxMonitor()
-	r.Own = map[int]time.Duration{}
+	o.Possible = errno != syscall.ENOTSUP
+	o.Procs[0] = runtime.GOMAXPROCS(0)
+	o.Before = tasks()
+	o.Kept = relaxMonitor()
+	o.Procs[1] = runtime.GOMAXPROCS(0)
+	o.Own, o.InBatch = map[int]time.Duration{}, map[int]time.Duration{}
 	var mu sync.Mutex
-	for range 3 {
-		eachThread(int(threads()), func() {
-			b := Begin()
-			defer b.End()
-			slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-			if err != nil {
-				panic(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			r.Own[unix.Gettid()] = time.Duration(slack)
-		})
-	}
-	r.Slack = map[int]time.Duration{}
+	eachThread(threads()+20, func() {
+		own := slack()
+		b := Begin()
+		defer b.End()
+		mu.Lock()
+		defer mu.Unlock()
+		o.Own[unix.Gettid()], o.InBatch[unix.Gettid()] = own, slack()
+	})
+	o.Seen = map[int]time.Duration{}
 	for _, id := range tasks() {
 		if text, err := os.ReadFile("/proc/" + strconv.Itoa(id) + "/timerslack_ns"); err == nil {
 			ns, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-			r.Slack[id] = time.Duration(ns)
+			o.Seen[id] = time.Duration(ns)
 		} else if !errors.Is(err, fs.ErrPermission) {
 			panic(err)
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(o); err != nil {
 		panic(err)
 	}
 }
@@ -83,22 +83,27 @@ func tasks() (ids []int) {
 }
 
 // inProcess relaxes the monitor of another process, which inherits the slack of timers from this thread.
-func inProcess(t *testing.T) (r relaxed) {
+func inProcess(t *testing.T, env ...string) (o outcome, ok bool) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), relaxing+"=yes")
+	c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GOMAXPROCS=") })
+	c.Env = append(append(c.Env, relaxing+"=yes"), env...)
 	c.Stderr = os.Stderr
 	out, err := c.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &o)
+	}
 	if err != nil {
-		t.Fatal(err)
+		t.Errorf("%v: %s", err, out)
+		return o, false
 	}
-	if err := json.Unmarshal(out, &r); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if len(o.Own) < 20 {
+		t.Errorf("%d threads were seen", len(o.Own))
 	}
-	if len(r.Own) < 4 {
-		t.Errorf("%d threads were seen", len(r.Own))
+	if o.Procs[0] != o.Procs[1] {
+		t.Errorf("%d goroutines may run at a time, %d before", o.Procs[1], o.Procs[0])
 	}
-	return r
+	return o, true
 }
 
 // withSlack runs a test on a thread that lets timers be so late.
@@ -115,31 +120,38 @@ func withSlack(t *testing.T, d time.Duration, test func()) {
 
 // The monitor looks less often, and nobody else waits longer than before.
 func TestRelaxMonitor(t *testing.T) {
-	for range 3 { // threads come and go as they please
+	for _, env := range []string{"GOMAXPROCS=", "GOMAXPROCS=7", "GOMAXPROCS=none"} {
 		withSlack(t, usualSlack, func() {
-			r := inProcess(t)
-			if !r.Possible {
-				if len(r.Kept) > 0 {
-					t.Errorf("in a program linked with C %v were kept from something", r.Kept)
+			o, ok := inProcess(t, env)
+			if !ok {
+				return
+			}
+			if env == "GOMAXPROCS=7" && o.Procs[1] != 7 {
+				t.Errorf("%s: %d", env, o.Procs[1])
+			}
+			if !o.Possible {
+				if len(o.Kept) > 0 {
+					t.Errorf("in a program linked with C %v were kept from something", o.Kept)
 				}
 				return
 			}
-			for id := range r.Kept {
-				if own, ok := r.Own[id]; ok && own != usualSlack {
+			for id := range o.Kept {
+				if own, ok := o.Own[id]; ok && own != usualSlack {
 					t.Errorf("thread %d runs goroutines with %v", id, own)
 				}
-				if seen, ok := r.Slack[id]; ok && seen != usualSlack {
+				if seen, ok := o.Seen[id]; ok && seen != usualSlack {
 					t.Errorf("thread %d is seen with %v", id, seen)
 				}
 			}
-			others := slices.DeleteFunc(r.Before, func(id int) bool { return r.Kept[id] })
+			others := slices.DeleteFunc(o.Before, func(id int) bool { return o.Kept[id] })
 			if len(others) != 1 {
 				t.Errorf("of the threads %v were not kept as they were: one should be the monitor", others)
 				return
 			}
-			if seen, ok := r.Slack[others[0]]; ok && seen != monitorSlack { // the system tells an ordinary user nothing
+			if seen, ok := o.Seen[others[0]]; ok && seen != monitorSlack { // the system tells an ordinary user nothing
 				t.Errorf("the monitor is seen with %v", seen)
 			}
+			checkLater(t, o)
 		})
 		if t.Failed() {
 			return
@@ -147,17 +159,50 @@ func TestRelaxMonitor(t *testing.T) {
 	}
 }
 
+// checkLater holds the threads that were started later against those that were there. Only the few that the monitor itself has started may be
+// like it, until their first long stretch.
+func checkLater(t *testing.T, o outcome) {
+	t.Helper()
+	like := 0
+	for id, own := range o.Own {
+		if own != usualSlack {
+			like++
+		}
+		if o.InBatch[id] != usualSlack {
+			t.Errorf("thread %d is in a long stretch with %v", id, o.InBatch[id])
+		}
+	}
+	if like > len(o.Own)/2 {
+		t.Errorf("%d threads of %d are like the monitor", like, len(o.Own))
+	}
+}
+
 // Somebody who has chosen how late timers may be knows better.
 func TestChosenSlackStays(t *testing.T) {
 	const chosen = 70 * time.Microsecond
 	withSlack(t, chosen, func() {
-		r := inProcess(t)
-		for _, seen := range []map[int]time.Duration{r.Slack, r.Own} {
-			for id, slack := range seen {
+		o, _ := inProcess(t)
+		for _, view := range []map[int]time.Duration{o.Seen, o.Own, o.InBatch} {
+			for id, slack := range view {
 				if slack != chosen {
 					t.Errorf("thread %d has %v", id, slack)
 				}
 			}
 		}
 	})
+}
+
+// A thread that is like the monitor is so until its first long stretch, where the monitor was relaxed.
+func TestStretchRepairs(t *testing.T) {
+	defer relaxed.Store(relaxed.Load())
+	for _, repairs := range []bool{false, true} {
+		withSlack(t, monitorSlack, func() {
+			relaxed.Store(repairs)
+			b := Begin()
+			b.End()
+			if got := slack(); (got == usualSlack) != repairs {
+				t.Errorf("%v after a stretch (repairs: %t)", got, repairs)
+			}
+		})
+	}
 }

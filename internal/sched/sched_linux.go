@@ -32,6 +32,9 @@ func Begin() Batch {
 		return Batch{}
 	}
 	runtime.LockOSThread()
+	if relaxed.Load() {
+		setSlack(usualSlack) // it may be one that the monitor has started
+	}
 	before, err := unix.SchedGetAttr(0, 0)
 	if err == nil && before.Policy == unix.SCHED_NORMAL && before.Flags == 0 {
 		batch := unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: before.Nice, Runtime: uint64(batchTurn)}

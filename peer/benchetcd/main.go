@@ -30,6 +30,9 @@ type settings struct {
 }
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == echoWord {
+		runEcho(os.Args[2:])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {

@@ -119,7 +119,11 @@ func putOne(ctx context.Context, b *bed) error {
 		b.report("sync of the disk, p50", "ms", millis(sync))
 		b.report("put p50 beyond a sync of the disk", "ms", millis(l.P50-sync))
 	}
-	return err
+	echo, e := echoTime(ctx, b.settings.dir, len(b.members), b.size(echoRounds, echoRounds/10))
+	if e == nil {
+		b.report("echo that is on disk, p50", "ms", millis(echo))
+	}
+	return errors.Join(err, e)
 }
 
 // syncTime is the median of what it takes to write 512 bytes into a file that is there and have them on disk, alone.
