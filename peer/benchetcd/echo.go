@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -153,10 +154,13 @@ func serveEcho(dir string, others []string, life io.Reader, out io.Writer) error
 		return err
 	}
 	defer conn.Close()
-	if err := e.serve(conn); !errors.Is(err, io.EOF) {
-		return err
+	err = e.serve(conn)
+	for _, end := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE} { // who lags behind when it is over still answers
+		if errors.Is(err, end) {
+			return nil
+		}
 	}
-	return nil
+	return err
 }
 
 // echo is what serves, with others or alone.
