@@ -39,8 +39,9 @@ var relaxed atomic.Bool
 //
 // It is to be called once, before any [Begin] and anything else that holds goroutines on their threads. Where the slack of timers was
 // chosen, as by systemd's TimerSlackNSec, or where the program is linked with C, nothing changes. Timers of other threads are as
-// exact as before. A thread that waits in the system meanwhile may be missed; and the monitor, which starts one when none is at rest, starts it in
-// its own likeness: both have timers like the monitor's until their first long stretch.
+// exact as before. A thread that waits in the system meanwhile may be missed, or on a busy machine one that comes to rest late; and the
+// monitor, which starts one when none is at rest, starts it in its own likeness. Those have timers like the monitor's until their
+// first long stretch.
 func RelaxMonitor() { relaxMonitor() }
 
 // relaxMonitor returns the threads that were to stay as they were.
