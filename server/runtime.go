@@ -16,8 +16,8 @@ const gcPercent = 200
 // fewCores is up to how many cores the store's background work can take all of them.
 const fewCores = 8
 
-// relaxedThreads is from how many threads at a time on one that waits in the system for a millisecond too long is not missed. Two cores have
-// as many.
+// relaxedThreads is how many threads may be at work at a time, at least, where one of them is not missed that waits in the system for a
+// millisecond too long. Two cores have as many.
 const relaxedThreads = 4
 
 // tuneRuntime adapts the Go runtime to what the program does, unless the environment says how it is to be.

@@ -247,7 +247,7 @@ func (c *registerClient) send(ctx context.Context, in registerInput) (registerOu
 type outages struct {
 	mu    sync.Mutex
 	count int64         // how many have begun
-	ended int64         // how many of them are over
+	past  int64         // how many of them have ended
 	over  chan struct{} // closed while the member serves
 }
 
@@ -267,7 +267,7 @@ func (o *outages) begin() {
 func (o *outages) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ended++
+	o.past++
 	close(o.over)
 }
 
@@ -288,8 +288,8 @@ func (o *outages) begun() int64 {
 	return o.count
 }
 
-func (o *outages) survived() int64 {
+func (o *outages) ended() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.ended
+	return o.past
 }

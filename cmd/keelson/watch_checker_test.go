@@ -146,7 +146,7 @@ type note struct {
 	events   []*clientv3.Event
 
 	fromNow     bool  // started: without a revision; revision is the one after the created reply's
-	outages     int64 // started: how many outages were over before; else: how many had begun
+	outages     int64 // started: how many outages had ended before; else: how many had begun
 	floor       int64 // started: the compaction floor that was certain before; else: the highest one asked for until now
 	wasProposed bool  // compacted: somebody asked for exactly this floor
 }

@@ -207,7 +207,7 @@ func (w *watcher) session(ctx context.Context) error {
 	if w.habit == wanders {
 		w.next = w.wander()
 	}
-	start := note{kind: noteStarted, revision: w.next, floor: w.storm.floor.Load(), outages: w.storm.outages.survived(), fromNow: w.next == 0}
+	start := note{kind: noteStarted, revision: w.next, floor: w.storm.floor.Load(), outages: w.storm.outages.ended(), fromNow: w.next == 0}
 	options := w.options()
 	channel := client.Watch(ctx, w.key, options...)
 	if !start.fromNow {
