@@ -142,6 +142,7 @@ func (r *run) entry(e *Entry) error {
 	if err != nil {
 		return err
 	}
+	r.kv.EndEntry()
 	changed := r.members.Set()
 	if changed == before {
 		changed = nil

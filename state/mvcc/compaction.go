@@ -96,22 +96,16 @@ func (s *Store) viewsLeft(target, floor Revision) bool {
 
 // walk handles the next changes of the walk w and moves w on.
 func (s *Store) walk(b *storage.Batch, w *removal, maxRecords int) (removed int, err error) {
-	upper := appendChangeKey(nil, storage.Version{Main: w.target + 1})
-	it, err := s.db.Iter(storage.Changes, appendChangeKey(nil, w.next), upper)
+	it, err := openChanges(s.db, w.next, w.target)
 	if err != nil {
 		return 0, err
 	}
-	ok := it.First()
+	ok := it.next()
 	for n := 0; ok && n < maxRecords && b.Len() < removalBatchBytes; n++ {
-		gone, err := removeReplaced(b, it, w)
-		if err != nil {
-			it.Close()
-			return 0, err
-		}
-		removed += gone
-		ok = it.Next()
+		removed += removeReplaced(b, it, w)
+		ok = it.next()
 	}
-	if err := it.Close(); err != nil {
+	if err := it.close(); err != nil {
 		return 0, err
 	}
 	if !ok {
@@ -119,26 +113,17 @@ func (s *Store) walk(b *storage.Batch, w *removal, maxRecords int) (removed int,
 		if fault.Mutant("drop-changes-at-floor") {
 			upTo++
 		}
-		b.DeleteRange(storage.Changes, nil, appendChangeKey(nil, storage.Version{Main: upTo}))
+		if err := dropChanges(s.db, b, upTo); err != nil {
+			return 0, err
+		}
 		*w = removal{done: w.target}
 	}
 	return removed, nil
 }
 
 // removeReplaced handles the change that it stands on.
-func removeReplaced(b *storage.Batch, it *storage.Iter, w *removal) (removed int, err error) {
-	v, err := decodeChangeKey(it.Key())
-	if err != nil {
-		return 0, err
-	}
-	value, err := it.Value()
-	if err != nil {
-		return 0, err
-	}
-	c, err := decodeChange(value)
-	if err != nil {
-		return 0, err
-	}
+func removeReplaced(b *storage.Batch, it *changeIter, w *removal) (removed int) {
+	v, c := it.at, it.change
 	// The changes at done were walked before: of what they replaced, only that of done itself is still there.
 	walked := v.Main <= w.done
 	if p := c.replaced; p.Main != 0 && p.Main < w.target && (!walked || p.Main >= w.done) {
@@ -150,5 +135,5 @@ func removeReplaced(b *storage.Batch, it *storage.Iter, w *removal) (removed int
 		removed++
 	}
 	w.next = storage.Version{Main: v.Main, Sub: v.Sub + 1}
-	return removed, nil
+	return removed
 }

@@ -48,19 +48,15 @@ func (s *Store) reach(rev Revision, n int64) error {
 	if rev >= from || from-rev > 4*n {
 		return nil
 	}
-	lower, upper := storage.Version{Main: rev + 1}, storage.Version{Main: from + 1}
-	it, err := s.db.Iter(storage.Changes, appendChangeKey(nil, lower), appendChangeKey(nil, upper))
+	it, err := openChanges(s.db, storage.Version{Main: rev + 1}, from)
 	if err != nil {
 		return err
 	}
 	var older []birth
-	for ok := it.First(); ok && err == nil && len(older) <= room; ok = it.Next() {
-		older, err = appendBirth(older, it)
+	for len(older) <= room && it.next() {
+		older = appendBirth(older, it)
 	}
-	if e := it.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
+	if err := it.close(); err != nil {
 		return fmt.Errorf("changes %d..%d: %w", rev+1, from, err)
 	}
 	s.fences.reach(rev, from, older)
@@ -68,22 +64,12 @@ func (s *Store) reach(rev Revision, n int64) error {
 }
 
 // appendBirth adds the change that it stands on, if that is a birth.
-func appendBirth(list []birth, it *storage.Iter) ([]birth, error) {
-	v, err := decodeChangeKey(it.Key())
-	if err != nil {
-		return list, err
-	}
-	b, err := it.Value()
-	if err != nil {
-		return list, err
-	}
-	c, err := decodeChange(b)
-	switch {
-	case err != nil:
+func appendBirth(list []birth, it *changeIter) []birth {
+	switch c := it.change; {
 	case c.kind == Delete:
-		list = append(list, birth{v.Main, bytes.Clone(c.key), -1})
+		list = append(list, birth{it.at.Main, bytes.Clone(c.key), -1})
 	case c.replaced.Main == 0:
-		list = append(list, birth{v.Main, bytes.Clone(c.key), 1})
+		list = append(list, birth{it.at.Main, bytes.Clone(c.key), 1})
 	}
-	return list, err
+	return list
 }

@@ -3,7 +3,7 @@
 // It owns two tables and two records of storage.Meta (drawn in record.go and docs/formats/state.md):
 //
 //	versions   key, newest version first -> create revision, version, lease, value; or a tombstone
-//	changes    revision, sub-revision    -> key, put or delete, the live version it replaced
+//	changes    revision, sub-revision    -> key, put or delete, the live version it replaced; several of an entry in one record
 //
 // There is no index of keys in memory: a list is a scan of versions, history and compaction are scans of changes. What
 // is in memory is a bounded cache of newest versions, for the read before every put and for hot gets, and a bounded
@@ -15,7 +15,7 @@
 //
 // Writing belongs to state.Machine.Apply, one goroutine:
 //
-//	Begin(batch) ─► Put, DeleteRange, Get, Range, EndCommand, Compact ... ─► Finish ─► batch.Commit ─► Publish ─► events
+//	Begin(batch) ─► Put, DeleteRange, Get, Range, EndCommand, Compact, EndEntry ... ─► Finish ─► batch.Commit ─► Publish ─► events
 //
 // Everything goes into the batch that also holds the applied index. A command that changes anything makes exactly one
 // revision; its changes are numbered from 0 within it. Publish makes the new revision visible, cache first; events are

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"fmt"
+	"math"
 
 	"keelson/storage"
 )
@@ -50,14 +51,21 @@ func (e *exporter) run(scratch *storage.DB) (err error) {
 		if err := e.sort(scratch); err != nil {
 			return err
 		}
-		if err := e.each(scratch, storage.Version{}, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+		if err := e.sorted(scratch); err != nil {
 			return err
 		}
 	}
-	return e.each(e.db, storage.Version{Main: max(e.at.floor, 0) + 1}, func(b []byte) ([]byte, error) {
-		c, err := decodeChange(b)
-		return c.key, err
-	})
+	it, err := openChanges(e.db, storage.Version{Main: max(e.at.floor, 0) + 1}, math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	for it.next() {
+		if err := e.one(it.at, it.change.key); err != nil {
+			it.close()
+			return err
+		}
+	}
+	return it.close()
 }
 
 // sort writes places and keys of the versions to be kept at or below the floor into scratch, by revision.
@@ -101,34 +109,30 @@ func (e *exporter) sort(scratch *storage.DB) error {
 	return err
 }
 
-// each calls f with the versions that the changes table of a database names from a place on.
-func (e *exporter) each(db *storage.DB, from storage.Version, key func(value []byte) ([]byte, error)) error {
-	it, err := db.Iter(storage.Changes, appendChangeKey(nil, from), nil)
+// sorted calls f with the versions whose places sort has put in order.
+func (e *exporter) sorted(scratch *storage.DB) error {
+	it, err := scratch.Iter(storage.Changes, nil, nil)
 	if err != nil {
 		return err
 	}
-	for ok := it.First(); ok; ok = it.Next() {
-		if err := e.one(it, key); err != nil {
-			it.Close()
-			return err
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var v storage.Version
+		var key []byte
+		if v, err = decodeChangeKey(it.Key()); err != nil {
+			break
+		}
+		if key, err = it.Value(); err == nil {
+			err = e.one(v, key)
 		}
 	}
-	return it.Close()
+	if e := it.Close(); err == nil {
+		err = e
+	}
+	return err
 }
 
-func (e *exporter) one(it *storage.Iter, keyOf func([]byte) ([]byte, error)) error {
-	v, err := decodeChangeKey(it.Key())
-	if err != nil {
-		return err
-	}
-	b, err := it.Value()
-	if err != nil {
-		return err
-	}
-	key, err := keyOf(b)
-	if err != nil {
-		return err
-	}
+// one calls f with a version.
+func (e *exporter) one(v storage.Version, key []byte) error {
 	if !e.pairs.SeekVersionOf(key, v) {
 		if err := e.pairs.Error(); err != nil {
 			return err
@@ -136,7 +140,7 @@ func (e *exporter) one(it *storage.Iter, keyOf func([]byte) ([]byte, error)) err
 		return fmt.Errorf("%w: version %d.%d of key %.64q is missing", errDamaged, v.Main, v.Sub, key)
 	}
 	_, at := e.pairs.KeyVersion()
-	b, err = e.pairs.Value()
+	b, err := e.pairs.Value()
 	if err == nil {
 		err = decodeVersion(b, &e.kv)
 	}

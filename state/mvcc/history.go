@@ -48,18 +48,18 @@ func (s *Store) Changes(from, to Revision, lower, upper []byte, maxBytes int, f 
 
 // history reads the changes of some revisions, with two more iterators for the versions that they name.
 type history struct {
-	from, to, floor      Revision
-	changes, pairs, prev *storage.Iter
-	ev                   Event
-	prevKV               KeyValue
-	foreign              bool // the error came from the caller's function
+	from, to, floor Revision
+	changes         *changeIter
+	pairs, prev     *storage.Iter
+	ev              Event
+	prevKV          KeyValue
+	foreign         bool // the error came from the caller's function
 }
 
 func (s *Store) openHistory(from, to, floor Revision) (*history, error) {
 	h := &history{from: from, to: to, floor: floor}
 	var err error
-	lower, upper := storage.Version{Main: from}, storage.Version{Main: to + 1}
-	if h.changes, err = s.db.Iter(storage.Changes, appendChangeKey(nil, lower), appendChangeKey(nil, upper)); err != nil {
+	if h.changes, err = openChanges(s.db, storage.Version{Main: from}, to); err != nil {
 		return nil, err
 	}
 	if h.pairs, err = s.db.PointIter(storage.Versions); err != nil {
@@ -74,7 +74,8 @@ func (s *Store) openHistory(from, to, floor Revision) (*history, error) {
 }
 
 func (h *history) close() (err error) {
-	for _, it := range []*storage.Iter{h.changes, h.pairs, h.prev} {
+	err = h.changes.close()
+	for _, it := range []*storage.Iter{h.pairs, h.prev} {
 		if it == nil {
 			continue
 		}
@@ -87,23 +88,12 @@ func (h *history) close() (err error) {
 
 func (h *history) read(lower, upper []byte, maxBytes int, f func(*Event) error) (next Revision, err error) {
 	size, at := 0, h.from
-	for ok := h.changes.First(); ok; ok = h.changes.Next() {
-		v, err := decodeChangeKey(h.changes.Key())
-		if err != nil {
-			return at, err
-		}
+	for h.changes.next() {
+		v, c := h.changes.at, h.changes.change
 		if v.Main != at && maxBytes > 0 && size >= maxBytes {
 			return v.Main, nil
 		}
 		at = v.Main
-		b, err := h.changes.Value()
-		if err != nil {
-			return at, err
-		}
-		c, err := decodeChange(b)
-		if err != nil {
-			return at, err
-		}
 		size += changeOverheadBytes + len(c.key)
 		if bytes.Compare(c.key, lower) < 0 || upper != nil && bytes.Compare(c.key, upper) >= 0 {
 			continue
@@ -120,7 +110,7 @@ func (h *history) read(lower, upper []byte, maxBytes int, f func(*Event) error) 
 			return at, err
 		}
 	}
-	return h.to + 1, nil
+	return h.to + 1, h.changes.broken
 }
 
 // fill makes h.ev the event of a change.

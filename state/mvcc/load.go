@@ -32,6 +32,7 @@ type Loader struct {
 	live int64
 
 	b       *storage.Batch
+	changes changeWriter
 	it      *storage.Iter                  // points of what is committed
 	touched map[string]*loaded             // newest versions in b
 	seen    []uint64                       // bits, by hashes of all keys so far: what is not there need not be looked for
@@ -102,8 +103,7 @@ func (l *Loader) store(kv *KeyValue, v storage.Version, old *loaded) {
 		l.b.SetVersion(storage.Versions, kv.Key, v, l.buf, kv.Value)
 	}
 	if v.Main >= l.done {
-		l.buf = appendChange(l.buf[:0], c)
-		l.b.Set(storage.Changes, appendChangeKey(nil, v), l.buf)
+		l.changes.add(l.b, v, c)
 	}
 	switch isLive := kv.Version != 0; {
 	case isLive && !wasLive:
@@ -160,6 +160,7 @@ func (l *Loader) flushIfFull() error {
 }
 
 func (l *Loader) flush() error {
+	l.changes.flush(l.b)
 	err := l.it.Close()
 	if e := l.b.Commit(); err == nil {
 		err = e

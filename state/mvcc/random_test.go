@@ -169,6 +169,9 @@ func (tr *trial) commands() {
 				}
 			}
 			rev, changed := tx.EndCommand()
+			if tr.r.IntN(3) == 0 {
+				tx.EndEntry()
+			}
 			if changed != (tr.model.sub > 0) {
 				tr.t.Fatalf("changed %v, want %v", changed, tr.model.sub > 0)
 			}
@@ -535,46 +538,47 @@ func (tr *trial) checkCopies() {
 
 type tableLine struct{ name, text string }
 
-// dumpTables lists the records of both tables.
+// dumpTables lists the versions and changes of both tables.
 func dumpTables(t testing.TB, db *storage.DB) (lines []tableLine) {
 	t.Helper()
-	for _, space := range []storage.Space{storage.Versions, storage.Changes} {
-		it, err := db.Iter(space, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for ok := it.First(); ok; ok = it.Next() {
-			lines = append(lines, dumpRecord(t, space, it))
-		}
-		if err := it.Close(); err != nil {
-			t.Fatal(err)
-		}
+	it, err := db.Iter(storage.Versions, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		lines = append(lines, dumpVersion(t, it))
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := openChanges(db, storage.Version{}, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for changes.next() {
+		lines = append(lines, dumpChange(changes.at, changes.change))
+	}
+	if err := changes.close(); err != nil {
+		t.Fatal(err)
 	}
 	return lines
 }
 
-func dumpRecord(t testing.TB, space storage.Space, it *storage.Iter) tableLine {
+func dumpVersion(t testing.TB, it *storage.Iter) tableLine {
 	t.Helper()
 	key, v := it.KeyVersion()
 	b, err := it.Value()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if space == storage.Versions {
-		kv := KeyValue{Key: key, ModRevision: v.Main}
-		if err := decodeVersion(b, &kv); err != nil {
-			t.Fatal(err)
-		}
-		return tableLine{fmt.Sprintf("%q %d.%d", key, v.Main, v.Sub), formatVersion(&kv, v.Sub)}
-	}
-	v, err = decodeChangeKey(key)
-	if err != nil {
+	kv := KeyValue{Key: key, ModRevision: v.Main}
+	if err := decodeVersion(b, &kv); err != nil {
 		t.Fatal(err)
 	}
-	c, err := decodeChange(b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return tableLine{fmt.Sprintf("%q %d.%d", key, v.Main, v.Sub), formatVersion(&kv, v.Sub)}
+}
+
+func dumpChange(v storage.Version, c change) tableLine {
 	kind := "put"
 	if c.kind == Delete {
 		kind = "delete"

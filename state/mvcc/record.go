@@ -15,10 +15,11 @@ import (
 //	pair:      1(1) | create revision(uvarint) | version(uvarint) | lease(uvarint of its 64 bits) | value
 //	tombstone: 2(1)
 //
-// Changes, at main revision(8, big endian) | sub revision(4, big endian):
+// Changes, at main revision(8, big endian) | sub revision(4, big endian) of the last one in the record:
 //
-//	put:    1(1) | replaced main(uvarint, 0: none) [ | replaced sub(uvarint) ] | key
-//	delete: 2(1) | replaced main(uvarint)            | replaced sub(uvarint)   | key
+//	put:     1(1) | replaced main(uvarint, 0: none) [ | replaced sub(uvarint) ] | key
+//	delete:  2(1) | replaced main(uvarint)            | replaced sub(uvarint)   | key
+//	several: 3(1) | {main, less that of the change before(uvarint) | sub(uvarint) | as above up to the key | length of key(uvarint) | key}...
 //
 // Meta, at "mvcc.revisions", written by Apply:
 //
@@ -33,6 +34,7 @@ const (
 
 	kindChangePut    = 1
 	kindChangeDelete = 2
+	kindChanges      = 3
 
 	metaVersion   = 1
 	revisionsSize = 1 + 3*8
@@ -86,7 +88,7 @@ func decodeVersion(b []byte, kv *KeyValue) error {
 	return nil
 }
 
-// change is a record of the changes table.
+// change is an entry of the changes table.
 type change struct {
 	kind     EventKind
 	replaced storage.Version // the live version that this one took the place of; zero: none
@@ -94,6 +96,11 @@ type change struct {
 }
 
 func appendChange(dst []byte, c change) []byte {
+	return append(appendChangeHead(dst, c), c.key...)
+}
+
+// appendChangeHead appends a change up to its key.
+func appendChangeHead(dst []byte, c change) []byte {
 	if c.kind == Put {
 		dst = append(dst, kindChangePut)
 	} else {
@@ -103,13 +110,23 @@ func appendChange(dst []byte, c change) []byte {
 	if c.replaced.Main != 0 {
 		dst = binary.AppendUvarint(dst, uint64(c.replaced.Sub))
 	}
-	return append(dst, c.key...)
+	return dst
 }
 
 // decodeChange reads what appendChange wrote. The key aliases b.
 func decodeChange(b []byte) (c change, err error) {
-	if len(b) == 0 {
+	c, key, ok := decodeChangeHead(b)
+	if !ok {
 		return c, damaged("change", b)
+	}
+	c.key = key
+	return c, nil
+}
+
+// decodeChangeHead reads what appendChangeHead wrote. ok is false if it is damaged.
+func decodeChangeHead(b []byte) (c change, rest []byte, ok bool) {
+	if len(b) == 0 {
+		return c, nil, false
 	}
 	switch b[0] {
 	case kindChangePut:
@@ -117,23 +134,22 @@ func decodeChange(b []byte) (c change, err error) {
 	case kindChangeDelete:
 		c.kind = Delete
 	default:
-		return c, damaged("change", b)
+		return c, nil, false
 	}
-	rest := b[1:]
+	rest = b[1:]
 	main, n := binary.Uvarint(rest)
 	if n <= 0 || int64(main) < 0 || main == 0 && c.kind == Delete {
-		return c, damaged("change", b)
+		return c, nil, false
 	}
 	rest = rest[n:]
 	if main != 0 {
 		sub, n := binary.Uvarint(rest)
 		if n <= 0 || sub > 1<<32-1 {
-			return c, damaged("change", b)
+			return c, nil, false
 		}
 		c.replaced, rest = storage.Version{Main: int64(main), Sub: uint32(sub)}, rest[n:]
 	}
-	c.key = rest
-	return c, nil
+	return c, rest, true
 }
 
 func appendChangeKey(dst []byte, v storage.Version) []byte {

@@ -20,9 +20,12 @@ func TestRecordFormat(t *testing.T) {
 		"change_put.v1":        appendChange(nil, change{kind: Put, key: []byte("k")}),
 		"change_replace.v1":    appendChange(nil, change{kind: Put, replaced: storage.Version{Main: 300, Sub: 7}, key: []byte("k")}),
 		"change_delete.v1":     appendChange(nil, change{kind: Delete, replaced: storage.Version{Main: 300}, key: []byte("k")}),
-		"change_key.v1":        appendChangeKey(nil, storage.Version{Main: 300, Sub: 7}),
-		"revisions.v1":         (&publication{revision: 300, floor: -1, live: 12}).append(nil),
-		"removal.v1":           (&removal{done: -1, target: 300, next: storage.Version{Main: 5, Sub: 6}}).append(nil),
+		"changes.v1": appendOneOfMany(appendOneOfMany([]byte{kindChanges},
+			storage.Version{}, storage.Version{Main: 300}, change{kind: Put, key: []byte("k")}),
+			storage.Version{Main: 300}, storage.Version{Main: 301, Sub: 7}, change{kind: Delete, replaced: storage.Version{Main: 300}, key: []byte("key")}),
+		"change_key.v1": appendChangeKey(nil, storage.Version{Main: 300, Sub: 7}),
+		"revisions.v1":  (&publication{revision: 300, floor: -1, live: 12}).append(nil),
+		"removal.v1":    (&removal{done: -1, target: 300, next: storage.Version{Main: 5, Sub: 6}}).append(nil),
 	}
 	for name, got := range records {
 		path := filepath.Join("testdata", "format", name)
@@ -51,6 +54,18 @@ func TestRecordFormat(t *testing.T) {
 	c, err := decodeChange(fixture("change_replace.v1"))
 	if err != nil || c.kind != Put || c.replaced != (storage.Version{Main: 300, Sub: 7}) || string(c.key) != "k" {
 		t.Errorf("change %+v %v", c, err)
+	}
+	several := fixture("changes.v1")
+	if len(several) == 0 || several[0] != kindChanges {
+		t.Fatalf("several changes %x", several)
+	}
+	v, c, rest, ok := decodeOneOfMany(several[1:], storage.Version{})
+	if !ok || v != (storage.Version{Main: 300}) || c.kind != Put || c.replaced.Main != 0 || string(c.key) != "k" {
+		t.Errorf("first of several changes %v %+v %v", v, c, ok)
+	}
+	v, c, rest, ok = decodeOneOfMany(rest, v)
+	if !ok || v != (storage.Version{Main: 301, Sub: 7}) || c.kind != Delete || c.replaced.Main != 300 || string(c.key) != "key" || len(rest) > 0 {
+		t.Errorf("second of several changes %v %+v %v", v, c, ok)
 	}
 	if p, err := decodeRevisions(fixture("revisions.v1")); err != nil || p != (publication{revision: 300, floor: -1, live: 12}) {
 		t.Errorf("revisions %+v %v", p, err)

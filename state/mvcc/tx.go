@@ -13,6 +13,8 @@ import (
 //	tx := s.Begin(batch)
 //	tx.Put(...); tx.DeleteRange(...); tx.EndCommand()   // one command
 //	...                                                  // more of them
+//	tx.EndEntry()                                        // that came in one entry of the log
+//	...                                                  // more of them
 //	tx.Finish(); batch.Commit(); s.Publish(tx)
 //
 // There is one Tx at a time; Begin drops one that was not published. A failed method leaves the batch half written:
@@ -37,11 +39,12 @@ type Tx struct {
 	light bool
 	// replaced has for each event the version that it replaced, zero if there was none live.
 	replaced []storage.Version
+	written  int // events whose changes are written
 
 	it        *storage.Iter // points of what is committed; nil until needed
 	flushed   *storage.Iter // points of what was flushed when it was opened; nil until needed
 	flushedTo Revision      // everything up to here was flushed then
-	key       [changeKeySize]byte
+	changes   changeWriter
 	head      []byte // scratch
 	buf       []byte // scratch
 }
@@ -84,7 +87,7 @@ func (t *Tx) reset() {
 	clear(t.touched)
 	t.touched = t.touched[:0]
 	t.batch, t.sub, t.moved = nil, 0, false
-	t.held, t.light = 0, false
+	t.held, t.light, t.written = 0, false, 0
 }
 
 // Revision is the newest revision as the command under way sees it: its own as soon as it has changed anything.
@@ -365,20 +368,21 @@ func (t *Tx) Finish() {
 		panic("mvcc: run ends within a command")
 	}
 	t.closeIters()
-	t.writeChanges()
+	t.EndEntry()
 	if t.moved {
 		t.buf = t.now.append(t.buf[:0])
 		t.batch.Set(storage.Meta, revisionsKey, t.buf)
 	}
 }
 
-// writeChanges writes the records of the changes table, all together: keys that ascend without others in between find
-// their place in a memtable almost for nothing. Nothing reads them before the run is published.
-func (t *Tx) writeChanges() {
-	for i := range t.events {
+// EndEntry ends an entry of the log: it writes the changes of its commands, which share records. What is on the disk then
+// follows from the log, and not from where this member ends its runs.
+func (t *Tx) EndEntry() {
+	for i := t.written; i < len(t.events); i++ {
 		e := &t.events[i]
-		appendChangeKey(t.key[:0], storage.Version{Main: e.KV.ModRevision, Sub: e.Sub})
-		t.buf = appendChange(t.buf[:0], change{kind: e.Kind, replaced: t.replaced[i], key: e.KV.Key})
-		t.batch.Set(storage.Changes, t.key[:], t.buf)
+		at := storage.Version{Main: e.KV.ModRevision, Sub: e.Sub}
+		t.changes.add(t.batch, at, change{kind: e.Kind, replaced: t.replaced[i], key: e.KV.Key})
 	}
+	t.changes.flush(t.batch)
+	t.written = len(t.events)
 }
