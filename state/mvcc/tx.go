@@ -2,7 +2,9 @@ package mvcc
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 
 	"keelson/storage"
 )
@@ -16,6 +18,8 @@ import (
 //	tx.EndEntry()                                        // that came in one entry of the log
 //	...                                                  // more of them
 //	tx.Finish(); batch.Commit(); s.Publish(tx)
+//
+// The batch may lack versions until Finish: who reads them goes through the Tx.
 //
 // There is one Tx at a time; Begin drops one that was not published. A failed method leaves the batch half written:
 // the member must stop. It belongs to the goroutine that applies.
@@ -40,6 +44,8 @@ type Tx struct {
 	// replaced has for each event the version that it replaced, zero if there was none live.
 	replaced []storage.Version
 	written  int // events whose changes are written
+	// waiting are the versions that are not in the batch yet. Who reads versions through the batch writes them first.
+	waiting []*record
 
 	it        *storage.Iter // points of what is committed; nil until needed
 	flushed   *storage.Iter // points of what was flushed when it was opened; nil until needed
@@ -55,6 +61,9 @@ type touchedKey struct {
 	// Nil, too, if the run is light.
 	before *KeyValue
 }
+
+// waitingMax bounds the versions that wait to be written.
+const waitingMax = 1 << 12
 
 // touchedKeep bounds the keys of a run whose memory is kept for the next one.
 const touchedKeep = 1 << 12
@@ -88,6 +97,8 @@ func (t *Tx) reset() {
 	t.touched = t.touched[:0]
 	t.batch, t.sub, t.moved = nil, 0, false
 	t.held, t.light, t.written = 0, false, 0
+	clear(t.waiting)
+	t.waiting = t.waiting[:0]
 }
 
 // Revision is the newest revision as the command under way sees it: its own as soon as it has changed anything.
@@ -131,6 +142,7 @@ func (t *Tx) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
+	t.writeVersions()
 	if len(q.End) != 0 {
 		return rangeAll(t.batch, rev, &q, countAll, AnswerBytesMax, nil, yield)
 	}
@@ -178,8 +190,6 @@ func (t *Tx) Put(key, value []byte, lease int64, ignoreValue, ignoreLease bool) 
 	if ignoreLease {
 		r.Lease = prev.Lease
 	}
-	t.head = appendPairHead(t.head[:0], &r.KeyValue)
-	t.batch.SetVersion(storage.Versions, r.Key, storage.Version{Main: r.ModRevision, Sub: r.sub}, t.head, r.Value)
 	if prev == nil {
 		t.now.live++
 	}
@@ -208,6 +218,7 @@ func (t *Tx) DeleteRange(key, end []byte, values bool, yield func(prev *KeyValue
 	if !ok {
 		return 0, nil
 	}
+	t.writeVersions()
 	// The iterator shows the batch as it is now: the tombstones that follow do not disturb it.
 	it, err := t.batch.Iter(storage.Versions, lower, upper)
 	if err != nil {
@@ -240,7 +251,6 @@ func (t *Tx) DeleteRange(key, end []byte, values bool, yield func(prev *KeyValue
 func (t *Tx) remove(old *record, before *KeyValue, yield func(prev *KeyValue)) {
 	r := &record{sub: t.sub}
 	r.Key, r.ModRevision = old.Key, t.now.revision+1
-	t.batch.SetVersion(storage.Versions, r.Key, storage.Version{Main: r.ModRevision, Sub: r.sub}, tombstone)
 	t.now.live--
 	t.record(Event{Kind: Delete, Sub: r.sub, KV: r.KeyValue, Prev: before}, old.version(), r, before)
 	if yield != nil {
@@ -260,6 +270,9 @@ func (t *Tx) record(ev Event, replaced storage.Version, r *record, before *KeyVa
 		ev.Prev, before = nil, nil
 	}
 	t.events, t.replaced = append(t.events, ev), append(t.replaced, replaced)
+	if t.waiting = append(t.waiting, r); len(t.waiting) == waitingMax {
+		t.writeVersions()
+	}
 	if i, ok := t.index[nameOf(r.Key)]; ok {
 		t.touched[i] = touchedKey{r, before}
 	} else {
@@ -270,6 +283,28 @@ func (t *Tx) record(ev Event, replaced storage.Version, r *record, before *KeyVa
 	if t.sub == 0 {
 		panic("mvcc: a command of more than 2^32 changes")
 	}
+}
+
+// writeVersions writes the versions that wait, sorted: keys that ascend find their places in a memtable from one to the next, in about
+// half the time.
+func (t *Tx) writeVersions() {
+	slices.SortFunc(t.waiting, func(a, b *record) int {
+		if c := bytes.Compare(a.Key, b.Key); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(b.ModRevision, a.ModRevision), cmp.Compare(b.sub, a.sub))
+	})
+	for _, r := range t.waiting {
+		v := storage.Version{Main: r.ModRevision, Sub: r.sub}
+		if !r.live() {
+			t.batch.SetVersion(storage.Versions, r.Key, v, tombstone)
+			continue
+		}
+		t.head = appendPairHead(t.head[:0], &r.KeyValue)
+		t.batch.SetVersion(storage.Versions, r.Key, v, t.head, r.Value)
+	}
+	clear(t.waiting)
+	t.waiting = t.waiting[:0]
 }
 
 // current returns the newest version of key as the command under way sees it, a tombstone or nil if it does not
@@ -369,6 +404,7 @@ func (t *Tx) Finish() {
 	}
 	t.closeIters()
 	t.EndEntry()
+	t.writeVersions()
 	if t.moved {
 		t.buf = t.now.append(t.buf[:0])
 		t.batch.Set(storage.Meta, revisionsKey, t.buf)
