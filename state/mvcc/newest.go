@@ -10,11 +10,14 @@ import (
 	"keelson/storage"
 )
 
-// record is one version of a key in memory. It is immutable. A tombstone has Version 0, no value and its own
+// record is one version of a key in memory. It is immutable, but for slot. A tombstone has Version 0, no value and its own
 // ModRevision.
 type record struct {
 	KeyValue
 	sub uint32
+	// slot is where the key was last put into the cache, by this record or one before it, which spares looking for it; nil: not known.
+	// It belongs to the goroutine that applies.
+	slot *newestSlot
 }
 
 func (r *record) live() bool { return r != nil && r.Version != 0 }
@@ -69,8 +72,9 @@ type newestShard struct {
 }
 
 type newestSlot struct {
-	rec  *record     // guarded by the shard's lock
-	used atomic.Bool // since the hand came by
+	shard *newestShard
+	rec   *record     // guarded by the shard's lock; nil: the slot was removed
+	used  atomic.Bool // since the hand came by
 }
 
 // newNewest makes an empty cache for a store whose newest revision is opened.
@@ -133,16 +137,24 @@ func (c *newest) forgotten(key []byte) Revision {
 
 // put makes r the cached record of its key, or makes sure that there is none.
 func (c *newest) put(r *record) {
-	s := c.shard(r.Key)
+	slot := r.slot
+	var s *newestShard
+	if slot != nil {
+		s = slot.shard
+	} else {
+		s = c.shard(r.Key)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slot := s.slots[nameOf(r.Key)]
+	if slot == nil || slot.rec == nil {
+		slot = s.slots[nameOf(r.Key)]
+	}
 	fits := r.cost() <= s.limit/4
 	switch {
 	case slot == nil && !fits:
 		s.forgotten = max(s.forgotten, r.ModRevision)
 	case slot == nil:
-		slot = &newestSlot{rec: r}
+		slot = &newestSlot{shard: s, rec: r}
 		s.slots[nameOf(r.Key)] = slot
 		s.ring = append(s.ring, slot)
 		s.bytes += r.cost()
@@ -154,6 +166,7 @@ func (c *newest) put(r *record) {
 			s.drop(slot)
 		}
 	}
+	r.slot = slot
 	for s.bytes > s.limit {
 		s.evict()
 	}
@@ -192,4 +205,5 @@ func (s *newestShard) remove(i int) {
 	s.bytes -= slot.rec.cost()
 	s.ring[i], s.ring[last] = s.ring[last], nil
 	s.ring = s.ring[:last]
+	slot.rec = nil
 }

@@ -22,6 +22,9 @@ func TestNewestBound(t *testing.T) {
 			if r.IntN(50) == 0 {
 				rec.Value = make([]byte, 2000) // too large to be kept
 			}
+			if old := last[key]; old != nil && r.IntN(4) > 0 {
+				rec.slot = old.slot // which may be gone by now
+			}
 			c.put(rec)
 			last[key] = rec
 			probe := fmt.Sprintf("k%d", r.IntN(3000))

@@ -178,7 +178,7 @@ func (t *Tx) Put(key, value []byte, lease int64, ignoreValue, ignoreLease bool) 
 	}
 	// Key and value are copied one by one: a new value must not keep the old one's memory alive, nor the log entry's.
 	if old != nil {
-		r.Key = old.Key
+		r.Key, r.slot = old.Key, old.slot
 	} else {
 		r.Key = append(make([]byte, 0, len(key)), key...)
 	}
@@ -250,7 +250,7 @@ func (t *Tx) DeleteRange(key, end []byte, values bool, yield func(prev *KeyValue
 // remove puts a tombstone on top of a live version.
 func (t *Tx) remove(old *record, before *KeyValue, yield func(prev *KeyValue)) {
 	r := &record{sub: t.sub}
-	r.Key, r.ModRevision = old.Key, t.now.revision+1
+	r.Key, r.slot, r.ModRevision = old.Key, old.slot, t.now.revision+1
 	t.now.live--
 	t.record(Event{Kind: Delete, Sub: r.sub, KV: r.KeyValue, Prev: before}, old.version(), r, before)
 	if yield != nil {
