@@ -34,6 +34,11 @@ func randomLog(t testing.TB, r *rand.Rand, entries int, wild bool) []Entry {
 				commands = append(commands, commandFor(&g, g.Op()))
 				membership.plain(commands[len(commands)-1].Op)
 			}
+			if r.IntN(40) == 0 { // more changes than a record of them takes
+				for i := range 150 {
+					commands = append(commands, commandFor(&g, &command.Put{Key: fmt.Appendf(nil, "many/%040d", i%30)}))
+				}
+			}
 			e = entryOf(at, commands...)
 		}
 		log = append(log, e)

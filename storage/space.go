@@ -14,7 +14,7 @@ type Space byte
 const (
 	Alarms    Space = 'A' // member id, type -> nothing
 	Auth      Space = 'a' // users, roles and the auth revision
-	Changes   Space = 'c' // main and sub revision -> key, kind, version it replaced
+	Changes   Space = 'c' // main and sub revision -> key, kind, version it replaced, of one change or of several up to it
 	LeaseKeys Space = 'k' // lease id, key -> nothing
 	Leases    Space = 'l' // lease id -> granted TTL, remaining TTL
 	Members   Space = 'M' // member id -> member record

@@ -59,7 +59,7 @@ func appendOneOfMany(dst []byte, before, v storage.Version, c change) []byte {
 // decodeOneOfMany reads what appendOneOfMany appended. The key aliases b. ok is false if it is damaged.
 func decodeOneOfMany(b []byte, before storage.Version) (v storage.Version, c change, rest []byte, ok bool) {
 	step, n := binary.Uvarint(b)
-	if n <= 0 || step > uint64(math.MaxInt64-before.Main) {
+	if n <= 0 {
 		return v, c, nil, false
 	}
 	b = b[n:]
@@ -67,9 +67,9 @@ func decodeOneOfMany(b []byte, before storage.Version) (v storage.Version, c cha
 	if n <= 0 || sub > math.MaxUint32 {
 		return v, c, nil, false
 	}
-	v = storage.Version{Main: before.Main + int64(step), Sub: uint32(sub)}
+	v = storage.Version{Main: before.Main + int64(step), Sub: uint32(sub)} // not later if the step is too large
 	c, b, ok = decodeChangeHead(b[n:])
-	if !ok || !before.Less(v) {
+	if !ok || v.Main == 0 || !before.Less(v) {
 		return v, c, nil, false
 	}
 	size, n := binary.Uvarint(b)
@@ -139,6 +139,10 @@ func (i *changeIter) nextRecord() (ok bool) {
 		return false
 	}
 	if i.row, i.broken = decodeChangeKey(i.it.Key()); i.broken != nil {
+		return false
+	}
+	if i.row.Main <= 0 {
+		i.broken = damaged("key of a change", i.it.Key())
 		return false
 	}
 	if i.whole, i.broken = i.it.Value(); i.broken != nil {

@@ -17,6 +17,7 @@ import (
 type listedChange struct {
 	at storage.Version
 	change
+	record int // in which it was written
 }
 
 func (c listedChange) String() string {
@@ -28,12 +29,16 @@ func (c listedChange) String() string {
 func TestChangesShareRecords(t *testing.T) {
 	seeds(t, 30, func(t *testing.T, r *rand.Rand) {
 		m := newMachine(t, storage.Options{}, Options{})
-		list, records := writeChanges(t, r, m.db)
-		if n := countRecords(t, m.db); n != records || n >= len(list) {
-			t.Fatalf("%d records of %d changes, %d expected", n, len(list), records)
-		}
+		list := writeChanges(t, r, m.db)
 		first := Revision(1)
 		for range 8 {
+			records := map[int]bool{}
+			for _, c := range list {
+				records[c.record] = true
+			}
+			if n := countRecords(t, m.db); n != len(records) || n > 10 && n >= len(list) {
+				t.Fatalf("%d records of %d changes from %d on, want %d", n, len(list), first, len(records))
+			}
 			for range 20 {
 				from := storage.Version{Main: first + r.Int64N(40), Sub: uint32(r.IntN(4))}
 				checkChanges(t, m.db, list, from, from.Main+r.Int64N(40)-2)
@@ -49,19 +54,20 @@ func TestChangesShareRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		checkChanges(t, m.db, list, storage.Version{}, math.MaxInt64)
 	})
 }
 
-// writeChanges writes some 100 revisions of changes and returns them and the number of records that they take.
-func writeChanges(t *testing.T, r *rand.Rand, db *storage.DB) (list []listedChange, records int) {
+// writeChanges writes some 100 revisions of changes and returns them.
+func writeChanges(t *testing.T, r *rand.Rand, db *storage.DB) (list []listedChange) {
 	var w changeWriter
-	b, size := db.NewBatch(), 0
+	b, size, records := db.NewBatch(), 0, 0
 	for main := Revision(1); main < 100; main += 1 + r.Int64N(2) {
 		for sub := range uint32(1 + r.IntN(4)) {
 			if r.IntN(4) == 0 {
 				continue // compacted away where these changes are from
 			}
-			c := listedChange{storage.Version{Main: main, Sub: sub}, change{kind: Put, key: make([]byte, r.IntN(30))}}
+			c := listedChange{at: storage.Version{Main: main, Sub: sub}, change: change{kind: Put, key: make([]byte, r.IntN(30))}}
 			if r.IntN(12) == 0 {
 				c.key = make([]byte, r.IntN(2*changesBytesMax))
 			}
@@ -85,6 +91,7 @@ func writeChanges(t *testing.T, r *rand.Rand, db *storage.DB) (list []listedChan
 			given.key = bytes.Clone(c.key)
 			w.add(b, c.at, given)
 			clear(given.key) // it may not be kept
+			c.record = records
 			list = append(list, c)
 		}
 		if r.IntN(8) == 0 {
@@ -95,13 +102,10 @@ func writeChanges(t *testing.T, r *rand.Rand, db *storage.DB) (list []listedChan
 		}
 	}
 	w.flush(b)
-	if size > 0 {
-		records++
-	}
 	if err := b.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	return list, records
+	return list
 }
 
 func countRecords(t testing.TB, db *storage.DB) (n int) {
@@ -126,7 +130,7 @@ func checkChanges(t *testing.T, db *storage.DB, all []listedChange, from storage
 	}
 	var got, want []string
 	for it.next() {
-		got = append(got, listedChange{it.at, it.change}.String())
+		got = append(got, listedChange{at: it.at, change: it.change}.String())
 	}
 	if err := it.close(); err != nil {
 		t.Fatal(err)
@@ -193,19 +197,26 @@ func TestDamagedChanges(t *testing.T) {
 		return appendOneOfMany(nil, before, v, change{kind: Put, key: []byte("k")})
 	}
 	v := func(main Revision, sub uint32) storage.Version { return storage.Version{Main: main, Sub: sub} }
+	several := func(changes ...[]byte) []byte { return slices.Concat(append([][]byte{{kindChanges}}, changes...)...) }
+	// numbered is a change with any numbers in front.
+	numbered := func(step, sub uint64) []byte {
+		b := binary.AppendUvarint(binary.AppendUvarint(nil, step), sub)
+		return append(b, kindChangePut, 0, 1, 'k')
+	}
 	two := slices.Concat(one(v(0, 0), v(2, 0)), one(v(2, 0), v(3, 0)))
-	for name, record := range map[string][]byte{
+	for name, record := range map[string][]byte{ // all of revision 3
 		"nothing":               nil,
 		"unknown kind":          {9, 1, 'k'},
-		"no change":             {kindChanges},
-		"half a change":         slices.Concat([]byte{kindChanges}, two[:len(two)-1]),
-		"more than changes":     slices.Concat([]byte{kindChanges}, two, []byte{0}),
-		"twice the same":        slices.Concat([]byte{kindChanges}, one(v(0, 0), v(3, 0)), one(v(3, 0), v(3, 0))),
-		"backwards":             slices.Concat([]byte{kindChanges}, one(v(0, 0), v(3, 1)), one(v(3, 1), v(3, 0))),
-		"too early":             slices.Concat([]byte{kindChanges}, one(v(0, 0), v(2, 0))),
-		"too late":              slices.Concat([]byte{kindChanges}, two, one(v(3, 0), v(4, 0))),
-		"revision out of range": binary.AppendUvarint(slices.Concat([]byte{kindChanges}, one(v(0, 0), v(2, 0))), math.MaxUint64),
-		"sub out of range":      binary.AppendUvarint([]byte{kindChanges, 3}, 1<<32),
+		"no change":             several(),
+		"half a change":         several(two[:len(two)-1]),
+		"more than changes":     several(two, []byte{0}),
+		"twice the same":        several(one(v(0, 0), v(2, 0)), numbered(0, 0), numbered(1, 0)),
+		"backwards":             several(one(v(0, 0), v(2, 1)), numbered(0, 0), numbered(1, 0)),
+		"too early":             several(one(v(0, 0), v(2, 0))),
+		"too late":              several(two, one(v(3, 0), v(4, 0))),
+		"no revision":           several(numbered(0, 1), numbered(3, 0)),
+		"revision out of range": several(one(v(0, 0), v(2, 0)), numbered(math.MaxUint64, 5), numbered(2, 0)),
+		"sub out of range":      several(numbered(3, 1<<32)),
 		"long key":              {kindChanges, 3, 0, kindChangePut, 0, 2, 'k'},
 		"unknown kind within":   {kindChanges, 3, 0, kindChanges, 0, 1, 'k'},
 	} {
@@ -219,7 +230,7 @@ func TestDamagedChanges(t *testing.T) {
 			if err := b.Commit(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := m.history(1, 3, nil, nil, 0); !errors.Is(err, errDamaged) {
+			if _, err := m.history(0, 3, nil, nil, 0); !errors.Is(err, errDamaged) {
 				t.Fatalf("history: %v", err)
 			}
 			m.run(func(tx *Tx) {
@@ -235,10 +246,35 @@ func TestDamagedChanges(t *testing.T) {
 	}
 }
 
+// TestChangeWithoutRevision: the key of a record of changes may be damaged, too.
+func TestChangeWithoutRevision(t *testing.T) {
+	for _, main := range []Revision{0, math.MinInt64, -1} {
+		m := newMachine(t, storage.Options{}, Options{})
+		m.put("k", "1")
+		b := m.db.NewBatch()
+		b.Set(storage.Changes, appendChangeKey(nil, storage.Version{Main: main}), appendChange(nil, change{kind: Put, key: []byte("k")}))
+		if err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		it, err := openChanges(m.db, storage.Version{}, math.MaxInt64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for it.next() {
+		}
+		if err := it.close(); !errors.Is(err, errDamaged) {
+			t.Fatalf("%d: %v", main, err)
+		}
+	}
+}
+
 func FuzzOneOfMany(f *testing.F) {
 	at := storage.Version{Main: 300, Sub: 7}
 	f.Add(int64(0), uint32(0), appendOneOfMany(nil, storage.Version{}, at, change{kind: Put, key: []byte("k")}))
 	f.Add(int64(300), uint32(6), appendOneOfMany(nil, storage.Version{Main: 300, Sub: 6}, at, change{kind: Delete, replaced: storage.Version{Main: 1}}))
+	f.Add(int64(300), uint32(7), appendOneOfMany(nil, at, at, change{kind: Put}))
+	f.Add(int64(300), uint32(8), appendOneOfMany(nil, at, at, change{kind: Put}))
+	f.Add(int64(math.MaxInt64), uint32(0), appendOneOfMany(nil, storage.Version{}, at, change{kind: Put}))
 	f.Fuzz(func(t *testing.T, main int64, sub uint32, b []byte) {
 		before := storage.Version{Main: max(main, 0), Sub: sub}
 		v, c, rest, ok := decodeOneOfMany(b, before)

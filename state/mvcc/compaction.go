@@ -135,5 +135,8 @@ func removeReplaced(b *storage.Batch, it *changeIter, w *removal) (removed int) 
 		removed++
 	}
 	w.next = storage.Version{Main: v.Main, Sub: v.Sub + 1}
+	if w.next.Sub == 0 { // no store of ours has so many
+		w.next.Main++
+	}
 	return removed
 }

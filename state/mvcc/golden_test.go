@@ -21,7 +21,7 @@ import (
 //	changes from= to= [lower= upper= max=]
 //	hashkv [rev=]           hashkv-all: at every revision
 //	step n=                 one step of removal; remove-all: all of it
-//	disk                    the records of both tables
+//	disk                    the versions and changes of both tables
 //	state                   revision, floor, live keys
 //	reopen
 //

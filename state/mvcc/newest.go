@@ -51,7 +51,7 @@ type newest struct {
 }
 
 const (
-	newestShards = 64
+	newestShards = 64 // at most 256
 	// newestOverheadBytes is about what an entry costs apart from its key and value.
 	newestOverheadBytes = 240
 )
@@ -72,8 +72,8 @@ type newestShard struct {
 }
 
 type newestSlot struct {
-	shard *newestShard
 	rec   *record     // guarded by the shard's lock; nil: the slot was removed
+	shard uint8       // its number: a pointer would keep a whole cache alive that is no longer used, by any pair of it that is
 	used  atomic.Bool // since the hand came by
 }
 
@@ -88,9 +88,9 @@ func newNewest(limitBytes int64, opened Revision) *newest {
 	return c
 }
 
-func (c *newest) shard(key []byte) *newestShard {
-	return &c.shards[xxhash.Sum64(key)%newestShards]
-}
+func shardOf(key []byte) uint8 { return uint8(xxhash.Sum64(key) % newestShards) }
+
+func (c *newest) shard(key []byte) *newestShard { return &c.shards[shardOf(key)] }
 
 // get returns the cached record of key, nil if there is none.
 func (c *newest) get(key []byte) *record {
@@ -138,12 +138,13 @@ func (c *newest) forgotten(key []byte) Revision {
 // put makes r the cached record of its key, or makes sure that there is none.
 func (c *newest) put(r *record) {
 	slot := r.slot
-	var s *newestShard
+	var number uint8
 	if slot != nil {
-		s = slot.shard
+		number = slot.shard
 	} else {
-		s = c.shard(r.Key)
+		number = shardOf(r.Key)
 	}
+	s := &c.shards[number]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slot == nil || slot.rec == nil {
@@ -154,7 +155,7 @@ func (c *newest) put(r *record) {
 	case slot == nil && !fits:
 		s.forgotten = max(s.forgotten, r.ModRevision)
 	case slot == nil:
-		slot = &newestSlot{shard: s, rec: r}
+		slot = &newestSlot{rec: r, shard: number}
 		s.slots[nameOf(r.Key)] = slot
 		s.ring = append(s.ring, slot)
 		s.bytes += r.cost()

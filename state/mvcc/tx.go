@@ -142,11 +142,12 @@ func (t *Tx) Range(q Query, yield func(*KeyValue) bool) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	t.writeVersions()
 	if len(q.End) != 0 {
+		t.writeVersions()
 		return rangeAll(t.batch, rev, &q, countAll, AnswerBytesMax, nil, yield)
 	}
 	if rev != at.revision {
+		t.writeVersions()
 		return rangeOne(t.batch, rev, &q, yield)
 	}
 	kv, err := t.Get(q.Key)
@@ -397,7 +398,7 @@ func (t *Tx) Events() []Event { return t.events }
 // needs that reads the changes from the store.
 func (t *Tx) Light() bool { return t.light }
 
-// Finish writes where the run has led to, once all its commands have ended.
+// Finish writes what is not written yet, and where the run has led to, once all its commands have ended.
 func (t *Tx) Finish() {
 	if t.sub > 0 {
 		panic("mvcc: run ends within a command")
