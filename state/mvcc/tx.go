@@ -286,8 +286,8 @@ func (t *Tx) record(ev Event, replaced storage.Version, r *record, before *KeyVa
 	}
 }
 
-// writeVersions writes the versions that wait, sorted: keys that ascend find their places in a memtable from one to the next, in about
-// half the time.
+// writeVersions writes the versions that wait, sorted: keys that ascend find their places in a memtable from one to the next, which is
+// a shorter way than from the top.
 func (t *Tx) writeVersions() {
 	slices.SortFunc(t.waiting, func(a, b *record) int {
 		if c := bytes.Compare(a.Key, b.Key); c != 0 {
