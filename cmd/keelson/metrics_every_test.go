@@ -239,6 +239,9 @@ func TestEveryMetricAndLogLine(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
 	e := everything{t, ctx, c, l}
+	for _, p := range c.Members {
+		e.await(p, "what it begins with", func(s *seen) bool { return len(s.families) > 0 })
+	}
 	e.pairs()
 	e.leases()
 	e.watches()
@@ -366,18 +369,26 @@ func dialPlain(t *testing.T, endpoint string) *grpc.ClientConn {
 // seen waits until a metric of a member is above 0.
 func (e everything) seen(p *testkit.Process, name string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
-	defer cancel()
-	await(ctx, e.t, p.Name+": "+name, func() bool {
-		time.Sleep(10 * time.Millisecond)
-		e.l.mu.Lock()
-		defer e.l.mu.Unlock()
-		for id, high := range e.l.members[p.Name].high {
+	e.await(p, name, func(s *seen) bool {
+		for id, high := range s.high {
 			if n, _, _ := strings.Cut(id, "{"); n == name && high > 0 {
 				return true
 			}
 		}
 		return false
+	})
+}
+
+// await waits until the looks at a member show something.
+func (e everything) await(p *testkit.Process, what string, shown func(*seen) bool) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
+	defer cancel()
+	await(ctx, e.t, p.Name+": "+what, func() bool {
+		time.Sleep(10 * time.Millisecond)
+		e.l.mu.Lock()
+		defer e.l.mu.Unlock()
+		return shown(e.l.members[p.Name])
 	})
 }
 
@@ -483,6 +494,10 @@ func (e everything) learner() *testkit.Process {
 	await(e.ctx, e.t, "the promotion", func() bool {
 		_, err := client.MemberPromote(e.ctx, id)
 		return err == nil
+	})
+	e.await(p, "the end of being a learner", func(s *seen) bool {
+		f := s.families["etcd_server_is_learner"]
+		return f != nil && valueOf(f.Metric[0]) == 0
 	})
 	_, err := client.MemberRemove(e.ctx, id)
 	for err != nil && e.ctx.Err() == nil { // until it has been connected for long enough
