@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X keelson/config.Version=$(VERSION) -X keelson/config.GitSHA=$
 # Packages whose goroutines or locks deserve the race detector; the rest is single-threaded by design.
 RACE := ./api/... ./dev/... ./http1/... ./internal/logging/... ./leader/... ./node/... ./proxy/... ./raftlog/... ./replica/... ./rpc/... ./server/... ./snapshot/... ./state/... ./storage/... ./transport/... ./watch/...
 
-TESTFLAGS ?=
+TESTFLAGS ?= -timeout=45m
 SEED ?= 0
 SEEDS ?= 12
 STEPS ?= 3000

@@ -168,7 +168,7 @@ func leaderOf(t *testing.T, ctx context.Context, c *testkit.Cluster, root *clien
 // A token is good on every member at once; what a change of rights takes away is gone on every member at once; members that
 // were down, or need the whole state, come to what the others know (known bugs A2, A6, A7; traps 122, 131, 132).
 func TestClusterAuth(t *testing.T) {
-	c := started(t, 3, "--bcrypt-cost=4", "--snapshot-catchup-entries=1", "--quota-backend-bytes=0")
+	c := steady(t, "--bcrypt-cost=4", "--snapshot-catchup-entries=1", "--quota-backend-bytes=0")
 	ctx := testContext(t)
 	withUsers(t, ctx, c.Client())
 	root := as(t, "root", c.Members...)
@@ -270,7 +270,7 @@ func TestClusterAuthRenewal(t *testing.T) {
 				}
 				arg += file
 			}
-			cluster := started(t, 3, "--bcrypt-cost=4", arg)
+			cluster := steady(t, "--bcrypt-cost=4", arg)
 			ctx := testContext(t)
 			withUsers(t, ctx, cluster.Client())
 			root, ann := as(t, "root", cluster.Members...), as(t, "ann", cluster.Members...)
@@ -333,7 +333,7 @@ func TestClusterAuthOwnWork(t *testing.T) {
 	ctx := testContext(t)
 	withUsers(t, ctx, c.Client())
 	ann := as(t, "ann", c.Members...)
-	grant, err := ann.Grant(ctx, 1)
+	grant, err := ann.Grant(ctx, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +495,7 @@ func TestPromotionByCertificate(t *testing.T) {
 	server := ca.Issue("server", testkit.Subject{CommonName: "server", Hosts: []string{"127.0.0.1", "localhost"}})
 	who := people{ca: ca, server: server}
 	c := testkit.NewCluster(t, 3, append([]string{"--bcrypt-cost=4", "--client-cert-auth", "--trusted-ca-file=" + ca.File,
-		"--cert-file=" + server.Cert, "--key-file=" + server.Key}, testkit.FastArgs...)...)
+		"--cert-file=" + server.Cert, "--key-file=" + server.Key}, testkit.SteadyArgs...)...)
 	root, ann := ca.Issue("ofroot", testkit.Subject{CommonName: "root"}), ca.Issue("ofann", testkit.Subject{CommonName: "ann"})
 	for _, p := range c.Members {
 		p.TLS = who.as(t, root)

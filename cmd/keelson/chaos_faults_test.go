@@ -259,11 +259,7 @@ func (c *chaos) damage(p *testkit.Process) {
 }
 
 func (c *chaos) id(p *testkit.Process) uint64 {
-	s, err := p.Status()
-	if err != nil {
-		c.t.Fatalf("%s: %v", p.Name, err)
-	}
-	return s.Header.MemberId
+	return p.AwaitStatus().Header.MemberId
 }
 
 func (c *chaos) leaveAs(p *testkit.Process, id uint64) {

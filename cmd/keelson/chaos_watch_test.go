@@ -94,7 +94,10 @@ func (c *chaos) finishWatches(stop func(), watchers *sync.WaitGroup) {
 			}
 		}
 	}
-	deadline := time.Now().Add(60 * time.Second)
+	if !ended {
+		c.t.Fatalf("the history's end did not come: %v", ctx.Err())
+	}
+	deadline := time.Now().Add(patience)
 	for !c.allSaw(c.reference[len(c.reference)-1]) && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,7 +16,7 @@ import (
 )
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -166,18 +165,14 @@ func TestLeaseExpiryAndKeepAlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	renewals := make(chan struct{}, 100)
-	go func() {
-		for range alive {
-			renewals <- struct{}{}
-		}
-	}()
-	for r := range c.Watch(ctx, "lost") {
+	if _, ok := <-alive; !ok {
+		t.Fatal("not kept alive")
+	}
+	for r := range c.Watch(ctx, "lost", clientv3.WithRev(1)) {
 		if len(r.Events) > 0 && r.Events[0].Type == clientv3.EventTypeDelete {
 			break
 		}
 	}
-	<-renewals
 	if _, err := c.TimeToLive(ctx, lost); err != nil {
 		t.Error(err)
 	}
@@ -192,7 +187,7 @@ func TestLeaseExpiryAndKeepAlive(t *testing.T) {
 func grantWithKey(t *testing.T, c *clientv3.Client, key string) clientv3.LeaseID {
 	t.Helper()
 	ctx := testContext(t)
-	g, err := c.Grant(ctx, 2)
+	g, err := c.Grant(ctx, 5)
 	if err != nil {
 		t.Fatal(err)
 	}

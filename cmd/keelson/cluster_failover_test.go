@@ -121,14 +121,15 @@ func TestClusterLocksOutliveLeaders(t *testing.T) {
 // The leader is paused for longer than a lease lives, which is kept alive through the others meanwhile. When it goes on, its
 // clock says that the lease has run out: it must not revoke it, and what it reads must be the newest.
 func TestClusterPausedLeaderRevokesNothing(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()  // it mostly waits
+	const ttl = 5 // seconds
 	c := started(t, 3)
 	ctx := within(t)
 	leader := c.Leader()
 	old := leader.Client()
 	rest := c.Others(leader)
 	client := rest[0].Client()
-	granted, err := old.Grant(ctx, 2)
+	granted, err := old.Grant(ctx, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,9 +143,12 @@ func TestClusterPausedLeaderRevokesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, ok := <-alive; !ok {
+		t.Fatal("not kept alive")
+	}
 	leader.Pause()
 	c.Leader(rest...)
-	for paused := time.Now(); time.Since(paused) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
+	for paused := time.Now(); time.Since(paused) < (ttl+3)*time.Second; time.Sleep(20 * time.Millisecond) {
 		if _, err := client.Put(ctx, "n", fmt.Sprint(time.Since(paused).Nanoseconds())); err != nil {
 			t.Fatal(err)
 		}

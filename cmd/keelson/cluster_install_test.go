@@ -35,7 +35,7 @@ func awaitLog(t *testing.T, p *testkit.Process, texts ...string) string {
 // round begins with what that has left.
 func TestClusterKilledDuringInstall(t *testing.T) {
 	c := started(t, 3, "--snapshot-catchup-entries=1", "--quota-backend-bytes=0")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	leader := c.Leader()
 	behind := c.Others(leader)[0]

@@ -155,9 +155,10 @@ func TestClusterMovesAMember(t *testing.T) {
 		t.Errorf("a stranger: %v", err)
 	}
 	peer := testkit.FreeAddress(t)
-	if _, err := client.MemberUpdate(within(t), id, []string{"http://" + peer}); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "leader changed", func() error {
+		_, err := client.MemberUpdate(within(t), id, []string{"http://" + peer})
+		return err
+	})
 	moved.Kill()
 	moved.Peer, moved.Initial = peer, moved.Name+"=http://"+peer
 	if _, err := client.Put(within(t), "k", "while it was away"); err != nil {
@@ -240,7 +241,7 @@ func TestClusterWatchOverInstall(t *testing.T) {
 	leader := c.Leader()
 	behind := c.Others(leader)[0]
 	rest := c.Others(behind)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	events := behind.Client().Watch(ctx, "k/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	if r := <-events; !r.Created {
@@ -276,7 +277,7 @@ func TestClusterWatchOverInstall(t *testing.T) {
 // raises binds all, and is lifted for all.
 func TestClusterUpkeep(t *testing.T) {
 	c := started(t, 3, "--quota-backend-bytes=67108864")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client := c.Members[0].Client()
 	var last int64

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -16,10 +14,10 @@ import (
 
 // etcdctlAt runs etcdctl against several endpoints; its error says what it printed.
 func etcdctlAt(endpoints []string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "etcdctl", append([]string{"--endpoints=" + strings.Join(endpoints, ",")}, args...)...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	cmd.Env = patientEtcdctl()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("etcdctl %s: %w: %s", strings.Join(args, " "), err, out)
@@ -109,7 +107,7 @@ func TestClusterWrongBeginnings(t *testing.T) {
 // etcdctl moves the leader with all members among its endpoints, as its help says.
 func TestClusterMoveLeaderByEtcdctl(t *testing.T) {
 	testkit.Need(t, "etcdctl")
-	c := started(t, 3)
+	c := steady(t)
 	leader := c.Leader()
 	to := c.Others(leader)[1]
 	out, err := etcdctlAt(c.Endpoints(), "move-leader", fmt.Sprintf("%x", memberID(t, to)))

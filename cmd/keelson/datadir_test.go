@@ -77,9 +77,7 @@ func TestSecondProcessWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLog(t, second, "db file is flocked by another process, or taking too long")
-	if _, err := first.Status(); err != nil {
-		t.Fatalf("the first one: %v", err)
-	}
+	first.AwaitStatus()
 	first.Stop()
 	if err := second.AwaitReady(); err != nil {
 		t.Fatal(err)

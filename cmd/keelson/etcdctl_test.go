@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"keelson/internal/testkit"
 )
@@ -23,12 +22,17 @@ func etcdctl(t *testing.T, p *testkit.Process, stdin string, args ...string) str
 	return out
 }
 
+// patientEtcdctl are the variables that make etcdctl speak v3 and wait for a loaded machine.
+func patientEtcdctl() []string {
+	return append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_DIAL_TIMEOUT=60s", "ETCDCTL_COMMAND_TIMEOUT=60s")
+}
+
 func tryEtcdctl(t *testing.T, p *testkit.Process, stdin string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "etcdctl", append([]string{"--endpoints=" + p.Endpoint}, args...)...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	cmd.Env = patientEtcdctl()
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -132,10 +136,10 @@ func TestEtcdctlWatch(t *testing.T) {
 	p.Start()
 	etcdctl(t, p, "", "put", "w/1", "a")
 	etcdctl(t, p, "", "del", "w/1")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "etcdctl", "--endpoints="+p.Endpoint, "watch", "--prefix", "w/", "--rev=2", "--prev-kv")
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	cmd.Env = patientEtcdctl()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ func TestFullDiskRefusesDefragmentation(t *testing.T) {
 	p := testkit.NewProcess(t)
 	p.DataDir = filepath.Join(disk, "data")
 	p.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := p.Client()
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -122,14 +122,10 @@ func TestMemberWithoutMemoryDiesAlone(t *testing.T) {
 // A member that is killed and started again without a pause, at every moment of its start, costs the others nothing: the
 // leader stays, in its term, and every call succeeds.
 func TestCrashLoopDisturbsNobody(t *testing.T) {
-	c := testkit.NewCluster(t, 3) // with time enough for a loaded machine
-	c.Start()
+	c := steady(t)
 	leader := c.Leader()
 	victim := c.Others(leader)[0]
-	before, err := leader.Status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := leader.AwaitStatus()
 	honest := beginHonest(t, leader)
 	rng := rand.New(rand.NewPCG(1, 4))
 	for range 15 {
@@ -145,8 +141,7 @@ func TestCrashLoopDisturbsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Agree()
-	after, err := leader.Status()
-	if err != nil || after.Leader != before.Leader || after.RaftTerm != before.RaftTerm {
-		t.Errorf("led by %x in term %d, before by %x in term %d (%v)", after.Leader, after.RaftTerm, before.Leader, before.RaftTerm, err)
+	if after := leader.AwaitStatus(); after.Leader != before.Leader || after.RaftTerm != before.RaftTerm {
+		t.Errorf("led by %x in term %d, before by %x in term %d", after.Leader, after.RaftTerm, before.Leader, before.RaftTerm)
 	}
 }

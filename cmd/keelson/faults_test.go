@@ -211,7 +211,7 @@ func (r *faulty) comesBack(t *testing.T) {
 func (r *faulty) readAll() error {
 	client := r.victim.Client()
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	go func() {
 		select {
@@ -226,6 +226,11 @@ func (r *faulty) readAll() error {
 
 func lastLine(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
+	for i := len(lines) - 1; i >= 0; i-- { // others may have had something to say after the last word
+		if strings.Contains(lines[i], `"level":"fatal"`) {
+			return lines[i]
+		}
+	}
 	return lines[len(lines)-1]
 }
 

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"keelson/internal/testkit"
 )
@@ -14,7 +13,7 @@ import (
 // curl sends one request as people do, and returns body and status code.
 func curl(t *testing.T, p *testkit.Process, path string, args ...string) (body, code string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	args = append([]string{"-sS", "-w", "\n%{http_code}", "http://" + p.Endpoint + path}, args...)
 	out, err := exec.CommandContext(ctx, "curl", args...).CombinedOutput()
@@ -87,7 +86,7 @@ func TestCurlWatch(t *testing.T) {
 	p := testkit.NewProcess(t)
 	p.Start()
 	curl(t, p, "/v3/kv/put", "-d", `{"key":"Zm9v","value":"YQ=="}`)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "curl", "-sSN", "http://"+p.Endpoint+"/v3/watch", "-d", `{"create_request":{"key":"Zm9v","start_revision":"2"}}`)
 	out, err := cmd.StdoutPipe()

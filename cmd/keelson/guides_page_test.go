@@ -15,6 +15,7 @@ import (
 //	<!-- on m1 -->                    the next block is typed at m1, in one shell for the whole page (admin, if there is none)
 //	<!-- on m1, until "TEXT" -->      it is a server: it runs on in the background once its log says TEXT
 //	<!-- on m1, fails -->             its last command ends with another code than 0
+//	<!-- on m1, soon -->              it looks: if all is not yet as shown, it is typed again after a moment
 //	<!-- stop m1 -->                  what runs in the background there is stopped, as systemd or Ctrl-C would
 //	<!-- ended m1 -->                 it ends by itself
 //	<!-- not run: WHY -->             the next block is checked for its syntax only
@@ -26,6 +27,7 @@ type step struct {
 	machine string
 	until   string // serve
 	fails   bool
+	soon    bool
 	text    string
 	output  []string // shown; nil: none is
 }
@@ -41,7 +43,7 @@ const (
 )
 
 var (
-	markedOn     = regexp.MustCompile(`^(setup )?on (\w+)(?:, (fails)|, until "([^"]+)")?$`)
+	markedOn     = regexp.MustCompile(`^(setup )?on (\w+)(?:, (fails|soon)|, until "([^"]+)")?$`)
 	markedSetup  = "setup"
 	markedStop   = regexp.MustCompile(`^(stop|ended) (\w+)$`)
 	markedNotRun = regexp.MustCompile(`^not run: \w`)
@@ -72,7 +74,7 @@ func parseGuide(page string) ([]step, error) {
 			head, body, _ := strings.Cut(strings.TrimSpace(strings.TrimSuffix(text, "-->")), "\n")
 			s := step{line: from + 1, machine: "admin", text: body + "\n"}
 			if m := markedOn.FindStringSubmatch(head); m != nil {
-				s.machine, s.fails, s.until = m[2], m[3] != "", m[4]
+				s.machine, s.fails, s.soon, s.until = m[2], m[3] == "fails", m[3] == "soon", m[4]
 				if s.until != "" {
 					s.kind = stepServe
 				}
@@ -174,18 +176,19 @@ func outputLines(text string) []string {
 
 func TestGuidePagesAreUnderstood(t *testing.T) {
 	page := "# T\n<!-- setup on m1\nprepare\n-->\n```sh\na\n```\nprints\n```text\nx ... 5ms\n...\n```\n" +
-		"<!-- on m2, until \"ready\" -->\n```sh\nserve\n```\n<!-- stop m2 -->\n<!-- not run: systemd -->\n```sh\ns\n```\n<!-- on m1, fails -->\n```sh\nf\n```\n"
+		"<!-- on m2, until \"ready\" -->\n```sh\nserve\n```\n<!-- stop m2 -->\n<!-- not run: systemd -->\n```sh\ns\n```\n<!-- on m1, fails -->\n```sh\nf\n```\n" +
+		"<!-- on m1, soon -->\n```sh\nl\n```\n"
 	steps, err := parseGuide(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, s := range steps {
-		got = append(got, fmt.Sprintf("%d %s %q %v %q %d", s.kind, s.machine, s.until, s.fails, s.text, len(s.output)))
+		got = append(got, fmt.Sprintf("%d %s %q %v %v %q %d", s.kind, s.machine, s.until, s.fails, s.soon, s.text, len(s.output)))
 	}
 	want := []string{
-		`0 m1 "" false "prepare\n" 0`, `0 admin "" false "a\n" 2`, `1 m2 "ready" false "serve\n" 0`, `2 m2 "" false "\n" 0`,
-		`4 admin "" false "s\n" 0`, `0 m1 "" true "f\n" 0`,
+		`0 m1 "" false false "prepare\n" 0`, `0 admin "" false false "a\n" 2`, `1 m2 "ready" false false "serve\n" 0`, `2 m2 "" false false "\n" 0`,
+		`4 admin "" false false "s\n" 0`, `0 m1 "" true false "f\n" 0`, `0 m1 "" false true "l\n" 0`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

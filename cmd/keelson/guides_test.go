@@ -120,6 +120,10 @@ func (r *reader) follow(steps []step) {
 		switch s.kind {
 		case stepRun:
 			err = m.run(s)
+			for s.soon && err != nil && r.ctx.Err() == nil {
+				time.Sleep(200 * time.Millisecond)
+				err = m.run(s)
+			}
 		case stepServe:
 			err = m.serve(s)
 		case stepStop:
@@ -224,6 +228,7 @@ func (m *machine) command(args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=" + filepath.Join(m.r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + filepath.Join(m.root, "home"),
 		"TMPDIR=" + filepath.Join(m.root, "tmp"), "LANG=C.UTF-8",
+		"ETCDCTL_DIAL_TIMEOUT=60s", "ETCDCTL_COMMAND_TIMEOUT=60s", // a loaded machine is no failure
 	}
 	return cmd
 }
@@ -254,6 +259,9 @@ func (m *machine) run(s step) error {
 	}
 	code := block + ".code"
 	line := fmt.Sprintf("set -e -o pipefail; . %[1]s </dev/null >%[1]s.out 2>&1; set +e; echo 0 >%[2]s; echo -n .\n", block, code)
+	if s.soon {
+		line = fmt.Sprintf("( set -e -o pipefail; . %[1]s ) </dev/null >%[1]s.out 2>&1; echo $? >%[2]s; echo -n .\n", block, code)
+	}
 	if s.fails {
 		line = fmt.Sprintf("( . %[1]s ) </dev/null >%[1]s.out 2>&1; echo $? >%[2]s; echo -n .\n", block, code)
 	}

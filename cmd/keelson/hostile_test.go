@@ -158,7 +158,7 @@ var attacks = []struct {
 		h.flush()
 	}},
 	{"many watches on a stream", func(t *testing.T, p *testkit.Process) {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		stream, err := pb.NewWatchClient(dialGRPC(t, p)).Watch(ctx)
 		if err != nil {
@@ -208,10 +208,7 @@ var attacks = []struct {
 		}
 	}},
 	{"peer port: another cluster or protocol", func(t *testing.T, p *testkit.Process) {
-		s, err := p.Status()
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := p.AwaitStatus()
 		for _, c := range []struct {
 			cluster uint64
 			to      uint64
@@ -226,10 +223,7 @@ var attacks = []struct {
 		}
 	}},
 	{"peer port: huge frames", func(t *testing.T, p *testkit.Process) {
-		s, err := p.Status()
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := p.AwaitStatus()
 		frame := binary.LittleEndian.AppendUint32(nil, 255<<20) // its tail
 		frame = append(frame, 0xff, 0x3f, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 		frame = append(frame, bytes.Repeat([]byte{1}, 1<<20)...)
@@ -267,7 +261,7 @@ func beginHonest(t *testing.T, p *testkit.Process) *honest {
 }
 
 func (h *honest) call(ctx context.Context, c *clientv3.Client, value string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := c.Put(ctx, "honest", value); err != nil {
 		return err

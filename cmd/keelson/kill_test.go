@@ -117,7 +117,7 @@ func (h *history) check(t *testing.T, p *testkit.Process, round int) {
 	t.Helper()
 	c := p.Client()
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, w := range h.writers {
 		if err := w.check(ctx, c, h.revision.Load()); err != nil {

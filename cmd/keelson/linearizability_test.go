@@ -63,7 +63,7 @@ func seedOrClock(seed uint64) uint64 {
 
 // observeRegisters runs one member under clients and kills, and returns what the clients saw.
 func observeRegisters(t *testing.T, seed uint64) []porcupine.Operation {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := testkit.NewProcess(t)

@@ -35,12 +35,10 @@ func dial(t *testing.T, p *testkit.Process) *grpc.ClientConn {
 	return conn
 }
 
-// TestLockService has a client on each member of a cluster raise a counter that nothing but the lock protects, while the
-// leader is lost. With the key's revision as a fence every step counts.
+// TestLockService has a client on each member of a cluster raise a counter that nothing but the lock protects: every step counts.
 func TestLockService(t *testing.T) {
-	c := testkit.NewCluster(t, 3, testkit.FastArgs...)
-	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	c := steady(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	const steps = 15
 	done := make(chan error, len(c.Members))
@@ -71,7 +69,7 @@ func TestLockService(t *testing.T) {
 
 // raise takes the lock, adds one to the counter and gives the lock back, so many times.
 func raise(ctx context.Context, locks v3lockpb.LockClient, c *clientv3.Client, who string, steps int) error {
-	lease, err := c.Grant(ctx, 60)
+	lease, err := c.Grant(ctx, 600)
 	if err != nil {
 		return err
 	}
@@ -102,14 +100,13 @@ func raise(ctx context.Context, locks v3lockpb.LockClient, c *clientv3.Client, w
 
 // A lock whose holder's lease ends goes to who waits on another member; the loss of that member ends its wait.
 func TestLockServiceOverFailures(t *testing.T) {
-	c := testkit.NewCluster(t, 3, testkit.FastArgs...)
-	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	c := steady(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var leases []clientv3.LeaseID
-	client := c.Client()
+	client := c.Members[0].Client()
 	for range c.Members {
-		l, err := client.Grant(ctx, 60)
+		l, err := client.Grant(ctx, 600)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +165,7 @@ func TestEtcdctlLock(t *testing.T) {
 		t.Errorf("lock: %q", got)
 	}
 	waiting := startEtcdctl(t, p, "lock", "mutex", "printenv", "ETCD_LOCK_KEY", "ETCD_LOCK_REV")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	awaitCount(ctx, t, p.Client(), "mutex/", 2)
 	holder.stop(t)
@@ -193,7 +190,7 @@ func TestEtcdctlElect(t *testing.T) {
 		t.Errorf("observed: %q", got)
 	}
 	second := startEtcdctl(t, p, "elect", "vote", "two")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	awaitCount(ctx, t, p.Client(), "vote/", 2)
 	first.stop(t)
@@ -218,7 +215,7 @@ func TestInterruptedWait(t *testing.T) {
 	}
 	startEtcdctl(t, p, "lock", "mutex").lines(t, 1)
 	startEtcdctl(t, p, "elect", "vote", "one").lines(t, 2)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := p.Client()
 	for _, program := range []string{"etcdctl", ours} {
@@ -250,7 +247,7 @@ func startEtcdctl(t *testing.T, p *testkit.Process, args ...string) *running {
 func startClient(t *testing.T, p *testkit.Process, program string, args ...string) *running {
 	t.Helper()
 	r := &running{cmd: exec.Command(program, append([]string{"--endpoints=" + p.Endpoint}, args...)...), output: make(chan string, 16)}
-	r.cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	r.cmd.Env = patientEtcdctl()
 	r.cmd.Stderr = &r.errors
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
@@ -368,7 +365,7 @@ func TestCurlLockAndElection(t *testing.T) {
 func TestWebsocketObserve(t *testing.T) {
 	p := testkit.NewProcess(t)
 	p.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	socket, _, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+p.Endpoint+"/v3/election/observe", nil)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,9 +16,8 @@ import (
 // TestEtcdctlMaintenance does to a cluster what operators do, with an etcdctl that knows nothing of us.
 func TestEtcdctlMaintenance(t *testing.T) {
 	testkit.Need(t, "etcdctl")
-	c := testkit.NewCluster(t, 3, testkit.FastArgs...)
-	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	c := steady(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client := c.Client()
 	if _, err := client.Put(ctx, "a", "1"); err != nil {
@@ -93,9 +91,8 @@ func leaderAmong(ctx context.Context, t *testing.T, c *testkit.Cluster) (leader,
 
 // TestDowngradeOfACluster enables a downgrade, watches all members tell of it, also after a restart, and calls it off.
 func TestDowngradeOfACluster(t *testing.T) {
-	c := testkit.NewCluster(t, 3, append([]string{"--downgrade-check-time=100ms"}, testkit.FastArgs...)...)
-	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	c := steady(t, "--downgrade-check-time=100ms")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client := c.Client()
 	if r, err := client.Downgrade(ctx, clientv3.DowngradeEnable, "3.6"); err != nil || r.Version != "3.7" {

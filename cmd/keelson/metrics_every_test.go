@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -110,6 +112,17 @@ type seen struct {
 	families map[string]*dto.MetricFamily // the last that had a series
 	low      map[string]float64           // per series: the lowest and the highest value
 	high     map[string]float64
+	failed   error // the last look, if it did
+}
+
+// isUp reports whether some series of a metric was above 0.
+func (s *seen) isUp(name string) bool {
+	for id, high := range s.high {
+		if n, _, _ := strings.Cut(id, "{"); n == name && high > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // looker scrapes members all the time, until it is stopped.
@@ -132,7 +145,7 @@ func look(t *testing.T, members ...*testkit.Process) *looker {
 }
 
 func (l *looker) add(p *testkit.Process) {
-	s := &seen{map[string]*dto.MetricFamily{}, map[string]float64{}, map[string]float64{}}
+	s := &seen{families: map[string]*dto.MetricFamily{}, low: map[string]float64{}, high: map[string]float64{}}
 	l.mu.Lock()
 	l.members[p.Name] = s
 	l.mu.Unlock()
@@ -151,18 +164,13 @@ func (l *looker) add(p *testkit.Process) {
 
 // scrape looks once. A member that does not answer is down, or paused.
 func (l *looker) scrape(client *http.Client, p *testkit.Process, s *seen) {
-	r, err := client.Get("http://" + p.Endpoint + "/metrics")
+	families, err := scrape(client, p)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.failed = err
 	if err != nil {
 		return
 	}
-	defer r.Body.Close()
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(r.Body)
-	if err != nil {
-		return // it was killed in the middle of it
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	maps.Copy(s.families, families)
 	for name, f := range families {
 		for _, m := range f.Metric {
@@ -173,6 +181,16 @@ func (l *looker) scrape(client *http.Client, p *testkit.Process, s *seen) {
 			s.low[id], s.high[id] = min(s.low[id], v), max(s.high[id], v)
 		}
 	}
+}
+
+func scrape(client *http.Client, p *testkit.Process) (map[string]*dto.MetricFamily, error) {
+	r, err := client.Get("http://" + p.Endpoint + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer r.Body.Close()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	return parser.TextToMetricFamilies(r.Body)
 }
 
 func (l *looker) stop() {
@@ -236,7 +254,7 @@ func TestEveryMetricAndLogLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	e := everything{t, ctx, c, l}
 	for _, p := range c.Members {
@@ -307,9 +325,12 @@ func (e everything) pairs() {
 
 func (e everything) leases() {
 	client := e.c.Client()
-	short, err := client.Grant(e.ctx, 1)
-	e.must(err)
-	_, err = client.Put(e.ctx, "short", "", clientv3.WithLease(short.ID))
+	var err error
+	for again := true; again; again = errors.Is(err, rpctypes.ErrLeaseNotFound) { // it may run out before it is used
+		short, grantErr := client.Grant(e.ctx, 1)
+		e.must(grantErr)
+		_, err = client.Put(e.ctx, "short", "", clientv3.WithLease(short.ID))
+	}
 	e.must(err)
 	long, err := client.Grant(e.ctx, 600)
 	e.must(err)
@@ -328,12 +349,17 @@ func (e everything) watches() {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	events := client.Watch(ctx, "w", clientv3.WithCreatedNotify())
-	<-events
+	next := func() {
+		if r, ok := <-events; !ok || r.Err() != nil {
+			e.t.Fatalf("the watch ended: %v, %v", r.Err(), e.ctx.Err())
+		}
+	}
+	next()
 	_, err := client.Put(e.ctx, "w", "1")
 	e.must(err)
-	<-events
+	next()
 	e.must(client.RequestProgress(ctx))
-	<-events
+	next()
 	// A client that takes nothing: what it should be sent waits, and a watcher that begins in the past stays there.
 	p := e.c.Members[0]
 	for i, metric := range []string{"etcd_debugging_mvcc_pending_events_total", "etcd_debugging_mvcc_slow_watcher_total"} {
@@ -369,27 +395,34 @@ func dialPlain(t *testing.T, endpoint string) *grpc.ClientConn {
 // seen waits until a metric of a member is above 0.
 func (e everything) seen(p *testkit.Process, name string) {
 	e.t.Helper()
-	e.await(p, name, func(s *seen) bool {
-		for id, high := range s.high {
-			if n, _, _ := strings.Cut(id, "{"); n == name && high > 0 {
-				return true
-			}
-		}
-		return false
-	})
+	e.await(p, name, func(s *seen) bool { return s.isUp(name) })
+}
+
+// lostMessages reports whether a member was seen to have lost some.
+func (e everything) lostMessages(p *testkit.Process) bool {
+	return e.looks(p, func(s *seen) bool { return s.isUp("etcd_network_peer_sent_failures_total") })
 }
 
 // await waits until the looks at a member show something.
 func (e everything) await(p *testkit.Process, what string, shown func(*seen) bool) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
 	defer cancel()
-	await(ctx, e.t, p.Name+": "+what, func() bool {
+	for !e.looks(p, shown) {
+		if ctx.Err() != nil {
+			e.l.mu.Lock()
+			defer e.l.mu.Unlock()
+			e.t.Fatalf("%s: %s did not come; the last look: %v", p.Name, what, e.l.members[p.Name].failed)
+		}
 		time.Sleep(10 * time.Millisecond)
-		e.l.mu.Lock()
-		defer e.l.mu.Unlock()
-		return shown(e.l.members[p.Name])
-	})
+	}
+}
+
+// looks asks what the looks at a member have shown so far.
+func (e everything) looks(p *testkit.Process, shown func(*seen) bool) bool {
+	e.l.mu.Lock()
+	defer e.l.mu.Unlock()
+	return shown(e.l.members[p.Name])
 }
 
 func (e everything) maintenance() {
@@ -419,12 +452,12 @@ func (e everything) alarms() {
 	_, err := maintenance.Alarm(e.ctx, alarm)
 	e.must(err)
 	for path, want := range map[string]int{"/health": 503, "/livez": 200, "/readyz": 200, "/health?exclude=NOSPACE": 200} {
-		r, err := http.Get("http://" + p.Endpoint + path)
-		e.must(err)
-		r.Body.Close()
-		if r.StatusCode != want {
-			e.t.Errorf("%s: %d, want %d", path, r.StatusCode, want)
-		}
+		await(e.ctx, e.t, fmt.Sprintf("%s with %d", path, want), func() bool {
+			r, err := http.Get("http://" + p.Endpoint + path)
+			e.must(err)
+			r.Body.Close()
+			return r.StatusCode == want
+		})
 	}
 	e.seen(p, "etcd_debugging_server_alarms")
 	alarm.Action = pb.AlarmRequest_DEACTIVATE
@@ -491,20 +524,17 @@ func (e everything) learner() *testkit.Process {
 	e.l.add(p)
 	e.must(p.AwaitReady())
 	e.seen(p, "etcd_server_is_learner")
-	await(e.ctx, e.t, "the promotion", func() bool {
-		_, err := client.MemberPromote(e.ctx, id)
-		return err == nil
-	})
+	promote(e.ctx, e.t, client, id)
 	e.await(p, "the end of being a learner", func(s *seen) bool {
 		f := s.families["etcd_server_is_learner"]
 		return f != nil && valueOf(f.Metric[0]) == 0
 	})
 	_, err := client.MemberRemove(e.ctx, id)
-	for err != nil && e.ctx.Err() == nil { // until it has been connected for long enough
+	for err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) && e.ctx.Err() == nil { // until it has been connected for long enough
 		time.Sleep(100 * time.Millisecond)
 		_, err = client.MemberRemove(e.ctx, id)
 	}
-	e.must(err)
+	e.must(e.ctx.Err())
 	p.AwaitExit()
 	e.c.Members = e.c.Members[:3]
 	return p
@@ -551,5 +581,9 @@ func (e everything) death() {
 	other := e.c.Others(leader)[0]
 	other.Kill()
 	e.seen(leader, "etcd_network_disconnected_peers_total")
-	e.seen(leader, "etcd_network_peer_sent_failures_total")
+	for ctx := within(e.t); !slices.ContainsFunc(e.c.Others(other), e.lostMessages); time.Sleep(10 * time.Millisecond) { // by whoever leads now
+		if ctx.Err() != nil {
+			e.t.Fatal("nobody's messages to the dead got lost")
+		}
+	}
 }

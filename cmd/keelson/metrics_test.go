@@ -4,7 +4,6 @@ import (
 	"context"
 	"regexp"
 	"testing"
-	"time"
 
 	"keelson/internal/testkit"
 )
@@ -14,7 +13,7 @@ func TestClusterMetrics(t *testing.T) {
 	testkit.Need(t, "curl")
 	c := testkit.NewCluster(t, 3, testkit.FastArgs...)
 	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if _, err := c.Client().Put(ctx, "a", "1"); err != nil {
 		t.Fatal(err)

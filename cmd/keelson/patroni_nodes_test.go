@@ -178,12 +178,12 @@ bootstrap:
   dcs:
     ttl: TTL
     loop_wait: 1
-    retry_timeout: 4
+    retry_timeout: 7
     synchronous_mode: true
     postgresql:
       use_pg_rewind: true
       parameters: {max_connections: 20, shared_buffers: 8MB, wal_level: replica, fsync: off, max_wal_size: 64MB}
-  initdb: [{encoding: UTF8}, {locale: C}, data-checksums]
+  initdb: [{encoding: UTF8}, {locale: C}, data-checksums, no-sync]
   pg_hba: [host replication replicator 127.0.0.1/32 md5, host all all 127.0.0.1/32 md5]
 postgresql:
   listen: 'SQL'
@@ -195,7 +195,7 @@ postgresql:
     replication: {username: replicator, password: rep}
     superuser: {username: postgres, password: PASSWORD}
     rewind: {username: rewinder, password: rew}
-  basebackup: [{checkpoint: fast}]
+  basebackup: [{checkpoint: fast}, no-sync]
   parameters: {unix_socket_directories: BASE}
 `)
 }
@@ -296,7 +296,7 @@ func (p *patroni) close() {
 // until waits for something that must come, and says when it came.
 func (p *patroni) until(what string, f func() error) {
 	p.t.Helper()
-	const limit = 90 * time.Second
+	const limit = 4 * time.Minute
 	begin := time.Now()
 	err := f()
 	for ; err != nil && time.Since(begin) < limit; err = f() {

@@ -16,7 +16,7 @@ import (
 )
 
 // patroniTTL is for how long a primary holds what makes it one, in seconds.
-const patroniTTL = 10
+const patroniTTL = 15
 
 // TestPatroni has Debian's Patroni run three PostgreSQL servers on three members, with the v3 API, with the v2 API, and with the v3
 // API over TLS for a user of its own: there is never more than one primary, and no acknowledged write is lost, whoever is killed.
@@ -241,7 +241,7 @@ func (p *patroni) administer() {
 
 func (p *patroni) patronictl(args ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	cmd := p.command(ctx, "patronictl", append([]string{"-c", "pg1.yml"}, args...)...)
 	var complaints strings.Builder

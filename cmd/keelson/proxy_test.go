@@ -106,7 +106,7 @@ func exercise(t *testing.T, endpoint string, security *tls.Config) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	check := func(what string, err error) {
 		t.Helper()
@@ -142,7 +142,9 @@ func exercise(t *testing.T, endpoint string, security *tls.Config) {
 		t.Errorf("get: %v, %v", got, err)
 	}
 	everything, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithKeysOnly())
-	check("get everything", err)
+	if err != nil {
+		t.Fatalf("get everything: %v", err)
+	}
 	for _, kv := range everything.Kvs {
 		if strings.HasPrefix(string(kv.Key), "ns/") {
 			t.Errorf("a key outside: %s", kv.Key)
@@ -214,7 +216,9 @@ func TestGRPCProxy(t *testing.T) {
 			}
 		}
 	}
-	if out, err := exec.Command("etcdctl", "--endpoints="+at, "put", "x", "y").CombinedOutput(); err != nil || string(out) != "OK\n" {
+	etcdctl := exec.Command("etcdctl", "--endpoints="+at, "put", "x", "y")
+	etcdctl.Env = patientEtcdctl()
+	if out, err := etcdctl.CombinedOutput(); err != nil || string(out) != "OK\n" {
 		t.Errorf("etcdctl: %v, %s", err, out)
 	}
 	p.Kill()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -42,7 +41,7 @@ func TestPythonClients(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "/usr/bin/python3", "testdata/python/surface.py", host, port, ca, user, password)
 			cmd.Env = append(os.Environ(), "REQUESTS_CA_BUNDLE="+ca) // it goes before what the gateway's client is told

@@ -138,7 +138,7 @@ func restore(t *testing.T, p *testkit.Process, snapshot string, bump int64) {
 // here again: nothing that clients can read is lost or changed on the way.
 func TestSnapshotToEtcdAndBack(t *testing.T) {
 	testkit.Need(t, "etcdctl")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	p := testkit.NewProcess(t)
 	p.Start()
@@ -190,7 +190,7 @@ func TestSnapshotToEtcdAndBack(t *testing.T) {
 
 // A snapshot makes a whole new cluster, whose members agree, and whose revisions go on above those that anybody has seen.
 func TestRestoreCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	p := testkit.NewProcess(t)
 	p.Start()

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -40,7 +39,7 @@ func TestSpaceWithoutACliff(t *testing.T) {
 	p := testkit.NewProcess(t)
 	p.DataDir = filepath.Join(disk, "data")
 	p.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := p.Client()
 	lease, err := c.Grant(ctx, 600)
@@ -138,7 +137,7 @@ func TestQuotaAsEtcds(t *testing.T) {
 	testkit.Need(t, "etcdctl")
 	p := testkit.NewProcess(t, "--quota-backend-bytes=50000000")
 	p.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := p.Client()
 	value := strings.Repeat("x", 512<<10)

@@ -64,12 +64,12 @@ func (p people) as(t *testing.T, pair testkit.Pair) *tls.Config {
 
 // put stores a pair with a client of its own.
 func put(endpoint string, security *tls.Config) error {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: security, Logger: zap.NewNop(), DialTimeout: 10 * time.Second})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: security, Logger: zap.NewNop(), DialTimeout: time.Minute})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err = c.Put(ctx, "k", "v")
 	return err
@@ -92,7 +92,7 @@ func refusedPut(endpoint string, security *tls.Config) error {
 func get(u string, security *tls.Config, h2 bool) (status int, version string, err error) {
 	transport := &http.Transport{TLSClientConfig: security.Clone(), DisableKeepAlives: true, ForceAttemptHTTP2: h2}
 	defer transport.CloseIdleConnections()
-	r, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get(u)
+	r, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(u)
 	if err != nil {
 		return 0, "", err
 	}
@@ -244,7 +244,7 @@ func TestTLSGateway(t *testing.T) {
 		t.Errorf("in clear text: %v, %s", err, out)
 	}
 	c := p.Client()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watched := c.Watch(ctx, "w", clientv3.WithRev(1))
 	if _, err := c.Put(ctx, "w", "1"); err != nil {
@@ -289,7 +289,7 @@ func TestTLSEtcdctl(t *testing.T) {
 	p.TLS = who.as(t, who.client)
 	p.Start()
 	flags := func(pair testkit.Pair) []string {
-		return []string{"--cacert=" + who.ca.File, "--cert=" + pair.Cert, "--key=" + pair.Key, "--command-timeout=2s", "--dial-timeout=2s"}
+		return []string{"--cacert=" + who.ca.File, "--cert=" + pair.Cert, "--key=" + pair.Key}
 	}
 	if out := etcdctl(t, p, "", append(flags(who.client), "put", "a", "1")...); strings.TrimSpace(out) != "OK" {
 		t.Errorf("put: %s", out)
@@ -298,9 +298,9 @@ func TestTLSEtcdctl(t *testing.T) {
 		t.Errorf("health: %s", out)
 	}
 	for name, args := range map[string][]string{
-		"revoked": flags(who.revoked), "no certificate": {"--cacert=" + who.ca.File, "--command-timeout=2s", "--dial-timeout=2s"},
+		"revoked": flags(who.revoked), "no certificate": {"--cacert=" + who.ca.File},
 	} {
-		if out, err := tryEtcdctl(t, p, "", append(args, "put", "a", "2")...); err == nil {
+		if out, err := tryEtcdctl(t, p, "", append(args, "--command-timeout=2s", "--dial-timeout=2s", "put", "a", "2")...); err == nil {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
@@ -345,7 +345,7 @@ func TestTLSCluster(t *testing.T) {
 	write := func(n int) {
 		t.Helper()
 		for i := range n {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			_, err := client.Put(ctx, fmt.Sprint(i), "v")
 			cancel()
 			if err != nil {
@@ -403,18 +403,9 @@ func TestTLSCluster(t *testing.T) {
 
 	added, id := c.Add(true) // it asks the others who belongs
 	added.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for {
-		_, err := client.MemberPromote(ctx, id)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond) // it has to catch up first
-	}
+	promote(ctx, t, client, id)
 	c.Agree()
 }
 
@@ -427,7 +418,7 @@ func TestAutoTLSCluster(t *testing.T) {
 	}
 	c.Start()
 	client := c.Client()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := client.Put(ctx, "a", "1"); err != nil {
 		t.Fatal(err)

@@ -29,13 +29,13 @@ func TestTooz(t *testing.T) {
 		failing   []string // on etcd, too
 	}{
 		// One lock object cannot be waited for by two threads.
-		{"gRPC", "etcd3://ENDPOINT?timeout=5", 53, []string{"test_get_lock_concurrency_locking_same_lock"}},
-		{"gateway", "etcd3+http://ENDPOINT?api_version=v3&timeout=5", 50, nil},
+		{"gRPC", "etcd3://ENDPOINT?timeout=20", 53, []string{"test_get_lock_concurrency_locking_same_lock"}},
+		{"gateway", "etcd3+http://ENDPOINT?api_version=v3&timeout=20", 50, nil},
 		{"v2", "etcd://ENDPOINT", 27, nil},
 	} {
 		all.Go(func() {
 			t.Run(driver.name, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				cmd := exec.CommandContext(ctx, "/usr/bin/python3", append([]string{"testdata/tooz/run.py"}, driver.failing...)...)
 				cmd.Env = append(cmd.Environ(), "TOOZ_TEST_URL="+strings.Replace(driver.url, "ENDPOINT", p.Endpoint, 1))

@@ -71,7 +71,7 @@ func testTracing(t *testing.T, server, prefix string) {
 	p := testkit.NewProcess(t, "--rpc-server="+server, prefix+"enable-distributed-tracing", prefix+"distributed-tracing-address="+l.Addr().String(),
 		prefix+"distributed-tracing-service-name=store", prefix+"distributed-tracing-instance-id=one", prefix+"distributed-tracing-sampling-rate=0")
 	p.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client := p.Client()
 	if _, err := client.Put(ctx, "a", "untraced"); err != nil {
@@ -86,7 +86,9 @@ func testTracing(t *testing.T, server, prefix string) {
 		t.Fatal(err)
 	}
 	watching, stop := context.WithCancel(traced)
-	<-client.Watch(watching, "a", clientv3.WithRev(1))
+	if r := <-client.Watch(watching, "a", clientv3.WithRev(1)); len(r.Events) == 0 {
+		t.Fatalf("watch: %v", r.Err())
+	}
 	stop()
 	want := []string{"etcdserverpb.KV/Put", "etcdserverpb.KV/Range", "etcdserverpb.Watch/Watch"}
 	await(ctx, t, fmt.Sprintf("the spans %q", want), func() bool {

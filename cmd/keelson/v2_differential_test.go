@@ -46,12 +46,11 @@ func newV2Pair(t *testing.T) *v2Pair {
 // settle waits until both have said of themselves what they say at a start, which moves their indexes to 3.
 func (p *v2Pair) settle() {
 	p.t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		a, b := p.ours.keys("GET", "/", ""), p.theirs.keys("GET", "/", "")
 		if a.index() == 3 && b.index() == 3 {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	p.t.Fatal("the indexes at the start differ")
 }
@@ -78,7 +77,7 @@ func normalV2(v any) any {
 				}
 			case float64:
 				if k == "ttl" { // requests of both are not made at the same moment, nor within few seconds of each other
-					v[k] = float64(int64(f+50) / 100 * 100)
+					v[k] = float64(int64(f+5000) / 10000 * 10000)
 				}
 			default:
 				v[k] = normalV2(field)
@@ -162,7 +161,7 @@ func (p *v2Pair) value(name string, index uint64) string {
 	case "value", "prevValue":
 		return p.one("1", "2", "3", "", "long+value", "%3Chtml%3E%26", "%ff%fe")
 	case "ttl":
-		return p.one("1000", "2000", "", "100000")
+		return p.one("100000", "200000", "", "10000000")
 	case "prevIndex", "waitIndex":
 		return fmt.Sprint(p.r.Uint64N(index + 2))
 	}
@@ -278,7 +277,7 @@ func (p *v2Pair) comparePast(from uint64, patience time.Duration) {
 
 // nextOfBoth is the next line of each poll; empty if none comes for so long. What one has the other is waited for.
 func nextOfBoth(pair [2]*v2Poll, patience time.Duration) (a, b string) {
-	const sure = 20 * time.Second
+	const sure = time.Minute
 	if a = pair[0].next(patience); a != "" {
 		patience = sure
 	}
@@ -292,22 +291,22 @@ func nextOfBoth(pair [2]*v2Poll, patience time.Duration) (a, b string) {
 func TestV2ExpiresLikeEtcd(t *testing.T) {
 	p := newV2Pair(t)
 	for _, set := range [][2]string{
-		{"/v2/keys/d?dir=true", "ttl=1"},
-		{"/v2/keys/d/child", "value=1&ttl=3"},
-		{"/v2/keys/f", "value=1&ttl=1"},
-		{"/v2/keys/e/_hidden", "value=1&ttl=1"},
-		{"/v2/keys/g", "value=1&ttl=2"},
-		{"/v2/keys/kept", "value=1&ttl=1"},
+		{"/v2/keys/d?dir=true", "ttl=6"},
+		{"/v2/keys/d/child", "value=1&ttl=12"},
+		{"/v2/keys/f", "value=1&ttl=6"},
+		{"/v2/keys/e/_hidden", "value=1&ttl=6"},
+		{"/v2/keys/g", "value=1&ttl=9"},
+		{"/v2/keys/kept", "value=1&ttl=6"},
 		{"/v2/keys/kept?prevExist=true", "value=2"},
 	} {
 		p.both("PUT", set[0], set[1])
 	}
 	first := p.both("GET", "/v2/keys/", "").index() + 1
 	for next := first; next < first+4; next++ {
-		p.comparePast(next, 20*time.Second)
+		p.comparePast(next, time.Minute)
 	}
 	p.both("PUT", "/v2/keys/now", "value=1&ttl=0")
-	p.comparePast(first+5, 20*time.Second)
+	p.comparePast(first+5, time.Minute)
 	p.both("GET", "/v2/keys/?recursive=true", "")
 	p.both("GET", "/v2/keys/d/child", "")
 }

@@ -38,10 +38,10 @@ func TestV2DiscoveryFoundsAnEtcd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list := newV2Client(t, members[0]).do("GET", "/v2/members", "").body
-	if !strings.Contains(list, `"name":"one"`) || !strings.Contains(list, `"name":"two"`) {
-		t.Errorf("members: %s", list)
-	}
+	await(testContext(t), t, "both members in the list of one", func() bool { // a member makes its name known when it can
+		list := newV2Client(t, members[0]).do("GET", "/v2/members", "").body
+		return strings.Contains(list, `"name":"one"`) && strings.Contains(list, `"name":"two"`)
+	})
 	if e := c.must("GET", token, "", 0); len(e.Node.Nodes) != 2 {
 		t.Errorf("registered: %+v", e.Node)
 	}

@@ -176,7 +176,7 @@ func TestHostileHTTP(t *testing.T) {
 		served(t)
 	})
 	t.Run("half-open polls", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		for range 500 {
 			h := newRawClient(t, p).send("GET /v2/keys/never?wait=true HTTP/1.1\r\nHost: h\r\n\r\n")

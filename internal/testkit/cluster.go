@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,9 @@ type Cluster struct {
 
 // FastArgs make members notice a lost leader in a fifth of the usual time.
 var FastArgs = []string{"--heartbeat-interval=20", "--election-timeout=200"}
+
+// SteadyArgs are for what must go on under one leader: a disk or a processor that is away for a second ends no term.
+var SteadyArgs = []string{"--heartbeat-interval=200", "--election-timeout=2000"}
 
 // NewCluster prepares a cluster of members m1, m2, ...; Start starts them.
 func NewCluster(t testing.TB, members int, extraArgs ...string) *Cluster {
@@ -149,6 +153,21 @@ func (p *Process) Status() (*clientv3.StatusResponse, error) {
 	return client.Status(ctx, p.Endpoint)
 }
 
+// AwaitStatus asks the member itself until it answers.
+func (p *Process) AwaitStatus() *clientv3.StatusResponse {
+	p.t.Helper()
+	deadline := time.Now().Add(readyTimeout)
+	for {
+		s, err := p.Status()
+		if err == nil {
+			return s
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("status of %s: %v", p.Name, err)
+		}
+	}
+}
+
 // Agree waits until all members hold the same pairs, as their hashes tell.
 func (c *Cluster) Agree() {
 	c.t.Helper()
@@ -209,23 +228,55 @@ func (c *Cluster) Add(learner bool) (*Process, uint64) {
 		c.placed(p)
 	}
 	client := c.Client()
-	deadline := time.Now().Add(readyTimeout)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		add := client.MemberAdd
-		if learner {
-			add = client.MemberAddAsLearner
+	var failed error // the first
+	// Connections have to stand for five seconds.
+	for deadline := time.Now().Add(readyTimeout); ; time.Sleep(200 * time.Millisecond) {
+		id, err := add(client, p.peerURL(), learner)
+		if err != nil && failed != nil { // the first may have come to be although nobody was told
+			if found, ok := listed(client, p.peerURL()); ok {
+				id, err = found, nil
+			}
 		}
-		r, err := add(ctx, []string{p.peerURL()})
-		cancel()
 		if err == nil {
 			c.Members = append(c.Members, p)
 			p.Initial = c.Initial()
-			return p, r.Member.ID
+			return p, id
+		}
+		if failed == nil {
+			failed = err
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("add %s: %v", p.Name, err)
+			c.t.Fatalf("add %s: first %v, then %v", p.Name, failed, err)
 		}
-		time.Sleep(200 * time.Millisecond) // connections have to stand for five seconds
 	}
+}
+
+func add(client *clientv3.Client, peerURL string, learner bool) (id uint64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	add := client.MemberAdd
+	if learner {
+		add = client.MemberAddAsLearner
+	}
+	r, err := add(ctx, []string{peerURL})
+	if err != nil {
+		return 0, err
+	}
+	return r.Member.ID, nil
+}
+
+// listed looks for a member by its peer URL.
+func listed(client *clientv3.Client, peerURL string) (id uint64, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r, err := client.MemberList(ctx)
+	if err != nil {
+		return 0, false
+	}
+	for _, m := range r.Members {
+		if slices.Contains(m.PeerURLs, peerURL) {
+			return m.ID, true
+		}
+	}
+	return 0, false
 }

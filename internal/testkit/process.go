@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,31 +127,6 @@ func NeedRoot(t testing.TB) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-}
-
-// Ports are given out below those that systems use for outgoing connections: what is free while its member is down must
-// still be free when the member comes back.
-const portMin, portMax = 10000, 30000
-
-var givenOut sync.Map // ports, as addresses
-
-// FreeAddress returns a loopback address that nobody listens on and that it has not returned before.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	var err error
-	for range 1000 {
-		var l net.Listener
-		address := fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin))
-		if l, err = net.Listen("tcp", address); err != nil {
-			continue
-		}
-		l.Close()
-		if _, taken := givenOut.LoadOrStore(address, true); !taken {
-			return address
-		}
-	}
-	t.Fatalf("no free address: %v", err)
-	return ""
 }
 
 // Args are the arguments the member is started with.
@@ -305,7 +278,7 @@ func (p *Process) Log() string { return p.stderr.String() }
 
 // Says waits until the log since the last start says text, for a while; what a member has written comes a moment later.
 func (p *Process) Says(text string) bool {
-	for deadline := time.Now().Add(readyTimeout / 6); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if strings.Contains(p.Log(), text) {
 			return true
 		}

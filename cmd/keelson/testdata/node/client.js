@@ -132,7 +132,7 @@ async function softwareTransactions() {
 }
 
 async function lostLeases() {
-  const lease = client.lease(1);
+  const lease = client.lease(60);
   const id = await lease.grant();
   const lost = once(lease, 'lost');
   await client.leaseClient.leaseRevoke({ ID: id });
