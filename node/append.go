@@ -125,11 +125,15 @@ func (a *appender) write(effects []replica.Effect) (rest []replica.Effect, err e
 }
 
 func (a *appender) markIdle() {
-	if a.idle.elapsed() {
-		if err := a.n.o.Log.MarkIdle(); err != nil {
-			a.n.fail(err)
-		}
+	if !a.idle.elapsed() {
+		return
 	}
+	a.busy.begin(a.n.o.Clock.Monotonic())
+	if err := a.n.o.Log.MarkIdle(); err != nil {
+		a.n.fail(err)
+		return
+	}
+	a.busy.end()
 }
 
 // idleAfter is how long the log is without work, at least, before it is marked as idle. It may take twice as long.

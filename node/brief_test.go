@@ -181,13 +181,15 @@ func TestSlowDiskHoldsUpNobodyWhoBringsEntries(t *testing.T) {
 	l.hurry()
 
 	// It waits once: that is how it learns that the disk is slow.
-	first := stalled(l.message(put(10)))
-	until(func() bool { return l.waits.Load() > 0 })
-	time.Sleep(2 * quickMove)
-	settle()
-	<-first
-	if l.node.appender.quick.Load() {
-		t.Error("the disk counts as quick")
+	for tries := 0; tries == 0 || l.node.appender.quick.Load(); tries++ { // what waits may be the mark of an idle log instead
+		if tries == 10 {
+			t.Fatal("the disk counts as quick")
+		}
+		first := stalled(l.message(put(10)))
+		until(func() bool { return l.waits.Load() > 0 })
+		time.Sleep(2 * quickMove)
+		settle()
+		<-first
 	}
 	<-stalled(l.message(put(10)))
 	settle()
@@ -228,7 +230,7 @@ func (s *soon) Go(f func()) { s.other = append(s.other, f) }
 
 // The caller that does not wait makes the first move itself once it has looked at everything, and on a follower nothing is left then.
 func TestProposalsOfOneMomentAreOneBatch(t *testing.T) {
-	c := newTrio(t)
+	c := newCalmTrio(t)
 	leader := c.leader()
 	for i, r := range c.rigs {
 		batches := func() uint64 {
@@ -293,7 +295,7 @@ func TestTheCallerStaysForTheDisk(t *testing.T) {
 				r = newRig(t, nil)
 				r.propose(&command.Put{Key: []byte("k")})
 			} else {
-				trio := newTrio(t)
+				trio := newCalmTrio(t)
 				r = trio.rigs[trio.leader()]
 			}
 			for tries := 0; ; tries++ { // a tick may take the batch at any moment

@@ -146,6 +146,13 @@ func newTrioWith(t *testing.T, tune func(*Options)) *trio {
 	return c
 }
 
+// newCalmTrio is a trio with an election timeout for which no test waits: who leads goes on to, unless it gives leadership away.
+func newCalmTrio(t *testing.T) *trio {
+	c := newTrioWith(t, func(o *Options) { o.Election = 3 * time.Second })
+	c.rigs[rand.IntN(len(c.rigs))].node.tell(replica.Campaign{})
+	return c
+}
+
 func (c *trio) plug(id uint64, n *Node) {
 	c.wires.mu.Lock()
 	defer c.wires.mu.Unlock()
@@ -205,8 +212,7 @@ func (c *trio) write(through []int, meanwhile func()) {
 	stop.Store(true)
 	writers.Wait()
 	for k, i := range through {
-		view, err := c.rigs[through[0]].node.Read(context.Background())
-		c.rigs[0].must(err)
+		view := c.rigs[through[0]].read()
 		kv, err := view.Get(fmt.Appendf(nil, "through %d", i))
 		view.Close()
 		if err != nil || kv == nil || int(kv.Version) < written[k] {
@@ -254,9 +260,10 @@ func TestLossyNetwork(t *testing.T) {
 }
 
 func TestMoveLeader(t *testing.T) {
-	c := newTrio(t)
+	c := newCalmTrio(t)
 	l := c.leader()
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	to := c.rigs[(l+1)%3]
 	if err := to.node.MoveLeader(ctx, to.id); err != ErrNotLeader {
 		t.Errorf("asked of a follower: %v", err)
@@ -277,11 +284,13 @@ func TestMoveLeader(t *testing.T) {
 // A follower acknowledges a learner that it has added as soon as it has applied that itself. A leader that has not applied it
 // yet must not take the learner for nobody, which is for the machine to refuse, and the machine knows nothing of progress.
 func TestLearnerUnknownToTheLeaderIsNotPromoted(t *testing.T) {
-	c := newTrio(t)
+	c := newCalmTrio(t)
 	l := c.leader()
 	leader, follower, ctx := c.rigs[l], c.rigs[(l+1)%3], context.Background()
 	leader.propose(&command.Put{Key: []byte("a")})
 	leader.node.applier.turn.mu.Lock() // a long application is under way
+	unlock := sync.OnceFunc(leader.node.applier.turn.mu.Unlock)
+	defer unlock()
 	add := &command.MemberAdd{ID: 4, PeerURLs: []string{"http://127.0.0.1:4"}, IsLearner: true, LearnersMax: 1}
 	result, err := follower.node.ChangeMembers(ctx, add)
 	follower.must(err)
@@ -297,7 +306,7 @@ func TestLearnerUnknownToTheLeaderIsNotPromoted(t *testing.T) {
 		defer r.mu.Unlock()
 		return len(promoted) > 0 || len(r.waiting) > 0 || leader.node.PendingProposals() > 0
 	})
-	leader.node.applier.turn.mu.Unlock()
+	unlock()
 	if err := <-promoted; err != ErrLearnerNotReady {
 		t.Errorf("promotion of a learner that never ran: %v", err)
 	}
@@ -354,10 +363,12 @@ func (c *trio) promote(id uint64) (leader *rig, result state.Result, err error) 
 }
 
 func TestHandOver(t *testing.T) {
-	c := newTrio(t)
+	c := newCalmTrio(t)
 	l := c.leader()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	c.write([]int{0, 1, 2}, func() {
-		if err := c.rigs[l].node.HandOver(context.Background()); err != nil {
+		if err := c.rigs[l].node.HandOver(ctx); err != nil {
 			t.Error(err)
 		}
 	})
@@ -368,7 +379,7 @@ func TestHandOver(t *testing.T) {
 
 // A successor that has just died, and is not known to be dead, costs a try and not the hand-over.
 func TestHandOverPassesTheDeadBy(t *testing.T) {
-	c := newTrio(t)
+	c := newCalmTrio(t)
 	leader := c.rigs[c.leader()]
 	leader.propose(&command.Put{Key: []byte("a")})
 	var dead uint64
@@ -392,6 +403,7 @@ func TestStalledLeaderGivesLeadershipAway(t *testing.T) {
 	c := newTrio(t)
 	l := c.leader()
 	others := []int{(l + 1) % 3, (l + 2) % 3}
+	defer c.stall[l].Store(false)
 	c.write(others, func() {
 		c.stall[l].Store(true)
 		until(func() bool {
@@ -399,5 +411,22 @@ func TestStalledLeaderGivesLeadershipAway(t *testing.T) {
 			return s.Leader != 0 && s.Leader != c.rigs[l].id
 		})
 	})
-	c.stall[l].Store(false)
+}
+
+// It does so, too, when its disk stalls while nobody writes, as it marks the log as idle.
+func TestLeaderStalledAtTheMarkGivesLeadershipAway(t *testing.T) {
+	c := newTrio(t)
+	l := c.leader()
+	defer c.stall[l].Store(false)
+	c.rigs[l].propose(&command.Put{Key: []byte("a")})
+	appender := c.rigs[l].node.appender
+	go appender.turn.take(func() { // so that nothing is appended before the mark
+		c.stall[l].Store(true)
+		appender.markIdle() // finds that there was work
+		appender.markIdle()
+	})
+	until(func() bool {
+		s := c.rigs[(l+1)%3].node.Status()
+		return s.Leader != 0 && s.Leader != c.rigs[l].id
+	})
 }

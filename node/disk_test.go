@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,10 +21,16 @@ import (
 	"keelson/raftlog"
 )
 
+// untilMax is how long something is waited for that has to happen; it passes only in a test that fails.
+const untilMax = 2 * time.Minute
+
 // until waits for something that happens on another goroutine.
 func until(done func() bool) {
-	for !done() {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(untilMax); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			_, file, line, _ := runtime.Caller(1)
+			panic(fmt.Sprintf("%s:%d: waited in vain", file, line))
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"keelson/command"
 )
@@ -29,7 +31,13 @@ func TestReadLater(t *testing.T) {
 			}
 		}
 		for _, l := range told {
-			r.must(<-l)
+			err := <-l
+			for end := time.Now().Add(20 * time.Second); errors.Is(err, ErrLeaderChanged) && time.Now().Before(end); err = <-l {
+				if now, err := r.node.ReadLater(l); now || err != nil {
+					t.Fatalf("one of three may read at once: %v, %v", now, err)
+				}
+			}
+			r.must(err)
 		}
 		v := r.node.ReadLocal()
 		kv, err := v.Get([]byte("k"))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +54,8 @@ func TestLoneVotersReadSeesWhatItsLearnerAcknowledged(t *testing.T) {
 	voter.get("a")
 
 	voter.node.applier.turn.mu.Lock() // a long application is under way
+	unlock := sync.OnceFunc(voter.node.applier.turn.mu.Unlock)
+	defer unlock()
 	learner.propose(&command.Put{Key: []byte("a"), Value: []byte("1")})
 	read := make(chan string, 1)
 	go func() { read <- voter.get("a") }()
@@ -62,7 +65,7 @@ func TestLoneVotersReadSeesWhatItsLearnerAcknowledged(t *testing.T) {
 		defer r.mu.Unlock()
 		return len(read) > 0 || len(r.waiting) > 0
 	})
-	voter.node.applier.turn.mu.Unlock()
+	unlock()
 	if got := <-read; got != "1" {
 		t.Errorf("read %q after the learner had acknowledged a write", got)
 	}

@@ -144,10 +144,22 @@ func (r *rig) propose(op command.Op) state.Result {
 	return result
 }
 
+// read reads, and again if another member began to lead meanwhile.
+func (r *rig) read() *state.View {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		view, err := r.node.Read(context.Background())
+		if errors.Is(err, ErrLeaderChanged) && time.Now().Before(end) {
+			continue
+		}
+		r.must(err)
+		return view
+	}
+}
+
 func (r *rig) get(key string) string {
 	r.t.Helper()
-	view, err := r.node.Read(context.Background())
-	r.must(err)
+	view := r.read()
 	defer view.Close()
 	kv, err := view.Get([]byte(key))
 	r.must(err)
@@ -296,9 +308,9 @@ func TestProposeLater(t *testing.T) {
 
 func TestLeaseExpires(t *testing.T) {
 	r := newRig(t, nil)
-	r.propose(&command.LeaseGrant{ID: 5, TTLSeconds: 1})
+	r.propose(&command.LeaseGrant{ID: 5, TTLSeconds: 5})
 	r.propose(&command.Put{Key: []byte("k"), Value: []byte("v"), Lease: 5})
-	if ttl, err := r.node.RenewLease(context.Background(), 5); err != nil || ttl != 1 {
+	if ttl, err := r.node.RenewLease(context.Background(), 5); err != nil || ttl != 5 {
 		t.Fatalf("renew: %d, %v", ttl, err)
 	}
 	for r.get("k") != "" {
