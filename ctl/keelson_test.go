@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/spf13/cobra"
@@ -100,16 +101,30 @@ func TestCompletionAsksTheCluster(t *testing.T) {
 	run("put", "app/one", "1")
 	run("put", "app/two/three", "1")
 	run("put", "other", "1")
-	for _, c := range []struct{ got, want string }{
-		{complete("get", ""), "app/\nother\n"},
-		{complete("get", "app/"), "app/one\napp/two/\n"},
-		{complete("del", "app/t"), "app/two/\n"},
-		{complete("move-leader", ""), "m1\t"},
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"get", ""}, "app/\nother\n"},
+		{[]string{"get", "app/"}, "app/one\napp/two/\n"},
+		{[]string{"del", "app/t"}, "app/two/\n"},
+		{[]string{"move-leader", ""}, "m1\t"},
 	} {
-		if !strings.Contains(c.got, c.want) {
-			t.Errorf("got %s, want %s", strconv.Quote(c.got), strconv.Quote(c.want))
+		got := ""
+		if !completes(func() bool { got = complete(c.args...); return strings.Contains(got, c.want) }) {
+			t.Errorf("got %s, want %s", strconv.Quote(got), strconv.Quote(c.want))
 		}
 	}
+}
+
+// completes tries to complete something until that succeeds, for some time: what has no answer within completeWithin is not completed.
+func completes(try func() bool) bool {
+	for end := time.Now().Add(20 * time.Second); !try(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 // TestFlagAndVariable: keelson takes the flag if its variable is set too, and says nothing.
@@ -157,9 +172,13 @@ printf '%s\n' "${COMPREPLY[@]}"
 		{"--write-out js", "json"},
 	} {
 		args := append([]string{"--norc", "-c", script, "bash", filepath.Dir(testkit.Binary(t)), p.Endpoint}, strings.Split(c.words, " ")...)
-		out, err := exec.Command("bash", args...).CombinedOutput()
-		got := strings.Join(strings.Fields(regexp.MustCompile(` +\([^)]*\)`).ReplaceAllString(string(out), "")), "|")
-		if err != nil || !strings.HasPrefix(got, c.want) {
+		var out []byte
+		var err error
+		if !completes(func() bool {
+			out, err = exec.Command("bash", args...).CombinedOutput()
+			got := strings.Join(strings.Fields(regexp.MustCompile(` +\([^)]*\)`).ReplaceAllString(string(out), "")), "|")
+			return err == nil && strings.HasPrefix(got, c.want)
+		}) {
 			t.Errorf("%q: %s, %v; want %s", c.words, out, err, c.want)
 		}
 	}

@@ -60,7 +60,7 @@ func TestMirrorToNobody(t *testing.T) {
 		{source.Endpoint, nobody, "the destination, " + nobody + ", does not answer"}, {nobody, source.Endpoint, "the source, " + nobody + ", does not answer"},
 	} {
 		var out, errs bytes.Buffer
-		code := Keelson([]string{"make-mirror", c.to, "--endpoints", c.from, "--command-timeout", "1s"}, Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "", nil, noTools)
+		code := Keelson([]string{"make-mirror", c.to, "--endpoints", c.from, "--command-timeout", "5s"}, Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "", nil, noTools)
 		if code != cli.ExitBadConnection || !strings.Contains(errs.String(), c.want) || strings.Count(errs.String(), "next:") != 1 {
 			t.Errorf("from %s to %s: exit code %d, %s", c.from, c.to, code, &errs)
 		}

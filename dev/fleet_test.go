@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keelson/internal/testkit"
 )
 
 // patience is what a loaded machine is given.
@@ -51,9 +53,16 @@ func (w *transcript) String() string {
 // waitFor returns the next match of pattern behind the one it returned before, with its groups.
 func (w *transcript) waitFor(t *testing.T, pattern string) []string {
 	t.Helper()
+	return w.waitForAnswer(t, pattern, func() {})
+}
+
+// waitForAnswer is waitFor; it asks again each second.
+func (w *transcript) waitForAnswer(t *testing.T, pattern string, ask func()) []string {
+	t.Helper()
 	p := regexp.MustCompile(pattern)
-	deadline := time.After(patience)
-	for {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for deadline := time.After(patience); ; {
 		w.mu.Lock()
 		text := w.text.String()
 		if at := p.FindStringSubmatchIndex(text[w.from:]); at != nil {
@@ -65,20 +74,27 @@ func (w *transcript) waitFor(t *testing.T, pattern string) []string {
 		w.mu.Unlock()
 		select {
 		case <-w.changed:
+		case <-again.C:
+			ask()
 		case <-deadline:
 			t.Fatalf("nothing like %q in the rest of\n%s\n(looked at: %d bytes)", pattern, text, w.from)
 		}
 	}
 }
 
-// freeBasePort finds a base port for which all ports of n members are free.
+// freeBasePort claims all ports of n members, at most 3, and returns their base port. They lie below those that systems use for
+// outgoing connections, and none of them is among those that clusters have by default.
 func freeBasePort(t *testing.T, n int) int {
 	t.Helper()
+search:
 	for range 100 {
-		base := 2400 + rand.IntN(3000)
-		if checkPorts(plan{planVersion, n, hostDefault, base, false}.places("")) == nil {
-			return base
+		base := 1100 + rand.IntN(1200)
+		for i := range n {
+			if port := clientPort(base, i); !testkit.Claim(port) || !testkit.Claim(port+1) {
+				continue search
+			}
 		}
+		return base
 	}
 	t.Fatal("no free ports")
 	return 0
@@ -192,8 +208,9 @@ func TestCommandsReachTheirMember(t *testing.T) {
 	r.out.waitFor(t, `m1: paused`)
 	r.typeLine("stop m1") // a paused one has to go on to stop
 	r.out.waitFor(t, `m1: down \(signal: terminated\)`)
-	r.typeLine("status")
-	r.out.waitFor(t, `m1: down .*\n.*m2: follower`)
+	status := func() { r.typeLine("status") }
+	status()
+	r.out.waitForAnswer(t, `m1: down .*\n.*m2: follower`, status) // it is silent if its last answer took too long
 	r.typeLine("help")
 	r.out.waitFor(t, `resume NAME`)
 	r.typeLine("frob m1")

@@ -216,7 +216,8 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		for i := 0; i < writes || goesOn(); i++ {
+		begun := time.Now()
+		for i := 0; i < writes && time.Since(begun) < patience/2 || goesOn(); i++ {
 			key := prefixes[writer.IntN(3)] + fmt.Sprint(writer.IntN(4))
 			op := clientv3.OpPut(key, fmt.Sprint(i))
 			if writer.IntN(4) == 0 {
@@ -264,7 +265,7 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 			defer cancel()
 			var got []string
 			from, told_, through := start, int64(0), int64(0)
-			timeout := time.After(patience)
+			var timeout <-chan time.Time // once all is written
 			asking := time.NewTicker(20 * time.Millisecond)
 			defer asking.Stop()
 			done := written
@@ -295,7 +296,7 @@ func TestJoinedWatchersMissNothing(t *testing.T) {
 				case <-asking.C:
 					client.RequestProgress(ctx)
 				case <-done:
-					done = nil
+					done, timeout = nil, time.After(patience)
 					mu.Lock()
 					last = newest
 					mu.Unlock()

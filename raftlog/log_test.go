@@ -553,6 +553,11 @@ func TestConcurrent(t *testing.T) {
 	l := mustCreate(t, o, Position{})
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	finish := sync.OnceFunc(func() {
+		close(stop)
+		all.Wait()
+	})
+	defer finish()
 	loop := func(f func() error) {
 		all.Go(func() {
 			for {
@@ -614,7 +619,6 @@ func TestConcurrent(t *testing.T) {
 			mustNil(t, l.MarkIdle())
 		}
 	}
-	close(stop)
-	all.Wait()
+	finish()
 	mustNil(t, l.Close())
 }

@@ -157,18 +157,18 @@ func TestDeferredEnds(t *testing.T) {
 	}{
 		"reset":      {nil, func(r *rawClient) { r.framer.WriteRSTStream(1, http2.ErrCodeCancel) }, context.Canceled},
 		"connection": {nil, func(r *rawClient) { r.conn.Close() }, context.Canceled},
-		"deadline":   {[]string{"grpc-timeout", "10m"}, func(*rawClient) {}, context.DeadlineExceeded},
+		"deadline":   {[]string{"grpc-timeout", "3S"}, func(*rawClient) {}, context.DeadlineExceeded}, // enough to reach the handler
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, l, outcomes := newLaterKit(t, Options{})
 			r := k.rawClient().hello()
-			r.later(1, c.more...)
-			d := <-l.handed
+			r.together(func() { r.later(1, c.more...) })
+			d := receive(t, l.handed)
 			c.end(r)
-			if cause := <-l.ends; cause != c.want {
+			if cause := receive(t, l.ends); cause != c.want {
 				t.Errorf("it ended by %v", cause)
 			}
-			if err := <-outcomes; status.Code(err) != status.FromContextError(c.want).Code() {
+			if err := receive(t, outcomes); status.Code(err) != status.FromContextError(c.want).Code() {
 				t.Errorf("its outcome is %v", err)
 			}
 			d.Complete(new(pb.SimpleResponse), nil)

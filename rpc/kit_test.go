@@ -139,6 +139,17 @@ func (k *kit) serve() {
 	})
 }
 
+// receive waits for what has to come.
+func receive[T any](t testing.TB, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not come")
+	}
+	return got
+}
+
 // dial returns a client's connection.
 func (k *kit) dial(options ...grpc.DialOption) *grpc.ClientConn {
 	k.t.Helper()

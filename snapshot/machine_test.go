@@ -66,6 +66,7 @@ func TestStateTravels(t *testing.T) {
 	defer func() { mustNil(t, source.Close()) }()
 	at := map[uint64]uint64{} // state hashes, by index; written by the goroutine that applies
 	var applying sync.WaitGroup
+	defer applying.Wait()
 	begun := make(chan struct{})
 	applying.Go(func() {
 		for i := uint64(2); i <= entries; i++ {
@@ -103,6 +104,11 @@ func TestStateTravels(t *testing.T) {
 
 	var readers sync.WaitGroup
 	stop := make(chan struct{})
+	finish := sync.OnceFunc(func() {
+		close(stop)
+		readers.Wait()
+	})
+	defer finish()
 	readers.Go(func() {
 		for {
 			select {
@@ -118,8 +124,7 @@ func TestStateTravels(t *testing.T) {
 	retired, err := joiner.Install(openDB(t, to, "/installed"))
 	mustNil(t, err)
 	mustNil(t, retired.Close())
-	close(stop)
-	readers.Wait()
+	finish()
 	if joiner.Applied() != position {
 		t.Fatalf("at %v, want %v", joiner.Applied(), position)
 	}

@@ -566,6 +566,8 @@ func TestS14PermissionsBesideChanges(t *testing.T) {
 	m.do(everybodyNamed...)
 	stop := make(chan struct{})
 	var askers sync.WaitGroup
+	defer askers.Wait()
+	defer close(stop)
 	for range 3 {
 		askers.Go(func() {
 			for {
@@ -588,6 +590,4 @@ func TestS14PermissionsBesideChanges(t *testing.T) {
 	for range 200 {
 		m.do(&command.UserRevokeRole{Name: "ann", Role: "reader"}, &command.UserGrantRole{Name: "ann", Role: "reader"})
 	}
-	close(stop)
-	askers.Wait()
 }

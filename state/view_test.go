@@ -16,6 +16,8 @@ func TestViewsBesideApply(t *testing.T) {
 	x.do(&command.LeaseGrant{ID: 1, TTLSeconds: 5})
 	done := make(chan struct{})
 	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer close(done)
 	for range 3 {
 		readers.Go(func() {
 			last := int64(0)
@@ -42,8 +44,6 @@ func TestViewsBesideApply(t *testing.T) {
 			x.do(&command.LeaseRevoke{ID: 1}, &command.LeaseGrant{ID: 1, TTLSeconds: 5})
 		}
 	}
-	close(done)
-	readers.Wait()
 }
 
 // readPair reads "a" and "b", which change together.

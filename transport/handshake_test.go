@@ -285,7 +285,8 @@ func TestSilentStranger(t *testing.T) {
 
 // TestStrangersAreBounded opens streams in the names of many members. Members that are known always find room.
 func TestStrangersAreBounded(t *testing.T) {
-	m, known := newMember(t, 1), newMember(t, 2)
+	m := newMember(t, 1, func(o *Options) { o.ReadTimeout = patience }) // strangers are silent
+	known := newMember(t, 2)
 	m.knows(known)
 	for i := range strangersMax {
 		if _, _, resp := m.request(streamPath, map[string]string{headerFrom: fmt.Sprintf("%x", 100+i)}); resp.StatusCode != 101 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -131,21 +132,47 @@ func TestControlOvertakes(t *testing.T) {
 
 // A handler that waits for its disk is not taken for silence, however long it takes.
 func TestHandlersMayTakeTheirTime(t *testing.T) {
-	a, b := newMember(t, 1, impatient), newMember(t, 2, impatient)
+	silence := 400 * time.Millisecond
+	for !streamsOutlastAHandler(t, silence) {
+		if silence *= 2; silence > 4*time.Second { // a machine that stands still for less than that is silent as well
+			t.Fatal("the streams were lost again and again")
+		}
+	}
+}
+
+// streamsOutlastAHandler has a handler take its time, and reports whether the streams are the same all the while.
+func streamsOutlastAHandler(t *testing.T, silence time.Duration) bool {
+	timeouts := func(o *Options) { o.ReadTimeout, o.WriteTimeout = silence, silence }
+	a, b := newMember(t, 1, timeouts), newMember(t, 2, timeouts)
 	join(t, a, b)
 	entered, release := b.holdEntries()
 	defer release()
 	since, _ := a.transport.ConnectedSince(2)
-	a.send(a.append(b, 1, 10))
-	<-entered
-	time.Sleep(1500 * time.Millisecond) // more than three times what either side takes for silence
-	a.send(a.append(b, 2, 10), a.beat(b, 1))
-	b.waitNumber(a, raftpb.MsgHeartbeat, 1)
-	release()
-	b.waitNumber(a, raftpb.MsgApp, 2)
-	if now, ok := a.transport.ConnectedSince(2); !ok || now != since {
-		t.Errorf("connected since %v, %t; before since %v", now, ok, since)
+	last := func() bool {
+		now, ok := a.transport.ConnectedSince(2)
+		return ok && now == since
 	}
+	arrives := func(typ raftpb.MessageType, n uint64) bool {
+		poll(t, fmt.Sprintf("%v %d", typ, n), func() bool {
+			b.mu.Lock()
+			arrived := slices.Contains(b.numbers(a.id, typ), n)
+			b.mu.Unlock()
+			return arrived || !last()
+		})
+		return last()
+	}
+	a.send(a.append(b, 1, 10))
+	poll(t, "entries", func() bool { return len(entered) > 0 || !last() })
+	time.Sleep(silence * 15 / 4) // more than three times what either side takes for silence
+	if !last() {
+		return false
+	}
+	a.send(a.append(b, 2, 10), a.beat(b, 1))
+	if !arrives(raftpb.MsgHeartbeat, 1) {
+		return false
+	}
+	release()
+	return arrives(raftpb.MsgApp, 2)
 }
 
 // TestReconnect breaks connections: the loss is reported, and the streams come back by themselves.

@@ -3,9 +3,11 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,7 +154,11 @@ func TestForwardingErrors(t *testing.T) {
 			t.Parallel()
 			fakes := newCluster(t, 2, brief)
 			c.spoil(fakes)
-			if _, err := fakes[1].lessor.RenewLease(t.Context(), 5); err != c.want {
+			_, err := fakes[1].lessor.RenewLease(t.Context(), 5)
+			for tries := 1; err == node.ErrNoLeader && err != c.want && tries < 5; tries++ { // the time may be up before anybody has looked
+				_, err = fakes[1].lessor.RenewLease(t.Context(), 5)
+			}
+			if err != c.want {
 				t.Errorf("renewal: %v", err)
 			}
 			if _, _, err := fakes[1].lessor.LeaseTimes(t.Context(), 5); err != c.want {
@@ -233,19 +239,37 @@ func (s statusCounter) Status() node.Status {
 
 // TestRenewalsShareCalls: all renewals that come while a call is under way go with the next one.
 func TestRenewalsShareCalls(t *testing.T) {
+	const tries = 10
+	var got string
+	for range tries { // a call that takes too long is made again
+		begun := time.Now()
+		if got = sharedCalls(t); got == "" {
+			return
+		}
+		if time.Since(begun) < callTimeout {
+			t.Fatal(got)
+		}
+	}
+	t.Errorf("%d times too slow, the last time %s", tries, got)
+}
+
+// sharedCalls makes many renewals while a call is under way, and tells what is wrong with the calls they cost.
+func sharedCalls(t *testing.T) (wrong string) {
 	const n = 300
 	fakes := newCluster(t, 2, long)
 	leader, follower := fakes[0], fakes[1]
 	real := *leader.handler.Load()
 	var calls, inFlight, together atomic.Int32
-	arrived, release := make(chan struct{}, n), make(chan struct{})
+	arrived, free := make(chan struct{}, n), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	defer release()
 	leader.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
 		if inFlight.Add(1) > 1 {
 			together.Add(1)
 		}
 		arrived <- struct{}{}
-		<-release
+		<-free
 		inFlight.Add(-1)
 		real.ServeHTTP(w, r)
 	}))
@@ -270,18 +294,21 @@ func TestRenewalsShareCalls(t *testing.T) {
 	for gathered() < n-1 {
 		time.Sleep(time.Millisecond)
 	}
-	close(release)
+	release()
 	for range n {
 		if err := <-ends; err != nil {
 			t.Fatal(err)
 		}
 	}
+	leader.leases.mu.Lock()
+	defer leader.leases.mu.Unlock()
 	if calls.Load() != 2 || together.Load() != 0 {
-		t.Errorf("%d calls for %d renewals, %d at the same time as another", calls.Load(), n, together.Load())
+		return fmt.Sprintf("%d calls for %d renewals, %d at the same time as another", calls.Load(), n, together.Load())
 	}
 	if leader.leases.calls != n {
-		t.Errorf("%d renewals, want %d", leader.leases.calls, n)
+		return fmt.Sprintf("%d renewals, want %d", leader.leases.calls, n)
 	}
+	return ""
 }
 
 // TestUndecidedRenewalsHoldUpNobody: section 4.3. A renewal waits until it is known what becomes of its lease, and those

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -415,7 +416,17 @@ func TestWatchManyAtRandom(t *testing.T) {
 	}
 	expect := make(chan reply, 1000)
 	seed := [2]uint64{rnd.Uint64(), rnd.Uint64()}
-	go func() {
+	send := func(r *pb.WatchRequest) bool {
+		err := w.stream.Send(r)
+		if err != nil {
+			t.Errorf("send: %v", err)
+		}
+		return err == nil
+	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer w.cancel()
+	asking.Go(func() {
 		rnd := rand.New(rand.NewPCG(seed[0], seed[1]))
 		defer close(expect)
 		var live []int64
@@ -423,13 +434,19 @@ func TestWatchManyAtRandom(t *testing.T) {
 		for range 200 {
 			switch n := rnd.IntN(10); {
 			case n < 4:
-				w.create(&pb.WatchCreateRequest{Key: []byte("k"), StartRevision: 1})
+				create := &pb.WatchCreateRequest{Key: []byte("k"), StartRevision: 1}
+				if !send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}) {
+					return
+				}
 				expect <- reply{true, next}
 				live = append(live, next)
 				next++
 			case n < 6 && len(live) > 0:
 				i := rnd.IntN(len(live))
-				w.stop(live[i])
+				stop := &pb.WatchCancelRequest{WatchId: live[i]}
+				if !send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: stop}}) {
+					return
+				}
 				expect <- reply{false, live[i]}
 				live = append(live[:i], live[i+1:]...)
 			default:
@@ -439,7 +456,7 @@ func TestWatchManyAtRandom(t *testing.T) {
 		if err := w.stream.CloseSend(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	last := map[int64]int64{}
 	for want := range expect {
 		for {

@@ -57,9 +57,13 @@ func TestFoundIsRefusedToOneThatHasRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			running := startPeer(t, &peer{cluster: "77", members: membersJSON(t, c.self)})
 			o, _ := options(t, "a", memberArgs(own, "a="+own, "b="+deadURL(t), "c="+running)...)
+			b, err := Begin(context.Background(), o)
+			for tries := 1; c.refused && err == nil && tries < 5; tries++ { // the one that knows may have answered too late
+				b, err = Begin(context.Background(), o)
+			}
 			if c.refused {
-				fails(t, o, fmt.Sprintf("member %x has already been bootstrapped", id))
-			} else if _, err := Begin(context.Background(), o); err != nil {
+				failed(t, b, err, fmt.Sprintf("member %x has already been bootstrapped", id))
+			} else if err != nil {
 				t.Error(err)
 			}
 		})

@@ -106,6 +106,12 @@ func memberArgs(own string, pairs ...string) []string {
 func fails(t *testing.T, o Options, want string) {
 	t.Helper()
 	b, err := Begin(context.Background(), o)
+	failed(t, b, err, want)
+}
+
+// failed checks the text of a failure.
+func failed(t *testing.T, b Beginning, err error, want string) {
+	t.Helper()
 	if err == nil || err.Error() != want {
 		t.Errorf("got %+v, %v\nwant %s", b, err, want)
 	}

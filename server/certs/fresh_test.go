@@ -96,9 +96,6 @@ func TestFilesThatChange(t *testing.T) {
 // A file that does not change is read once, however many ask.
 func TestReadOnce(t *testing.T) {
 	file := t.TempDir() + "/file"
-	if err := os.WriteFile(file, []byte("1"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	reads := 0
 	f := newFresh(func(contents [][]byte) (string, error) {
 		reads++
@@ -110,7 +107,17 @@ func TestReadOnce(t *testing.T) {
 			t.Errorf("%q, %v after %d reads; want %q after %d", got, err, reads, want, wantReads)
 		}
 	}
-	ask("1", 1)
+	for range 10 { // until it is read soon enough
+		written := time.Now()
+		if err := os.WriteFile(file, []byte("1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reads = 0
+		ask("1", 1)
+		if time.Since(written) < settleTime/2 {
+			break
+		}
+	}
 	ask("1", 2) // just written: another change could have the same time
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(file, old, old); err != nil {

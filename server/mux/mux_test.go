@@ -212,7 +212,7 @@ func TestSilenceIsCutOff(t *testing.T) {
 
 // Once decided, a connection may be silent for as long as it likes.
 func TestDeadlineEndsWithTheDecision(t *testing.T) {
-	m := New(listen(t), Options{DecideTimeout: 50 * time.Millisecond})
+	m := New(listen(t), Options{DecideTimeout: 2 * time.Second})
 	serve(t, m)
 	client := dial(t, m, "GET")
 	server, err := m.HTTP().Accept()

@@ -84,7 +84,7 @@ func TestSecureAndPlain(t *testing.T) {
 // Who speaks in clear text where TLS is demanded, or begins a handshake and falls silent, is closed.
 func TestSecureOnly(t *testing.T) {
 	// Long enough for a handshake on a busy machine, and waited for once.
-	m := New(listen(t), secured(t, Options{SecureOnly: true, DecideTimeout: 2 * time.Second}))
+	m := New(listen(t), secured(t, Options{SecureOnly: true, DecideTimeout: 10 * time.Second}))
 	serve(t, m)
 	var all sync.WaitGroup
 	for _, text := range []string{preface, "GET / HTTP/1.1\r\n", "", "\x16\x03\x01", "\x16"} {

@@ -187,6 +187,8 @@ func TestFencesUnderWrites(t *testing.T) {
 	countRun(t, m, rand.New(rand.NewPCG(1, 1)), keys)
 	done := make(chan struct{})
 	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer close(done)
 	for i := range 3 {
 		readers.Add(1)
 		go func() {
@@ -217,9 +219,6 @@ func TestFencesUnderWrites(t *testing.T) {
 	for range 600 {
 		countRun(t, m, r, keys)
 	}
-	close(done)
-	readers.Wait()
-	m.close()
 }
 
 // TestFencesAreBounded forgets rather than grows.
