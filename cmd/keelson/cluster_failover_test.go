@@ -121,7 +121,8 @@ func TestClusterLocksOutliveLeaders(t *testing.T) {
 // The leader is paused for longer than a lease lives, which is kept alive through the others meanwhile. When it goes on, its
 // clock says that the lease has run out: it must not revoke it, and what it reads must be the newest.
 func TestClusterPausedLeaderRevokesNothing(t *testing.T) {
-	t.Parallel()  // it mostly waits
+	t.Parallel() // it mostly waits
+
 	const ttl = 5 // seconds
 	c := started(t, 3)
 	ctx := within(t)

@@ -52,8 +52,8 @@ c.write('/n/d', None, dir=True)
 assert sorted(x.key for x in c.read('/n', recursive=True).children) == ['/n/d', '/n/x']
 assert sorted(x.key for x in c.read('/n', sorted=True).leaves)
 
-r = c.write('/t', 'x', ttl=30)
-assert r.ttl == 30 and 0 < c.read('/t').ttl <= 30
+r = c.write('/t', 'x', ttl=300)
+assert r.ttl == 300 and 240 < c.read('/t').ttl <= 300
 r = c.refresh('/t', ttl=60)
 assert r.ttl == 60 and r.value == 'x'
 

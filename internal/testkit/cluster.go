@@ -165,6 +165,7 @@ func (p *Process) AwaitStatus() *clientv3.StatusResponse {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("status of %s: %v", p.Name, err)
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
