@@ -5,12 +5,13 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"keelson/internal/hugepage"
 	"keelson/internal/sched"
 )
 
-// gcPercent is how much the heap may grow between two collections, in percent of what is alive. Most of what is alive is the
-// store's cache, which the collector does not see, so the Go heap is small and twice the default costs little memory; the
-// collector's work halves.
+// gcPercent is how much the heap may grow between two collections, in percent of what is alive: twice the default, which halves
+// the collector's work. Most of what is alive are the store's memtables and its cache, which the collector counts but does not look
+// into.
 const gcPercent = 200
 
 // fewCores is up to how many cores the store's background work can take all of them.
@@ -28,7 +29,9 @@ const relaxedThreads = 4
 // with.
 //
 // Where there are enough threads for a few to wait in the system, Go's monitor looks after them less often (docs/decisions/relaxed-monitor.md).
+// The heap is in huge pages (docs/decisions/huge-pages.md).
 func tuneRuntime() {
+	hugepage.Back()
 	threads := runtime.GOMAXPROCS(0)
 	tuned := os.Getenv("GOMAXPROCS") == "" && threads <= fewCores
 	if tuned {
