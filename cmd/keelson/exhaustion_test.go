@@ -107,6 +107,10 @@ func TestMemberWithoutMemoryDiesAlone(t *testing.T) {
 	testkit.Need(t, "prlimit")
 	c := started(t, 3)
 	victim := c.Others(c.Leader())[0]
+	// With a limit from the start it has no address space for more heap than it needs (internal/hugepage): what it is refused first is heap.
+	victim.Kill()
+	victim.Wrap = []string{"prlimit", "--as=2000000000"}
+	victim.Start()
 	if out, err := exec.Command("prlimit", "--as=1000000", "--pid", fmt.Sprint(victim.PID())).CombinedOutput(); err != nil {
 		t.Fatalf("prlimit: %v %s", err, out)
 	}
@@ -115,6 +119,7 @@ func TestMemberWithoutMemoryDiesAlone(t *testing.T) {
 	if log := victim.Log(); !strings.Contains(log, "out of memory") && !strings.Contains(log, "cannot allocate memory") {
 		t.Errorf("ended with %v: %.2000s", victim.AwaitExit(), log)
 	}
+	victim.Wrap = nil
 	victim.Start()
 	c.Agree()
 }
