@@ -26,20 +26,20 @@ const (
 	overcommitSetting = "/proc/sys/vm/overcommit_memory"
 )
 
-func back() bool {
+func back() {
 	if !strings.Contains(read(hugePagesSetting), "[madvise]") || read(overcommitSetting) == "2" || strconv.IntSize < 64 {
-		return false
+		return
 	}
 	// Where pages have 64 KiB, one that is huge has 512 MiB.
 	if size, err := strconv.Atoi(read(hugePageBytes)); err != nil || size > growth {
-		return false
+		return
 	}
 	var machine unix.Sysinfo_t
 	if unix.Sysinfo(&machine) != nil {
-		return false
+		return
 	}
 	total := uint64(machine.Totalram) * uint64(machine.Unit)
-	return backBytes(int(min(heapBytesMax, total/heapShareMax)) / growth * growth)
+	backBytes(int(min(heapBytesMax, total/heapShareMax)) / growth * growth)
 }
 
 func read(path string) string {
@@ -50,7 +50,7 @@ func read(path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// backBytes has so much of the heap in huge pages. What is advised to the system about a mapping stays with it, and Go's runtime keeps the
+// backBytes has so much of the heap in huge pages, and tells whether the system has been advised of it. What is advised to the system about a mapping stays with it, and Go's runtime keeps the
 // address space of what it has freed. It maps in pieces of 4 MiB as the heap grows, so those would each have to be advised in
 // time; a single object of that size is mapped at once.
 func backBytes(size int) bool {
