@@ -26,6 +26,8 @@ type mover struct {
 	appending int             // Appends with entries that were handed out and are not done
 	leading   bool
 	silent    bool // see watchDisk
+	backlog   backlog
+	pace      *pace
 
 	advance  bool          // the first election is still to be brought forward
 	ticks    int           // so far, while that is so
@@ -33,7 +35,7 @@ type mover struct {
 }
 
 func newMover(n *Node, r *replica.Replica) *mover {
-	m := &mover{n: n, replica: r, advance: n.o.TickAdvance}
+	m := &mover{n: n, replica: r, advance: n.o.TickAdvance, pace: newPace(n.o.Clock)}
 	m.move = m.step
 	return m
 }
@@ -44,6 +46,7 @@ func (m *mover) loop() {
 	defer n.lonely.Store(0) // whatever the last step thought
 	ticker := n.o.Clock.NewTicker(n.o.Heartbeat)
 	defer ticker.Stop()
+	defer m.pace.timer.Stop()
 	for {
 		m.turn.take(m.move)
 		n.appends.nudge()
@@ -52,6 +55,7 @@ func (m *mover) loop() {
 		case <-n.events.wake:
 		case <-ticker.C():
 			m.turn.take(m.tick)
+		case <-m.pace.timer.C():
 		case <-n.stopped.Done():
 			return
 		}
@@ -266,18 +270,19 @@ func (m *mover) advanceElection() {
 func (m *mover) step() {
 	n := m.n
 	defer n.diskFailure()
+	now := n.o.Clock.Monotonic()
 	m.incoming = n.events.take(m.incoming)
-	m.events = append(m.events, m.incoming...)
 	for _, ev := range m.incoming {
 		switch ev := ev.(type) {
 		case replica.AppendDone:
 			if len(ev.Entries) > 0 {
 				m.appending--
 			}
-		case replica.Message:
-			n.received.bytes.Add(-messageBytes(ev.Message))
+		case replica.ApplyDone:
+			m.backlog.done()
 		}
 	}
+	m.keepPace(now)
 	// Without a leader, requests wait for one, within their time.
 	led := n.status.Load().Leader != 0
 	if led {
@@ -287,10 +292,10 @@ func (m *mover) step() {
 	}
 	took := led && m.free()
 	if took {
-		m.events = n.proposals.take(m.events, n.o.Clock.Monotonic())
+		m.events = n.proposals.take(m.events, now)
 	}
 	effects := m.replica.Step(m.events...)
-	n.commits.await(m.incoming, m.replica.Status().LastIndex)
+	n.commits.await(m.events, m.replica.Status().LastIndex)
 	clear(m.events)
 	m.events = m.events[:0]
 	status := n.publishStatus(m.replica)
@@ -306,6 +311,9 @@ func (m *mover) step() {
 	if status.Parting != 0 && n.o.Observe.Parting != nil && status.Role != raft.StateLeader {
 		n.parting.Do(n.o.Observe.Parting)
 	}
+	if word := m.backlog.word(now, status); word != nil && !m.silent {
+		n.send([]*raftpb.Message{word})
+	}
 	dropped := false
 	for _, e := range effects {
 		m.carryOut(e, status)
@@ -319,6 +327,34 @@ func (m *mover) step() {
 	}
 }
 
+// keepPace decides whether what is proposed waits, and makes events of what has come in and does not.
+func (m *mover) keepPace(now time.Duration) {
+	n := m.n
+	status := m.replica.Status()
+	for _, ev := range m.incoming {
+		if msg, ok := ev.(replica.Message); ok && isBehindMessage(msg.Message) {
+			m.pace.hear(msg.Message, status.Term, now)
+			n.received.bytes.Add(-messageBytes(msg.Message))
+		}
+	}
+	if m.leading && !status.Alone {
+		applied := uint64(0)
+		if m.backlog.isBehind(now) {
+			applied = status.Applied
+		}
+		m.pace.note(status.ID, applied, now)
+		m.pace.look(now, status.Committed)
+	} else {
+		m.pace.rest()
+	}
+	m.events = m.pace.admit(m.events, m.incoming)
+	for _, ev := range m.events {
+		if msg, ok := ev.(replica.Message); ok {
+			n.received.bytes.Add(-messageBytes(msg.Message))
+		}
+	}
+}
+
 // forwardsMax is how many batches a member that does not lead has under way.
 const forwardsMax = 3
 
@@ -326,7 +362,7 @@ const forwardsMax = 3
 // take it, elsewhere until the leader has answered to some of what it was sent.
 func (m *mover) free() bool {
 	if m.leading {
-		return m.appending == 0
+		return m.appending == 0 && !m.pace.waits
 	}
 	return m.replica.Status().Pending < forwardsMax
 }
@@ -345,6 +381,7 @@ func (m *mover) carryOut(e replica.Effect, status replica.Status) {
 		if e.ConfState != nil {
 			n.commits.flush() // a member that it removes should hear of it
 		}
+		m.backlog.begun(n.o.Clock.Monotonic())
 		n.applies.put(e)
 	case *replica.ReadReady:
 		n.reads.ready(e.Through, e.Index, status.Applied)

@@ -358,6 +358,10 @@ func (n *Node) Queues() Queues {
 	}
 }
 
+// Waited is for how long this member has let no further commands into the log, as a leader whose followers or who himself was
+// behind, in total.
+func (n *Node) Waited() time.Duration { return time.Duration(n.mover.pace.waited.Load()) }
+
 // Sweep tells the sweeper that there may be something to do: the store has flushed, or a compaction was applied.
 // It does not wait.
 func (n *Node) Sweep() {

@@ -256,6 +256,7 @@ func (s *Server) internals() ops.Internals {
 		q := n.Queues()
 		in.ProposedBytes, in.ReceivedBytes = int64(q.ProposedBytes), q.ReceivedBytes
 		in.Events, in.Appends, in.Applies, in.UnsweptRevisions = q.Events, q.Appends, q.Applies, q.Unswept
+		in.Waited = n.Waited()
 	}
 	return in
 }

@@ -44,6 +44,7 @@ type Internals struct {
 	// Queues; ARCHITECTURE.md says what bounds them.
 	ProposedBytes, ReceivedBytes, InboxBytes int64
 	Events, Appends, Applies                 int
+	Waited                                   time.Duration // for members that were behind
 
 	NewestHits, NewestMisses uint64
 	NewestBytes              int64
@@ -98,6 +99,8 @@ var internals = []internal{
 			add(float64(in.Appends), "append")
 			add(float64(in.Applies), "apply")
 		}},
+	{"keelson_pace_seconds_total", counter, "Time in which this leader let no commands into the log because a member was behind with applying.", nil,
+		one(func(in *Internals) float64 { return in.Waited.Seconds() })},
 	{"keelson_cache_hits_total", counter, "What was found in a cache: newest versions of keys, blocks of tables.",
 		[]string{"cache"}, func(in *Internals, add func(float64, ...string)) {
 			add(float64(in.NewestHits), "newest")
