@@ -337,7 +337,7 @@ func (m *mover) keepPace(now time.Duration) {
 			n.received.bytes.Add(-messageBytes(msg.Message))
 		}
 	}
-	if m.leading && !status.Alone {
+	if m.leading && !status.Lone {
 		applied := uint64(0)
 		if m.backlog.isBehind(now) {
 			applied = status.Applied

@@ -11,7 +11,7 @@ import (
 	"keelson/replica"
 )
 
-// A member is behind when something committed has waited for its application for behindAfter. A follower tells the leader so, again every
+// A member is behind when an Apply has waited for behindAfter behind others. A follower tells the leader so, again every
 // behindAgain while it lasts, and that it is over. A word that nothing follows is good for behindFor.
 const (
 	behindAfter = 15 * time.Millisecond
@@ -44,9 +44,9 @@ func (b *backlog) begun(now time.Duration) { b.since = append(b.since, now) }
 // done notes that the oldest Apply is done.
 func (b *backlog) done() { b.since = append(b.since[:0], b.since[1:]...) }
 
-// isBehind reports whether this member is.
+// isBehind reports whether this member is. The oldest Apply does not wait: it is being carried out, and may be large.
 func (b *backlog) isBehind(now time.Duration) bool {
-	return len(b.since) > 0 && now-b.since[0] >= behindAfter
+	return len(b.since) > 1 && now-b.since[1] >= behindAfter
 }
 
 // word is what a follower has to tell its leader now; nil: nothing.
@@ -151,7 +151,7 @@ func (p *pace) look(now time.Duration, committed uint64) {
 	}
 }
 
-// rest is for a member that does not lead, or leads nobody: it waits for nobody.
+// rest is for a member that does not lead, or whose vote is the only one: it waits for nobody.
 func (p *pace) rest() {
 	p.waits = false
 	clear(p.members)

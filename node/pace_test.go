@@ -50,10 +50,12 @@ func TestFollowerSaysThatItIsBehind(t *testing.T) {
 		}
 	}
 	check(0, follower, "")
+	b.begun(9 * ms)
+	check(9*ms+behindAfter, follower, "") // it does not wait: it is carried out
 	b.begun(10 * ms)
 	b.begun(12 * ms)
 	check(10*ms+behindAfter-1, follower, "")
-	b.done() // the other one waits since 12 ms
+	b.done() // the one that waits has waited since 12 ms
 	check(12*ms+behindAfter-1, follower, "")
 	check(12*ms+behindAfter, follower, "2 to 1 in 5: 70")
 	check(12*ms+behindAfter+behindAgain-1, follower, "")
@@ -61,7 +63,9 @@ func TestFollowerSaysThatItIsBehind(t *testing.T) {
 	b.done()
 	check(40*ms, follower, "2 to 1 in 5: 0")
 	check(80*ms, follower, "") // once
+	b.done()
 
+	b.begun(90 * ms)
 	b.begun(100 * ms)
 	at := 100*ms + behindAfter
 	check(at, follower, "2 to 1 in 5: 70")
