@@ -314,6 +314,9 @@ func (m *mover) step() {
 	if word := m.backlog.word(now, status); word != nil && !m.silent {
 		n.send([]*raftpb.Message{word})
 	}
+	if m.backlog.leader != 0 {
+		m.pace.timer.Reset(paceLook)
+	}
 	dropped := false
 	for _, e := range effects {
 		m.carryOut(e, status)

@@ -21,18 +21,20 @@ const (
 	farBehind = 1024
 )
 
-// What a leader waits for a member is paid from the member's credit, which one part in paceShare of all other time is put into: whoever is
-// behind all the time, because his machine is slower than the others, has the cluster wait for a fifth of the time at most.
+// What a leader waits for a member is paid from the member's credit, which one part in paceShare of the time without waits is put into: whoever is
+// behind all the time, because his machine is slower than the others, has the cluster wait for a fifth of the time at most. It is
+// paid from the leader's own credit, too, into which all of that time is put: however many are behind, commands go into the log for half of the time.
 const (
 	paceShare   = 4
 	creditMax   = 100 * time.Millisecond // the longest wait
 	creditLeast = 5 * time.Millisecond   // it is not worth while to begin with less
-	paceLook    = 5 * time.Millisecond   // how often a leader that waits looks at what it waits for, if nobody tells it anything
+	paceLook    = 5 * time.Millisecond   // how often a leader that waits, or a follower that is behind, looks how things are if nobody tells it
 )
 
 // backlog is what this member has to apply. It belongs to the mover.
 type backlog struct {
-	since  []time.Duration // monotonic, for each Apply that is not done, oldest first: when it was handed out
+	since  []time.Duration // monotonic, for each Apply, oldest first: when it was handed out
+	ended  int             // so many of them are done
 	leader uint64          // who was told that this member is behind; 0: nobody
 	term   uint64          // in which
 	told   time.Duration   // monotonic: when it was told last
@@ -42,11 +44,17 @@ type backlog struct {
 func (b *backlog) begun(now time.Duration) { b.since = append(b.since, now) }
 
 // done notes that the oldest Apply is done.
-func (b *backlog) done() { b.since = append(b.since[:0], b.since[1:]...) }
+func (b *backlog) done() {
+	if b.ended++; 2*b.ended >= len(b.since) {
+		b.since = append(b.since[:0], b.since[b.ended:]...)
+		b.ended = 0
+	}
+}
 
 // isBehind reports whether this member is. The oldest Apply does not wait: it is being carried out, and may be large.
 func (b *backlog) isBehind(now time.Duration) bool {
-	return len(b.since) > 1 && now-b.since[1] >= behindAfter
+	waiting := b.ended + 1
+	return len(b.since) > waiting && now-b.since[waiting] >= behindAfter
 }
 
 // word is what a follower has to tell its leader now; nil: nothing.
@@ -88,10 +96,11 @@ func isBehindMessage(m *raftpb.Message) bool {
 //
 // It belongs to the mover.
 type pace struct {
-	timer   env.Timer // runs while the leader waits
+	timer   env.Timer // runs while the leader waits, or this member is behind
 	members map[uint64]*standing
 	aside   []replica.Event // proposals of followers that wait, bounded like all that is received
 	waits   bool
+	credit  credit        // for all members together
 	looked  time.Duration // monotonic: when it was decided last
 	waited  atomic.Int64  // nanoseconds, in total; anybody may read it
 }
@@ -100,14 +109,14 @@ type pace struct {
 type standing struct {
 	applied uint64        // 0: it is not behind
 	at      time.Duration // monotonic: when it said so
-	credit  time.Duration
+	credit  credit
 	waited  bool // the leader waits for it, perhaps for others, too
 }
 
 func newPace(clock env.Clock) *pace {
 	t := clock.NewTimer(time.Hour)
 	t.Stop()
-	return &pace{timer: t, members: make(map[uint64]*standing)}
+	return &pace{timer: t, members: make(map[uint64]*standing), credit: credit(creditMax)}
 }
 
 // note notes up to where a member has applied that is behind; 0: it is not.
@@ -117,7 +126,7 @@ func (p *pace) note(id, applied uint64, now time.Duration) {
 	case s != nil:
 		s.applied, s.at = applied, now
 	case applied != 0:
-		p.members[id] = &standing{applied: applied, at: now, credit: creditMax}
+		p.members[id] = &standing{applied: applied, at: now, credit: credit(creditMax)}
 	}
 }
 
@@ -131,24 +140,40 @@ func (p *pace) hear(m *raftpb.Message, term uint64, now time.Duration) {
 // look decides whether the leader waits, of whose entries those up to an index are committed.
 func (p *pace) look(now time.Duration, committed uint64) {
 	passed := now - p.looked
-	if p.waits {
+	waited := p.waits
+	if waited {
 		p.waited.Add(int64(passed))
 	}
+	p.credit.pass(passed, waited, passed)
+	all := p.credit.lasts(waited)
 	p.looked, p.waits = now, false
 	for _, s := range p.members {
-		least := creditLeast
-		if s.waited {
-			least = 1
-			s.credit -= passed
-		} else {
-			s.credit = min(s.credit+passed/paceShare, creditMax)
+		if s.waited || !waited {
+			s.credit.pass(passed, s.waited, passed/paceShare)
 		}
-		s.waited = s.applied != 0 && now-s.at < behindFor && s.applied+farBehind > committed && s.credit >= least
+		s.waited = all && s.credit.lasts(s.waited) && s.applied != 0 && now-s.at < behindFor && s.applied+farBehind > committed
 		p.waits = p.waits || s.waited
 	}
 	if p.waits {
 		p.timer.Reset(paceLook)
 	}
+}
+
+// credit is for how long there may be waits.
+type credit time.Duration
+
+// pass counts time that has passed with a wait, or what is earned by it.
+func (c *credit) pass(passed time.Duration, waited bool, earned time.Duration) {
+	if waited {
+		*c = max(*c-credit(passed), 0)
+	} else {
+		*c = min(*c+credit(earned), credit(creditMax))
+	}
+}
+
+// lasts reports whether there is enough to begin a wait, or to go on with one.
+func (c credit) lasts(waited bool) bool {
+	return c >= credit(creditLeast) || waited && c > 0
 }
 
 // rest is for a member that does not lead, or whose vote is the only one: it waits for nobody.

@@ -144,34 +144,51 @@ func TestLeaderWaitsForWhoIsBehind(t *testing.T) {
 	check(100, false)
 }
 
-// TestWaitsAreBounded has members be behind all the time.
+// TestWaitsAreBounded has members be behind all the time from different moments on.
 func TestWaitsAreBounded(t *testing.T) {
 	const step, all = time.Millisecond / 2, 20 * time.Second
-	for _, ids := range [][]uint64{{2}, {1, 2, 3}} {
-		p := newPace(stopwatch{})
-		p.look(0, 0)
-		var total, longest, current time.Duration
-		for now := time.Duration(0); now < all; now += step {
-			for _, id := range ids {
-				p.note(id, 50, now)
+	for _, c := range []struct {
+		members int
+		apart   time.Duration
+		longest time.Duration // wait, at least
+		least   float64       // share of the time
+		most    float64
+	}{
+		{members: 1, longest: creditMax, least: 0.15, most: 0.21},
+		{members: 3, longest: creditMax, least: 0.15, most: 0.21},
+		{members: 3, apart: 5500 * time.Microsecond, least: 0.15, most: 0.51},
+		{members: 5, apart: 5500 * time.Microsecond, least: 0.15, most: 0.51},
+		{members: 5, apart: 105 * time.Millisecond, least: 0.15, most: 0.51},
+		{members: 7, apart: 105 * time.Millisecond, least: 0.15, most: 0.51},
+	} {
+		t.Run(fmt.Sprintf("%d members, %v apart", c.members, c.apart), func(t *testing.T) {
+			p := newPace(stopwatch{})
+			p.look(0, 0)
+			var total, longest, current time.Duration
+			for now := time.Duration(0); now < all; now += step {
+				for id := range c.members {
+					if now >= time.Duration(id)*c.apart {
+						p.note(uint64(id+1), 50, now)
+					}
+				}
+				if p.waitsAfter(now, 100) {
+					total += step
+					current += step
+				} else {
+					current = 0
+				}
+				longest = max(longest, current)
 			}
-			if p.waitsAfter(now, 100) {
-				total += step
-				current += step
-			} else {
-				current = 0
+			if longest > creditMax+step || longest < c.longest {
+				t.Errorf("waited for %v at once, from %v to %v is wanted", longest, c.longest, creditMax)
 			}
-			longest = max(longest, current)
-		}
-		if longest > creditMax+step || longest < creditMax {
-			t.Errorf("%d members behind: waited for %v at once, at most %v is wanted", len(ids), longest, creditMax)
-		}
-		if share := total.Seconds() / all.Seconds(); share < 0.15 || share > 1./(paceShare+1)+0.01 {
-			t.Errorf("%d members behind: waited for %.3f of the time", len(ids), share)
-		}
-		if got := time.Duration(p.waited.Load()); got < total-2*step || got > total+2*step {
-			t.Errorf("%d members behind: counted %v of %v", len(ids), got, total)
-		}
+			if share := total.Seconds() / all.Seconds(); share < c.least || share > c.most {
+				t.Errorf("waited for %.3f of the time", share)
+			}
+			if got := time.Duration(p.waited.Load()); got < total-2*step || got > total+2*step {
+				t.Errorf("counted %v of %v", got, total)
+			}
+		})
 	}
 }
 
@@ -189,6 +206,11 @@ func TestEachMemberHasItsOwnCredit(t *testing.T) {
 	p.note(2, 0, now)
 	if p.waitsAfter(now, 100) {
 		t.Fatal("waits for nobody")
+	}
+	now += creditLeast // into the leader's own
+	p.note(2, 50, now)
+	if p.waitsAfter(now, 100) {
+		t.Fatal("waits for a member whose credit is used up")
 	}
 	p.note(3, 50, now)
 	if !p.waitsAfter(now, 100) {
@@ -264,4 +286,36 @@ func TestClusterWaitsForAMember(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFollowerSaysSoAgain has a follower be behind to whom nothing else happens, not even a heartbeat: its leader hears of it all the time.
+func TestFollowerSaysSoAgain(t *testing.T) {
+	c := newTrioWith(t, func(o *Options) { o.Heartbeat, o.Election = time.Hour, 10*time.Hour })
+	c.rigs[0].node.tell(replica.Campaign{})
+	leader := c.leader()
+	held := (leader + 1) % len(c.rigs)
+	release, taken := make(chan struct{}), make(chan struct{})
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		c.rigs[held].node.applier.turn.take(func() {
+			close(taken)
+			<-release
+		})
+	})
+	<-taken
+	for i := range 3 { // more than one has to wait
+		c.rigs[leader].propose(&command.Put{Key: []byte("k"), Value: fmt.Append(nil, i)})
+	}
+	heard := map[time.Duration]bool{}
+	until(func() bool {
+		m := c.rigs[leader].node.mover
+		m.turn.take(func() {
+			if s := m.pace.members[c.rigs[held].id]; s != nil && s.applied != 0 {
+				heard[s.at] = true
+			}
+		})
+		return len(heard) == 10
+	})
+	close(release)
+	holder.Wait()
 }
