@@ -250,6 +250,23 @@ func TestProposalsAreSetAside(t *testing.T) {
 	check(nil)
 }
 
+// holdApplier has the member apply nothing until release is called.
+func (r *rig) holdApplier() (release func()) {
+	released, taken := make(chan struct{}), make(chan struct{})
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		r.node.applier.turn.take(func() {
+			close(taken)
+			<-released
+		})
+	})
+	<-taken
+	return func() {
+		close(released)
+		holder.Wait()
+	}
+}
+
 // TestClusterWaitsForAMember has a member not apply for a time while clients of all members write: the leader waits for it, but not for
 // long, and nothing is lost.
 func TestClusterWaitsForAMember(t *testing.T) {
@@ -264,15 +281,7 @@ func TestClusterWaitsForAMember(t *testing.T) {
 			through := []int{0, 1, 2}
 			others := slices.DeleteFunc(slices.Clone(through), func(i int) bool { return i == held || i == leader && leads })
 			c.write(through, func() {
-				release, taken := make(chan struct{}), make(chan struct{})
-				var holder sync.WaitGroup
-				holder.Go(func() {
-					c.rigs[held].node.applier.turn.take(func() {
-						close(taken)
-						<-release
-					})
-				})
-				<-taken
+				release := c.rigs[held].holdApplier()
 				until(func() bool { return c.rigs[leader].node.Waited() > 0 })
 				for _, i := range others { // all others go on while it does not
 					ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -281,8 +290,7 @@ func TestClusterWaitsForAMember(t *testing.T) {
 					}
 					cancel()
 				}
-				close(release)
-				holder.Wait()
+				release()
 			})
 		})
 	}
@@ -294,15 +302,7 @@ func TestFollowerSaysSoAgain(t *testing.T) {
 	c.rigs[0].node.tell(replica.Campaign{})
 	leader := c.leader()
 	held := (leader + 1) % len(c.rigs)
-	release, taken := make(chan struct{}), make(chan struct{})
-	var holder sync.WaitGroup
-	holder.Go(func() {
-		c.rigs[held].node.applier.turn.take(func() {
-			close(taken)
-			<-release
-		})
-	})
-	<-taken
+	release := c.rigs[held].holdApplier()
 	for i := range 3 { // more than one has to wait
 		c.rigs[leader].propose(&command.Put{Key: []byte("k"), Value: fmt.Append(nil, i)})
 	}
@@ -316,6 +316,5 @@ func TestFollowerSaysSoAgain(t *testing.T) {
 		})
 		return len(heard) == 10
 	})
-	close(release)
-	holder.Wait()
+	release()
 }
